@@ -1,0 +1,41 @@
+# What one does with a checkout. `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo probe test postgres test-tools fmt clean
+
+BUF := .tools/node/node_modules/.bin/buf
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: postgres ## serve on 127.0.0.1:50051, with a PostgreSQL of its own unless DATABASE_URL is set
+	cargo run --release -- serve
+
+demo: postgres ## show what reservd does, in a minute
+	examples/demo.sh
+
+probe: postgres ## run concurrent operations on a scratch event and check every invariant
+	cargo run --release --quiet -- probe
+
+test: postgres test-tools ## check the format, the lints and the protocol, and run all tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(BUF) lint proto
+	$(BUF) format --diff --exit-code proto
+	cargo test --locked
+
+postgres: ## install PostgreSQL's server programs where they are missing
+	@deploy/install-postgres.sh
+
+test-tools: ## install what the tests call reservd with, into .tools/
+	@tests/clients/install.sh
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+fmt: test-tools ## format the code and the protocol
+	cargo fmt
+	$(BUF) format --write proto
+
+clean: ## remove what was built and installed here; data stays
+	cargo clean
+	rm -rf .tools

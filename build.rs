@@ -1,0 +1,26 @@
+//! Generates the gRPC server, client and message types from `proto/`, without an installed protoc.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const PROTO_ROOT: &str = "proto";
+const SERVICES: [&str; 3] =
+    ["reservd/v1/event_service.proto", "reservd/v1/reservation_service.proto", "reservd/v1/diagnostics_service.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={PROTO_ROOT}");
+    // `migrate!` embeds the migrations and cannot watch their folder itself.
+    println!("cargo:rerun-if-changed=migrations");
+
+    let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(SERVICES)?;
+
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("reservd_descriptor.bin");
+    fs::write(descriptors, compiler.encode_file_descriptor_set())?;
+
+    tonic_prost_build::configure()
+        // Ordered maps encode the same way each time, which the fingerprint of a request relies on.
+        .btree_map(".")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -1,0 +1,55 @@
+#!/bin/sh
+# Installs PostgreSQL's server programs where this machine has none, without leaving a
+# server running: reservd starts its own. Does nothing where they are there already.
+set -eu
+. "$(dirname "$0")/packages.sh"
+
+# Below this reservd refuses it.
+oldest_major=14
+
+# A postgres that is new enough, with initdb beside it once links are resolved.
+is_usable() {
+    [ -x "$1/postgres" ] || return 1
+    program=$(readlink -f "$1/postgres") && [ -x "${program%/*}/initdb" ] || return 1
+    version=$("$program" --version 2>/dev/null) || return 1
+    major=$(echo "$version" | sed -n 's/.*(PostgreSQL) \([0-9]*\).*/\1/p')
+    [ "${major:-0}" -ge "$oldest_major" ]
+}
+
+# The places where reservd itself looks. In a subshell, for the sake of IFS.
+is_installed() (
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
+        /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
+        /home/linuxbrew/.linuxbrew/opt/postgresql*/bin \
+        /Applications/Postgres.app/Contents/Versions/*/bin; do
+        is_usable "$folder" && exit 0
+    done
+    IFS=:
+    for folder in $PATH; do
+        is_usable "$folder" && exit 0
+    done
+    exit 1
+)
+
+# Debian's package makes a cluster and starts it at boot, unless told not to beforehand.
+# The wish is withdrawn afterwards: it is not for us to decide about later versions.
+install_with_apt() {
+    wish=/etc/postgresql-common/createcluster.d/reservd.conf
+    as_root mkdir -p "${wish%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$wish" >/dev/null
+    apt_install postgresql || { as_root rm -f "$wish"; fail "apt-get could not install postgresql"; }
+    as_root rm -f "$wish"
+}
+
+is_installed && exit 0
+echo "Installing the PostgreSQL server programs."
+if has apt-get; then
+    install_with_apt
+elif has dnf; then
+    as_root dnf install -y postgresql-server
+elif has brew; then
+    brew install postgresql@17
+else
+    fail "no apt-get, dnf or brew here: install your system's PostgreSQL server package, $oldest_major or newer"
+fi
+is_installed || fail "the PostgreSQL of this system's packages is older than $oldest_major: install a newer one from postgresql.org, or set DATABASE_URL"

@@ -1,0 +1,248 @@
+//! The composition root: bind, start, drain, stop, in that order.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    config::Config,
+    embedded::{Embedded, EmbeddedError, EmbeddedOptions, default_data_dir},
+    ops::Ledger,
+    rpc::server::{self, Parts},
+    store::{
+        Pool, PoolSettings,
+        schema::{self, SchemaError},
+    },
+    telemetry::metrics::Metrics,
+    worker,
+};
+
+/// How long workers may take to end once told, after the drain.
+const WORKER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the service can't start. Each is one line for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address} ({setting}): {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// `database.url` is no PostgreSQL URL.
+    #[error("database.url is not a PostgreSQL URL")]
+    Url,
+    /// The embedded PostgreSQL does not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The schema can't be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}
+
+/// The database that the settings name: given, or run by ourselves.
+pub struct Database {
+    /// How to connect.
+    pub options: PgConnectOptions,
+    embedded: Option<Embedded>,
+}
+
+impl Database {
+    /// Finds the database that the settings name, and starts it where that is ours to do.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let url = config.database.url.expose();
+        if !url.is_empty() {
+            let options: PgConnectOptions = url.parse().map_err(|_| StartError::Url)?;
+            return Ok(Self { options: options.application_name("reservd"), embedded: None });
+        }
+        let embedded = Embedded::start(&embedded_options(config)).await?;
+        let options = embedded.connect_options().application_name("reservd");
+        Ok(Self { options, embedded: Some(embedded) })
+    }
+
+    /// Brings the schema up to date, or makes sure that it is, as the settings say.
+    pub async fn prepare(&self, migrate: bool) -> Result<usize, SchemaError> {
+        if migrate { schema::migrate(&self.options).await } else { schema::check(&self.options).await.map(|()| 0) }
+    }
+
+    /// The pool of connections that the settings describe.
+    pub fn pool(&self, config: &Config) -> Pool {
+        let settings = &config.database;
+        let settings = PoolSettings {
+            max_connections: settings.max_connections,
+            acquire_timeout: settings.acquire_timeout,
+            max_lifetime: settings.max_lifetime,
+            statement_timeout: settings.statement_timeout,
+        };
+        Pool::new(self.options.clone(), settings)
+    }
+
+    /// Where the database is, for people.
+    pub fn describe(&self, config: &Config) -> String {
+        match &self.embedded {
+            Some(embedded) => embedded.url(),
+            None => config.database.url.to_string(),
+        }
+    }
+
+    /// Stops the database if we started it.
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::warn!(%error, "the embedded PostgreSQL did not stop in order");
+        }
+    }
+}
+
+fn embedded_options(config: &Config) -> EmbeddedOptions {
+    let settings = &config.embedded;
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let data_dir = given(&settings.data_dir).map_or_else(default_data_dir, PathBuf::from);
+    EmbeddedOptions {
+        bin_dir: given(&settings.bin_dir).map(PathBuf::from),
+        os_user: given(&settings.os_user),
+        max_connections: EmbeddedOptions::durable(&data_dir).max_connections.max(config.database.max_connections + 20),
+        ..EmbeddedOptions::durable(data_dir)
+    }
+}
+
+/// A service that serves.
+pub struct App {
+    /// Where gRPC is served.
+    pub address: SocketAddr,
+    /// Where metrics are served.
+    pub metrics_address: Option<SocketAddr>,
+    database: Database,
+    ledger: Ledger,
+    health: HealthReporter,
+    draining: Arc<AtomicBool>,
+    /// Ends the listeners.
+    stop_serving: CancellationToken,
+    /// Ends the workers.
+    stop_working: CancellationToken,
+    workers: TaskTracker,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    drain_limit: Duration,
+}
+
+impl App {
+    /// Starts everything, and returns once it serves.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let listener = bind(config.server.listen, "server.listen").await?;
+        let metrics_listener = match config.server.metrics_listen {
+            Some(address) => Some(bind(address, "server.metrics_listen").await?),
+            None => None,
+        };
+        let database = Database::open(config).await?;
+        let migrated = database.prepare(config.database.migrate).await?;
+        let metrics = Arc::new(Metrics::new());
+        let ledger = Ledger::new(database.pool(config), config.execution, Arc::clone(&metrics));
+
+        let (health, health_service) = server::health().await;
+        let draining = Arc::new(AtomicBool::new(false));
+        let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
+        let workers = TaskTracker::new();
+        let (address, metrics_address) = (local(&listener), metrics_listener.as_ref().map(local));
+        let parts = Parts { ledger: ledger.clone(), metrics: Arc::clone(&metrics), draining: Arc::clone(&draining) };
+        let settings = config.clone();
+        let stop = stop_serving.clone();
+        let server = tokio::spawn(async move { server::serve(&settings, parts, health_service, listener, stop).await });
+        if let Some(listener) = metrics_listener {
+            workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
+        }
+        worker::start(config, &ledger, health.clone(), &workers, &stop_working);
+        server::set_serving(&health, true).await;
+
+        let database_at = database.describe(config);
+        tracing::info!(%address, ?metrics_address, database = database_at, migrated, "reservd serves");
+        let drain_limit = config.server.drain_limit;
+        Ok(Self {
+            address,
+            metrics_address,
+            database,
+            ledger,
+            health,
+            draining,
+            stop_serving,
+            stop_working,
+            workers,
+            server,
+            drain_limit,
+        })
+    }
+
+    /// The metrics that it keeps.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.ledger.metrics()
+    }
+
+    /// Waits until the server ends by itself, which it does only when it fails.
+    pub async fn failed(&mut self) {
+        let result = (&mut self.server).await;
+        tracing::error!(?result, "the server ended by itself");
+    }
+
+    /// Stops: says NOT_SERVING, refuses new calls, finishes what runs within the drain limit, ends the
+    /// workers, and closes the database.
+    pub async fn stop(self) {
+        let limit = Instant::now() + self.drain_limit;
+        self.stop_working.cancel();
+        server::set_serving(&self.health, false).await;
+        sleep(server::NOTICE).await;
+        self.draining.store(true, Ordering::Relaxed);
+        self.stop_serving.cancel();
+        if timeout_at(limit, self.server).await.is_err() {
+            tracing::warn!(limit = ?self.drain_limit, "calls were still under way at the drain limit, and were cut off");
+        }
+        // What callers no longer wait for still runs to its end.
+        if timeout_at(limit.max(Instant::now() + Duration::from_secs(1)), self.ledger.drained()).await.is_err() {
+            tracing::warn!("transactions were still under way at the drain limit; PostgreSQL rolls them back");
+        }
+        self.workers.close();
+        let _ = timeout_at(Instant::now() + WORKER_LIMIT, self.workers.wait()).await;
+        self.ledger.pool().close().await;
+        self.database.close().await;
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Bind { address, setting, cause })
+}
+
+fn local(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+async fn serve_metrics(listener: TcpListener, ledger: Ledger, stop: CancellationToken) {
+    let render = move || async move {
+        let metrics = ledger.metrics();
+        metrics.set_pool_usage(ledger.pool().usage());
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
+    };
+    let router = Router::new().route("/metrics", get(render));
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(%error, "metrics are no longer served");
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line.
+
+mod events;
+mod probe;
+mod serve;
+
+use std::{error::Error, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    app::Database,
+    config::{Config, Flags},
+};
+
+/// Why a command failed: one line, or a line for each thing that is wrong.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The gRPC reservation ledger: never oversells, never books one user twice, never forgets an answer.
+#[derive(Debug, Parser)]
+#[command(name = "reservd", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// A TOML file of settings that differ from the defaults
+    #[arg(long, global = true, value_name = "FILE", env = "RESERVD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Any setting, such as server.listen=0.0.0.0:50051; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Where gRPC is served (server.listen)
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The folder of the PostgreSQL that reservd runs itself (embedded.data_dir)
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Serve,
+    /// Bring the database schema up to date
+    Migrate,
+    /// Exit with 0 if a server serves
+    Healthcheck(Target),
+    /// Run concurrent operations on a scratch event and check that every invariant held
+    Probe(probe::Probe),
+    /// Work with events
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Print the settings in force, secrets redacted
+    Config {
+        /// Print the documented defaults instead
+        #[arg(long)]
+        defaults: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EventsCommand {
+    /// Create the events of a CSV file; safe to repeat
+    Import(events::Import),
+}
+
+/// Which server to talk to.
+#[derive(Clone, Debug, Args)]
+struct Target {
+    /// The server's address
+    #[arg(long, default_value = "http://127.0.0.1:50051", env = "RESERVD_ADDRESS", value_name = "URL")]
+    server: String,
+}
+
+impl Target {
+    async fn connect(&self) -> Result<Channel, Failure> {
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .map_err(|error| format!("{} is not a server's URL: {error}", self.server))?
+            .connect_timeout(Duration::from_secs(3));
+        endpoint.connect().await.map_err(|_| format!("no server answers at {}", self.server).into())
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self) -> Result<(), Failure> {
+        let settings = self.settings;
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::serve(settings.load()?).await,
+            Command::Migrate => migrate(settings.load()?).await,
+            Command::Healthcheck(target) => healthcheck(target).await,
+            Command::Probe(probe) => probe.run(|| settings.load()).await,
+            Command::Events(EventsCommand::Import(import)) => import.run().await,
+            Command::Config { defaults: true } => {
+                print!("{}", crate::config::DEFAULTS);
+                Ok(())
+            }
+            Command::Config { defaults: false } => {
+                print!("{}", settings.load()?.to_toml());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, Failure> {
+        let mut flags: Flags = self.set.clone();
+        flags.extend(self.listen.iter().map(|listen| ("server.listen".to_owned(), listen.clone())));
+        flags.extend(self.data_dir.iter().map(|folder| ("embedded.data_dir".to_owned(), folder.clone())));
+        Ok(Config::load(self.config.as_deref(), &flags)?)
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+async fn migrate(config: Config) -> Result<(), Failure> {
+    let database = Database::open(&config).await?;
+    let applied = database.prepare(true).await;
+    database.close().await;
+    println!("{} migrations applied; the schema is up to date", applied?);
+    Ok(())
+}
+
+async fn healthcheck(target: Target) -> Result<(), Failure> {
+    let mut client = HealthClient::new(target.connect().await?);
+    let mut request = tonic::Request::new(HealthCheckRequest::default());
+    request.set_timeout(Duration::from_secs(3));
+    let status = client.check(request).await?.into_inner().status();
+    if status == ServingStatus::Serving {
+        Ok(())
+    } else {
+        Err(format!("{} is {}", target.server, status.as_str_name()).into())
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether an event's books are right: the counters, the rows and the changes must agree.
+
+use super::event::{Counters, EventState};
+
+/// What one event's rows add up to, in one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Books {
+    /// The event's state.
+    pub state: EventState,
+    /// Units in all.
+    pub capacity: u32,
+    /// The event's counters.
+    pub counters: Counters,
+    /// Units in HELD rows.
+    pub held_rows: i64,
+    /// Of these, units in holds past their expire time.
+    pub lapsed_rows: i64,
+    /// Units in CONFIRMED rows.
+    pub confirmed_rows: i64,
+    /// Users with more than one live row.
+    pub users_booked_twice: i64,
+    /// The version of the newest change; zero if none is kept.
+    pub newest_change: i64,
+    /// Changes missing between the oldest kept and the newest.
+    pub missing_changes: i64,
+}
+
+impl Books {
+    /// What is wrong, a sentence each; nothing if all agrees.
+    pub fn problems(&self) -> Vec<String> {
+        let Counters { held, confirmed, version } = self.counters;
+        let mut problems = Vec::new();
+        let mut check = |right: bool, problem: String| {
+            if !right {
+                problems.push(problem);
+            }
+        };
+        check(i64::from(held) == self.held_rows, format!("{held} units counted as held, {} in rows", self.held_rows));
+        check(
+            i64::from(confirmed) == self.confirmed_rows,
+            format!("{confirmed} units counted as confirmed, {} in rows", self.confirmed_rows),
+        );
+        let reserved = self.held_rows + self.confirmed_rows;
+        check(
+            reserved <= i64::from(self.capacity),
+            format!("oversold: {reserved} units reserved of {}", self.capacity),
+        );
+        check(
+            self.users_booked_twice == 0,
+            format!("{} users have more than one live reservation", self.users_booked_twice),
+        );
+        check(
+            self.newest_change == version,
+            format!("the event is at version {version}, its newest change at {}", self.newest_change),
+        );
+        check(self.missing_changes == 0, format!("{} changes are missing from the history", self.missing_changes));
+        check(
+            self.state != EventState::Cancelled || reserved == 0,
+            format!("the event is cancelled, and {reserved} units are still reserved"),
+        );
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIGHT: Books = Books {
+        state: EventState::Open,
+        capacity: 10,
+        counters: Counters { held: 3, confirmed: 4, version: 9 },
+        held_rows: 3,
+        lapsed_rows: 1,
+        confirmed_rows: 4,
+        users_booked_twice: 0,
+        newest_change: 9,
+        missing_changes: 0,
+    };
+
+    #[test]
+    fn right_books_have_no_problem() {
+        assert_eq!(RIGHT.problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_kind_of_drift_is_named() {
+        for wrong in [
+            Books { held_rows: 2, ..RIGHT },
+            Books { confirmed_rows: 5, ..RIGHT },
+            Books { capacity: 6, ..RIGHT },
+            Books { users_booked_twice: 1, ..RIGHT },
+            Books { newest_change: 8, ..RIGHT },
+            Books { missing_changes: 2, ..RIGHT },
+            Books { state: EventState::Cancelled, ..RIGHT },
+        ] {
+            assert_eq!(wrong.problems().len(), 1, "{wrong:?}");
+        }
+    }
+}

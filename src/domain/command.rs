@@ -1,0 +1,205 @@
+//! What a caller asks for: one command, one change.
+
+use std::time::Duration;
+
+use super::{
+    event::{Definition, Event},
+    ids::{EventId, Request, ReservationId, UserId},
+    limits::Labels,
+};
+
+/// One wish to change one event or one of its reservations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The event, and with it the shard.
+    pub event_id: EventId,
+    /// What to do.
+    pub action: Action,
+    /// Act only if this still names the version of the subject: of the event for [`Action::Reserve`]
+    /// and the event's own actions, of the reservation for the others.
+    pub etag: Option<String>,
+    /// Makes the command safe to repeat.
+    pub request: Option<Request>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Set units aside, or take them.
+    Reserve(Reserve),
+    /// Take the units of a hold for good: all, or this many and release the rest.
+    Confirm {
+        /// The hold.
+        target: Target,
+        /// How many; all if none.
+        quantity: Option<u32>,
+    },
+    /// Give up all units of a reservation, or this many.
+    Cancel {
+        /// The reservation.
+        target: Target,
+        /// How many; all if none.
+        quantity: Option<u32>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Give a hold more time from now on.
+    Extend {
+        /// The hold.
+        target: Target,
+        /// How long from now; the event's default if none.
+        ttl: Option<Duration>,
+    },
+    /// Change a live reservation's units or labels.
+    Amend {
+        /// The reservation.
+        target: Target,
+        /// The new number of units; unchanged if none.
+        quantity: Option<u32>,
+        /// The new labels, in place of the old; unchanged if none.
+        labels: Option<Labels>,
+    },
+    /// Release a hold whose time is over. The sweeper's command.
+    Expire(ReservationId),
+    /// Change what is said about the event.
+    UpdateEvent(EventUpdate),
+    /// Take reservations again.
+    OpenEvent,
+    /// Take no more reservations.
+    CloseEvent,
+    /// Call the event off, and end all its live reservations with it.
+    CancelEvent {
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+/// Set units aside, or take them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reserve {
+    /// The id that the new reservation gets.
+    pub id: ReservationId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// How many units.
+    pub quantity: u32,
+    /// A hold or a confirmed reservation.
+    pub mode: ReserveMode,
+    /// The client's own data.
+    pub labels: Labels,
+}
+
+/// How units are reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReserveMode {
+    /// For this long, or the event's default.
+    Hold(Option<Duration>),
+    /// For good.
+    Confirm,
+}
+
+/// Which reservation of the event is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The one of this id.
+    Id(ReservationId),
+    /// The user's live one, or else the newest of those that ended.
+    User(UserId),
+}
+
+/// New values for some fields of an event's definition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventUpdate {
+    /// Where the new values are.
+    pub values: Definition,
+    /// Which of them count.
+    pub fields: Vec<EventField>,
+}
+
+/// A field of an event's definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the field of Definition or Limits of its name")]
+pub enum EventField {
+    DisplayName,
+    Series,
+    Venue,
+    StartTime,
+    EndTime,
+    BookingOpenTime,
+    BookingCloseTime,
+    Labels,
+    Capacity,
+    MaxQuantity,
+    HoldTtlDefault,
+    HoldTtlMax,
+    MaxExtensions,
+}
+
+impl EventUpdate {
+    /// `old` with the new values put in.
+    pub fn merged_into(&self, old: &Definition) -> Definition {
+        let (new, mut merged) = (&self.values, old.clone());
+        for field in &self.fields {
+            match field {
+                EventField::DisplayName => merged.display_name.clone_from(&new.display_name),
+                EventField::Series => merged.series.clone_from(&new.series),
+                EventField::Venue => merged.venue.clone_from(&new.venue),
+                EventField::StartTime => merged.start_time = new.start_time,
+                EventField::EndTime => merged.end_time = new.end_time,
+                EventField::BookingOpenTime => merged.booking_open_time = new.booking_open_time,
+                EventField::BookingCloseTime => merged.booking_close_time = new.booking_close_time,
+                EventField::Labels => merged.labels.clone_from(&new.labels),
+                EventField::Capacity => merged.capacity = new.capacity,
+                EventField::MaxQuantity => merged.limits.max_quantity = new.limits.max_quantity,
+                EventField::HoldTtlDefault => merged.limits.hold_ttl_default = new.limits.hold_ttl_default,
+                EventField::HoldTtlMax => merged.limits.hold_ttl_max = new.limits.hold_ttl_max,
+                EventField::MaxExtensions => merged.limits.max_extensions = new.limits.max_extensions,
+            }
+        }
+        merged
+    }
+}
+
+impl Command {
+    /// Which reservation the decision needs to see, if any.
+    pub fn target(&self) -> Option<Target> {
+        match &self.action {
+            Action::Reserve(reserve) => Some(Target::User(reserve.user_id.clone())),
+            Action::Confirm { target, .. }
+            | Action::Cancel { target, .. }
+            | Action::Extend { target, .. }
+            | Action::Amend { target, .. } => Some(target.clone()),
+            Action::Expire(id) => Some(Target::Id(*id)),
+            Action::UpdateEvent(_) | Action::OpenEvent | Action::CloseEvent | Action::CancelEvent { .. } => None,
+        }
+    }
+
+    /// How many units of `event` have to be free for it: an upper bound, which tells whether lapsed
+    /// holds must be looked at.
+    pub fn needs(&self, event: &Event) -> u32 {
+        match &self.action {
+            Action::Reserve(reserve) => reserve.quantity,
+            Action::Amend { quantity, .. } => quantity.unwrap_or(0),
+            Action::UpdateEvent(update) if update.fields.contains(&EventField::Capacity) => {
+                event.definition.capacity.saturating_sub(update.values.capacity)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The operation's name, for metrics and spans.
+    pub const fn operation(&self) -> &'static str {
+        match self.action {
+            Action::Reserve(_) => "reserve",
+            Action::Confirm { .. } => "confirm",
+            Action::Cancel { .. } => "cancel",
+            Action::Extend { .. } => "extend",
+            Action::Amend { .. } => "amend",
+            Action::Expire(_) => "expire",
+            Action::UpdateEvent(_) => "update_event",
+            Action::OpenEvent => "open_event",
+            Action::CloseEvent => "close_event",
+            Action::CancelEvent { .. } => "cancel_event",
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Reserve: is there room, and may this user have it?
+
+use std::time::Duration;
+
+use super::draft::Draft;
+use crate::domain::{
+    change::ChangeKind,
+    command::{Reserve, ReserveMode, Target},
+    event::Event,
+    refusal::Refusal,
+    reservation::{Reservation, State},
+    time::Timestamp,
+};
+
+pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refusal> {
+    let (event, now) = (&draft.snapshot.event, draft.now);
+    check_open(event, now)?;
+    check_quantity(event, wish.quantity)?;
+    let expire_time = match wish.mode {
+        ReserveMode::Hold(ttl) => Some(now.after(hold_ttl(event, ttl, "hold_ttl")?)),
+        ReserveMode::Confirm => None,
+    };
+
+    // A lapsed hold of the same user is in the way of the new one until it is released.
+    let own = draft.snapshot.find(&Target::User(wish.user_id.clone()));
+    match own.filter(|own| own.state.is_live()) {
+        Some(own) if own.has_lapsed(now) => draft.release(own),
+        Some(own) => return Err(Refusal::AlreadyReserved(Some(own.id))),
+        None => {}
+    }
+    take(draft, wish.quantity)?;
+
+    let confirmed = expire_time.is_none();
+    draft.rests_on(event.definition.booking_close_time);
+    draft.create(
+        if confirmed { ChangeKind::Confirmed } else { ChangeKind::Held },
+        Reservation {
+            id: wish.id,
+            event_id: event.id.clone(),
+            user_id: wish.user_id.clone(),
+            quantity: wish.quantity,
+            state: if confirmed { State::Confirmed } else { State::Held },
+            expire_time,
+            confirm_time: confirmed.then_some(now),
+            extensions: 0,
+            cancel_reason: None,
+            labels: wish.labels.clone(),
+            version: 0,
+            create_time: now,
+            update_time: now,
+        },
+    );
+    Ok(())
+}
+
+/// Makes sure that `units` are free, releasing lapsed holds where that helps.
+pub(super) fn take(draft: &mut Draft<'_>, units: u32) -> Result<(), Refusal> {
+    if draft.reclaim(units) {
+        return Ok(());
+    }
+    Err(Refusal::SoldOut {
+        asked: units,
+        available: draft.available(),
+        next_hold_expiry: draft.snapshot.next_hold_expiry,
+    })
+}
+
+pub(super) fn check_open(event: &Event, now: Timestamp) -> Result<(), Refusal> {
+    if event.is_open(now) {
+        return Ok(());
+    }
+    let times = &event.definition;
+    Err(Refusal::EventNotOpen {
+        state: event.state,
+        opens: times.booking_open_time.filter(|opens| now < *opens),
+        closed: times.booking_close_time.filter(|closes| *closes <= now),
+    })
+}
+
+pub(super) fn check_quantity(event: &Event, asked: u32) -> Result<(), Refusal> {
+    let limit = event.definition.limits.max_quantity;
+    if asked <= limit { Ok(()) } else { Err(Refusal::QuantityLimit { asked, limit }) }
+}
+
+pub(super) fn hold_ttl(event: &Event, asked: Option<Duration>, field: &'static str) -> Result<Duration, Refusal> {
+    let limits = &event.definition.limits;
+    let ttl = asked.unwrap_or(limits.hold_ttl_default);
+    if ttl <= limits.hold_ttl_max { Ok(ttl) } else { Err(Refusal::TtlLimit { field, limit: limits.hold_ttl_max }) }
+}

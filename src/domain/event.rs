@@ -1,0 +1,141 @@
+//! Events: what can be reserved, and how much of it is taken.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ids::EventId, limits::Labels, reservation::Weight, time::Timestamp};
+
+/// Whether an event takes reservations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EventState {
+    /// Units can be reserved, within the booking times.
+    Open,
+    /// Nothing new can be reserved.
+    Closed,
+    /// Called off. Final.
+    Cancelled,
+}
+
+impl EventState {
+    /// The name that the database and the error details use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Closed => "CLOSED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// What one reservation of an event may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most units that one reservation may hold.
+    pub max_quantity: u32,
+    /// How long a hold lasts when Reserve does not say.
+    pub hold_ttl_default: Duration,
+    /// The longest that Reserve or one Extend may ask for; not below the default.
+    pub hold_ttl_max: Duration,
+    /// How often one hold may be extended.
+    pub max_extensions: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_quantity: *super::limits::QUANTITY.end(),
+            hold_ttl_default: Duration::from_secs(10 * 60),
+            hold_ttl_max: Duration::from_secs(60 * 60),
+            max_extensions: 3,
+        }
+    }
+}
+
+/// What a client says about an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// A name for people.
+    pub display_name: String,
+    /// Groups events.
+    pub series: Option<String>,
+    /// Where it takes place.
+    pub venue: Option<String>,
+    /// When it begins.
+    pub start_time: Option<Timestamp>,
+    /// When it ends; not before it begins.
+    pub end_time: Option<Timestamp>,
+    /// Before this moment nothing can be reserved.
+    pub booking_open_time: Option<Timestamp>,
+    /// From this moment on nothing can be reserved; later than the opening.
+    pub booking_close_time: Option<Timestamp>,
+    /// The client's own data.
+    pub labels: Labels,
+    /// What one reservation may do.
+    pub limits: Limits,
+    /// Units in all.
+    pub capacity: u32,
+}
+
+/// What changes with every reservation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Units in holds, lapsed ones included until they are released.
+    pub held: u32,
+    /// Units in confirmed reservations.
+    pub confirmed: u32,
+    /// Counts the event's changes.
+    pub version: i64,
+}
+
+impl Counters {
+    /// Units in live reservations.
+    pub const fn reserved(self) -> u32 {
+        self.held + self.confirmed
+    }
+
+    /// Moves from the weight of a reservation before a change to its weight after.
+    pub(crate) fn shift(&mut self, before: Weight, after: Weight) {
+        self.held = self.held - before.held + after.held;
+        self.confirmed = self.confirmed - before.confirmed + after.confirmed;
+    }
+}
+
+/// One bookable unit with a capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its name.
+    pub id: EventId,
+    /// What the client says about it.
+    pub definition: Definition,
+    /// Whether it takes reservations.
+    pub state: EventState,
+    /// Why it was cancelled.
+    pub cancel_reason: Option<String>,
+    /// What changes with every reservation.
+    pub counters: Counters,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When the event itself last changed.
+    pub update_time: Timestamp,
+}
+
+impl Event {
+    /// Names this version of the event.
+    pub fn etag(&self) -> String {
+        format!("e{}", self.counters.version)
+    }
+
+    /// Units that are in no live reservation.
+    pub const fn available(&self) -> u32 {
+        self.definition.capacity.saturating_sub(self.counters.reserved())
+    }
+
+    /// Whether units can be reserved at `now`.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.state == EventState::Open
+            && self.definition.booking_open_time.is_none_or(|opens| opens <= now)
+            && self.definition.booking_close_time.is_none_or(|closes| now < closes)
+    }
+}

@@ -1,0 +1,117 @@
+//! Names of things. A value of one of these types is valid.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most characters an id may have.
+pub const MAX_ID_LENGTH: usize = 128;
+
+/// What an id must look like, for error messages.
+pub const ID_RULE: &str = "must be 1 to 128 visible ASCII characters (0x21 to 0x7E)";
+
+fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id that `text` spells, if it follows [`ID_RULE`].
+            pub fn parse(text: &str) -> Option<Self> {
+                is_id(text).then(|| Self(text.into()))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Names an event; also the shard key of everything about it.
+    EventId
+);
+text_id!(
+    /// Names the user for whom a reservation is made; the caller's own id.
+    UserId
+);
+text_id!(
+    /// Makes a call safe to repeat; unique for its event.
+    RequestId
+);
+
+/// Names a reservation within its event: a UUID version 7, so ids follow age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(pub Uuid);
+
+impl ReservationId {
+    /// The id that `text` spells in the hyphenated form.
+    pub fn parse(text: &str) -> Option<Self> {
+        // Uuid::try_parse also takes braces, URNs and bare digits: one spelling is enough.
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A digest of a request's payload: tells a repetition from another request under the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 16]);
+
+/// A request_id with the payload that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The caller's id.
+    pub id: RequestId,
+    /// The payload's digest.
+    pub fingerprint: Fingerprint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_visible_ascii_of_bounded_length() {
+        for good in ["a", "auth0|42", "a@b.example", &"x".repeat(128)] {
+            assert_eq!(EventId::parse(good).expect(good).as_str(), good);
+        }
+        for bad in ["", " ", "a b", "a\n", "a\0", "é", "\u{7f}", &"x".repeat(129)] {
+            assert_eq!(EventId::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_reservation_id_has_one_spelling() {
+        let id = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
+        assert_eq!(ReservationId::parse(id).expect("valid").to_string(), id);
+        for bad in ["", "x", "0190b6d45b7e7c3a9f000123456789ab", "{0190b6d4-5b7e-7c3a-9f00-0123456789ab}"] {
+            assert_eq!(ReservationId::parse(bad), None, "{bad:?}");
+        }
+    }
+}

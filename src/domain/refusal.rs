@@ -1,0 +1,113 @@
+//! A business "no", as data: never an exception, never retried.
+
+use std::time::Duration;
+
+use super::{
+    event::EventState,
+    ids::{EventId, ReservationId},
+    reservation::State,
+    time::Timestamp,
+};
+
+/// Why a command was not carried out. It had no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// There is no such event.
+    EventNotFound,
+    /// The event has no such reservation.
+    ReservationNotFound,
+    /// An event of this id is there already.
+    EventExists(Vec<EventId>),
+    /// The user has a live reservation for the event: this one, where it was seen, and not just
+    /// reported by the database's own guard.
+    AlreadyReserved(Option<ReservationId>),
+    /// Fewer units are free than were asked for.
+    SoldOut {
+        /// Units asked for beyond what the caller has.
+        asked: u32,
+        /// Units free.
+        available: u32,
+        /// When the next hold lapses.
+        next_hold_expiry: Option<Timestamp>,
+    },
+    /// The event takes no reservations now.
+    EventNotOpen {
+        /// Its state.
+        state: EventState,
+        /// When booking opens, if that is still to come.
+        opens: Option<Timestamp>,
+        /// When booking closed, if it did.
+        closed: Option<Timestamp>,
+    },
+    /// The event is not in a state from which this can be done.
+    EventState(EventState),
+    /// The hold's time is over.
+    HoldExpired(Timestamp),
+    /// The reservation has ended.
+    NotLive(State),
+    /// The reservation is confirmed already, where a hold is needed.
+    NotHeld,
+    /// More units than the event's limit allows, or than the reservation has.
+    QuantityLimit {
+        /// Units asked for.
+        asked: u32,
+        /// Units allowed.
+        limit: u32,
+    },
+    /// A hold longer than the event allows.
+    TtlLimit {
+        /// The request's field.
+        field: &'static str,
+        /// The longest that is allowed.
+        limit: Duration,
+    },
+    /// The hold was extended as often as the event allows.
+    ExtensionLimit(u32),
+    /// The event's capacity can't shrink below what is reserved.
+    CapacityBelowReserved {
+        /// Capacity asked for.
+        capacity: u32,
+        /// Units in live reservations.
+        reserved: u32,
+    },
+    /// The update would make fields of the event contradict each other.
+    Inconsistent(Vec<(&'static str, &'static str)>),
+    /// The subject has changed since the caller saw it.
+    EtagMismatch {
+        /// The subject's etag now.
+        current: String,
+    },
+    /// The request_id stands for another payload.
+    RequestIdReused,
+}
+
+impl Refusal {
+    /// The reason, as clients see it in `ErrorInfo`.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::EventNotFound => "EVENT_NOT_FOUND",
+            Self::ReservationNotFound => "RESERVATION_NOT_FOUND",
+            Self::EventExists(_) => "EVENT_EXISTS",
+            Self::AlreadyReserved(_) => "ALREADY_RESERVED",
+            Self::SoldOut { .. } => "SOLD_OUT",
+            Self::EventNotOpen { .. } => "EVENT_NOT_OPEN",
+            Self::EventState(_) => "EVENT_STATE_CONFLICT",
+            Self::HoldExpired(_) => "HOLD_EXPIRED",
+            Self::NotLive(_) => "NOT_LIVE",
+            Self::NotHeld => "NOT_HELD",
+            Self::QuantityLimit { .. } => "QUANTITY_LIMIT",
+            Self::ExtensionLimit(_) => "EXTENSION_LIMIT",
+            Self::CapacityBelowReserved { .. } => "CAPACITY_BELOW_RESERVED",
+            Self::TtlLimit { .. } | Self::Inconsistent(_) => "FIELD_INVALID",
+            Self::EtagMismatch { .. } => "ETAG_MISMATCH",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+        }
+    }
+
+    /// Whether it rests on the clock having passed a moment that no change has recorded yet. Read
+    /// without the lock, such a "no" could be overtaken by a "yes" that was decided just in time and
+    /// is about to be committed; it needs the lock to be final.
+    pub const fn rests_on_the_clock(&self) -> bool {
+        matches!(self, Self::HoldExpired(_))
+    }
+}

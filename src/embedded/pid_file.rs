@@ -1,0 +1,93 @@
+//! PostgreSQL's `postmaster.pid`, the file by which a running server tells its process, its
+//! socket folder and whether it takes connections yet. A killed server leaves it behind.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+/// What the file says, which is true only while the server lives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PidFile {
+    pub(super) pid: Pid,
+    pub(super) socket_dir: PathBuf,
+    pub(super) ready: bool,
+}
+
+impl PidFile {
+    /// None where there is no such file, or it is still being written.
+    pub(super) fn read(cluster: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(path(cluster)).ok()?)
+    }
+
+    /// One value a line: process, data folder, start time, port, socket folder, TCP
+    /// address, shared memory, status.
+    fn parse(text: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.lines().collect();
+        let pid: i32 = lines.first()?.trim().parse().ok()?;
+        Some(Self {
+            // A negative number marks a single-user session.
+            pid: Pid::from_raw(pid.checked_abs()?),
+            socket_dir: PathBuf::from(lines.get(4).unwrap_or(&"")),
+            ready: lines.get(7).is_some_and(|status| status.trim() == "ready"),
+        })
+    }
+}
+
+/// Removes the file where its process is not a PostgreSQL of this cluster: a stranger that
+/// was given the same number since, which is likely in containers, where numbers are few, or
+/// a dead process that nobody has buried. PostgreSQL would take either for itself and refuse
+/// to start. Without a /proc to look them up in, the file stays.
+pub(super) fn forget_if_of_a_stranger(cluster: &Path) -> std::io::Result<()> {
+    let Some(PidFile { pid, .. }) = PidFile::read(cluster) else {
+        return Ok(());
+    };
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let stranger = match std::fs::read_link(process.join("cwd")) {
+        // A server's working folder is its cluster.
+        Ok(working_folder) => working_folder != cluster.canonicalize()?,
+        Err(error) => error.kind() == ErrorKind::NotFound && process.exists(),
+    };
+    if stranger {
+        std::fs::remove_file(path(cluster))?;
+    }
+    Ok(())
+}
+
+fn path(cluster: &Path) -> PathBuf {
+    cluster.join("postmaster.pid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNING: &str = "4711\n/data/cluster\n1763664000\n5432\n/data/run\n\n  9 32769\nready   \n";
+
+    #[test]
+    fn a_running_server_tells_where_its_socket_is() {
+        let expected = PidFile { pid: Pid::from_raw(4711), socket_dir: PathBuf::from("/data/run"), ready: true };
+        assert_eq!(PidFile::parse(RUNNING), Some(expected));
+    }
+
+    #[test]
+    fn a_starting_server_is_not_ready() {
+        let starting = RUNNING.replace("ready", "starting");
+        assert!(PidFile::parse(&starting).is_some_and(|file| !file.ready));
+        assert!(PidFile::parse("4711\n/data/cluster\n").is_some_and(|file| !file.ready));
+        assert_eq!(PidFile::parse(""), None);
+    }
+
+    #[test]
+    fn a_stranger_s_process_number_does_not_block_the_start() {
+        let cluster = std::env::temp_dir().join(format!("reservd-pid-{}", std::process::id()));
+        std::fs::create_dir(&cluster).unwrap();
+        std::fs::write(path(&cluster), std::process::id().to_string()).unwrap();
+
+        forget_if_of_a_stranger(&cluster).unwrap();
+
+        let forgotten = !path(&cluster).exists();
+        std::fs::remove_dir_all(&cluster).unwrap();
+        assert_eq!(forgotten, Path::new("/proc/self").exists());
+    }
+}

@@ -1,0 +1,126 @@
+//! CreateEvent and BatchCreateEvents: all of the events, or none.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Ledger, OpError};
+use crate::{
+    domain::{
+        change::{Change, ChangeKind, EventRecord, Subject},
+        event::{Counters, Definition, Event, EventState},
+        ids::{EventId, Request},
+        refusal::Refusal,
+        time::Timestamp,
+    },
+    store::{Budget, StoreError, Tx, apply, changes, events},
+};
+
+/// An event to be created.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// What the client says about it.
+    pub definition: Definition,
+    /// Open or closed.
+    pub state: EventState,
+    /// Makes the creation safe to repeat.
+    pub request: Option<Request>,
+}
+
+/// An event that was created.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The event, as it was when created.
+    pub event: Event,
+    /// Whether an earlier call with the same request_id created it.
+    pub replayed: bool,
+}
+
+/// A refusal is a result of a statement that worked.
+type Ruled<T> = Result<Result<T, Refusal>, StoreError>;
+
+impl Ledger {
+    /// Creates the events, each id once, and returns them in the same order; or creates none.
+    pub async fn create_events(&self, wanted: Vec<NewEvent>, deadline: Instant) -> Result<Vec<Created>, OpError> {
+        let ledger = self.clone();
+        self.detached(async move {
+            let budget = Budget { deadline, max_lock_wait: ledger.settings.max_lock_wait };
+            let created = timeout_at(deadline, async {
+                let mut tx = ledger.pool.begin("create_events", budget).await?;
+                let result = create(&mut tx, &wanted).await;
+                tx.finish(result, Result::is_ok).await
+            });
+            Ok(created.await.map_err(|_| OpError::Deadline)???)
+        })
+        .await
+    }
+}
+
+async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
+    let now = events::now(tx).await?;
+    let mut news: Vec<(Event, &NewEvent)> = wanted.iter().map(|new| (first_version(new, now), new)).collect();
+    // In id order, so that two batches that share ids wait for each other one way only.
+    news.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    let inserted: HashSet<EventId> =
+        events::insert(tx, news.iter().map(|(event, _)| event)).await?.into_iter().collect();
+
+    let mut results: HashMap<EventId, Created> = HashMap::with_capacity(wanted.len());
+    if inserted.len() < wanted.len() {
+        match told_again(tx, wanted, &inserted).await? {
+            Ok(replayed) => results.extend(replayed),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    }
+    news.retain(|(event, _)| inserted.contains(&event.id));
+    let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new.request.clone())).collect();
+    apply::record(tx, &births).await?;
+    results.extend(news.into_iter().map(|(event, _)| (event.id.clone(), Created { event, replayed: false })));
+    Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
+}
+
+/// The events that were there already, as the same requests created them; or why that can't be told.
+async fn told_again(tx: &mut Tx, wanted: &[NewEvent], inserted: &HashSet<EventId>) -> Ruled<Vec<(EventId, Created)>> {
+    let there: Vec<_> = wanted.iter().filter(|new| !inserted.contains(&new.id)).collect();
+    let requests: Vec<_> =
+        there.iter().filter_map(|new| new.request.as_ref().map(|request| (&new.id, &request.id))).collect();
+    // A statement of its own: the insert waited for whoever was first, and its own snapshot is older
+    // than what they committed.
+    let records = changes::by_request(tx, &requests).await?;
+    let records: HashMap<_, _> = records.into_iter().map(|change| (change.event_id().clone(), change)).collect();
+
+    let (mut replayed, mut strangers) = (Vec::new(), Vec::new());
+    for new in there {
+        match records.get(&new.id) {
+            Some(change) if change.request != new.request => return Ok(Err(Refusal::RequestIdReused)),
+            Some(Change { subject: Subject::Event(record), .. }) => {
+                replayed.push((new.id.clone(), Created { event: record.event.clone(), replayed: true }));
+            }
+            _ => strangers.push(new.id.clone()),
+        }
+    }
+    Ok(if strangers.is_empty() { Ok(replayed) } else { Err(Refusal::EventExists(strangers)) })
+}
+
+fn first_version(new: &NewEvent, now: Timestamp) -> Event {
+    Event {
+        id: new.id.clone(),
+        definition: new.definition.clone(),
+        state: new.state,
+        cancel_reason: None,
+        counters: Counters { held: 0, confirmed: 0, version: 1 },
+        create_time: now,
+        update_time: now,
+    }
+}
+
+fn birth(event: &Event, request: Option<Request>) -> Change {
+    Change {
+        version: event.counters.version,
+        kind: ChangeKind::EventCreated,
+        time: event.create_time,
+        request,
+        subject: Subject::Event(Box::new(EventRecord { event: event.clone(), cancelled_reservations: 0 })),
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a use case has no result.
+
+use crate::{domain::refusal::Refusal, store::StoreError};
+
+/// The unique constraint that is the last line against booking one user twice.
+const ONE_LIVE_PER_USER: &str = "reservations_one_live_per_user";
+
+/// Why a use case has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// The rules say no. Nothing was changed.
+    #[error("refused: {}", .0.reason())]
+    Refused(Refusal),
+    /// Others changed the event between each reading and writing. Nothing was changed.
+    #[error("the event changed under each of {attempts} attempts")]
+    Contention {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The event's row lock was not to be had in time. Nothing was changed.
+    #[error("the event's row lock was not available")]
+    LockTimeout,
+    /// The time was over. Nothing was changed, unless a commit was already under way: the request_id
+    /// tells.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The database can't be used now. If `outcome_unknown`, a commit was under way: the request_id
+    /// tells.
+    #[error("the database is unavailable")]
+    Unavailable {
+        /// Whether the change may have been made.
+        outcome_unknown: bool,
+        /// What the database or the way to it said.
+        #[source]
+        cause: StoreError,
+    },
+    /// The service refuses to do this now.
+    #[error("busy: {0}")]
+    Busy(&'static str),
+    /// A defect.
+    #[error("unexpected: {0}")]
+    Unexpected(#[source] StoreError),
+    /// A defect: the task panicked.
+    #[error("the task failed: {0}")]
+    Crashed(#[source] tokio::task::JoinError),
+}
+
+impl From<Refusal> for OpError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::LockTimeout => Self::LockTimeout,
+            StoreError::Deadline => Self::Deadline,
+            StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: error },
+            StoreError::Unavailable(_) | StoreError::PoolExhausted | StoreError::Repeat(_) => {
+                Self::Unavailable { outcome_unknown: false, cause: error }
+            }
+            StoreError::Unique(constraint) if constraint == ONE_LIVE_PER_USER => {
+                Self::Refused(Refusal::AlreadyReserved(None))
+            }
+            StoreError::Unique(_) | StoreError::Check(_) | StoreError::Unexpected(_) => Self::Unexpected(error),
+        }
+    }
+}
+
+impl OpError {
+    /// The reason, as clients see it in `ErrorInfo` and operators in the metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Contention { .. } => "VERSION_CONTENTION",
+            Self::LockTimeout => "LOCK_TIMEOUT",
+            Self::Deadline => "DEADLINE",
+            Self::Unavailable { .. } => "DATABASE_UNAVAILABLE",
+            Self::Busy(_) => "OVERLOADED",
+            Self::Unexpected(_) | Self::Crashed(_) => "INTERNAL",
+        }
+    }
+}

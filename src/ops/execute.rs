@@ -1,0 +1,156 @@
+//! Carries a command out: picks the executor, repeats what is worth repeating, and reports.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Ledger, OpError, attempt::Step};
+use crate::{
+    config::Strategy,
+    domain::{backoff::full_jitter, change::Change, command::Command},
+    store::{LockWait, StoreError},
+};
+
+/// How much longer than its deadline an execution may run: PostgreSQL's own time-out then speaks
+/// first, and the connection is saved.
+const GRACE: Duration = Duration::from_millis(250);
+/// How often a transaction is repeated that PostgreSQL or a broken connection undid.
+const MAX_REPEATS: u32 = 4;
+
+/// How to carry a command out.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// How to get exclusivity.
+    pub strategy: Strategy,
+    /// What to do when the event's row is locked.
+    pub lock_wait: LockWait,
+    /// When the caller stops listening.
+    pub deadline: Instant,
+    /// Decide, but change nothing.
+    pub validate_only: bool,
+}
+
+/// What was done, and how.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The change that answers the command.
+    pub change: Change,
+    /// Whether it was made before, by the same request.
+    pub replayed: bool,
+    /// How it was done.
+    pub effort: Effort,
+}
+
+/// What an execution took.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// The strategy that was used last.
+    pub strategy: Strategy,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How often it met another version than it had read.
+    pub conflicts: u32,
+    /// Time spent on getting the row lock.
+    pub lock_wait: Duration,
+}
+
+impl Ledger {
+    /// Carries `command` out, in a task of its own.
+    pub async fn execute(&self, command: Command, how: How) -> Result<Outcome, OpError> {
+        let ledger = self.clone();
+        self.detached(async move {
+            let mut effort = Effort { strategy: how.strategy, attempts: 0, conflicts: 0, lock_wait: Duration::ZERO };
+            let result = timeout_at(how.deadline + GRACE, ledger.try_until_done(&command, how, &mut effort))
+                .await
+                .unwrap_or(Err(OpError::Deadline));
+            ledger.count(&command, how, &effort, &result);
+            result.map(|(change, replayed)| Outcome { change: *change, replayed, effort })
+        })
+        .await
+    }
+
+    async fn try_until_done(
+        &self,
+        command: &Command,
+        mut how: How,
+        effort: &mut Effort,
+    ) -> Result<(Box<Change>, bool), OpError> {
+        let mut repeats = 0;
+        loop {
+            effort.attempts += 1;
+            effort.strategy = how.strategy;
+            let step = match how.strategy {
+                _ if how.validate_only => self.rehearse(command, &how).await,
+                Strategy::Pessimistic => self.attempt_pessimistic(command, &how, &mut effort.lock_wait).await,
+                Strategy::Optimistic => self.attempt_optimistic(command, &how).await,
+            };
+            match step {
+                Ok(Step::Done { change, replayed }) => return Ok((change, replayed)),
+                Ok(Step::Refused(no)) if no.rests_on_the_clock() && how.strategy == Strategy::Optimistic => {
+                    how.strategy = Strategy::Pessimistic;
+                    continue;
+                }
+                Ok(Step::Refused(no)) => return Err(no.into()),
+                Ok(Step::Stale) => {
+                    effort.conflicts += 1;
+                    if effort.attempts >= self.settings.max_attempts {
+                        return Err(OpError::Contention { attempts: effort.attempts });
+                    }
+                }
+                Err(error) => {
+                    repeats += 1;
+                    if repeats > MAX_REPEATS || !is_worth_repeating(&error, command) {
+                        return Err(error.into());
+                    }
+                }
+            }
+            self.back_off(effort.attempts - 1, how.deadline).await?;
+        }
+    }
+
+    /// Waits before the next attempt; refuses where the deadline would pass meanwhile.
+    async fn back_off(&self, retry: u32, deadline: Instant) -> Result<(), OpError> {
+        let wait = full_jitter(retry, self.settings.backoff_base, self.settings.backoff_cap, fastrand::f64());
+        if Instant::now() + wait >= deadline {
+            return Err(OpError::Deadline);
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+
+    fn count<T>(&self, command: &Command, how: How, effort: &Effort, result: &Result<(T, bool), OpError>) {
+        if how.validate_only {
+            return;
+        }
+        let (operation, strategy, metrics) = (command.operation(), effort.strategy.name(), &self.metrics);
+        let outcome = match result {
+            Ok((_, false)) => "ok",
+            Ok((_, true)) => "replayed",
+            Err(error) => error.reason(),
+        };
+        metrics.outcomes.with_label_values(&[operation, strategy, outcome]).inc();
+        metrics.version_conflicts.with_label_values(&[operation]).inc_by(effort.conflicts.into());
+        let retries = effort.attempts.saturating_sub(1);
+        metrics.retries.with_label_values(&[operation, strategy]).inc_by(retries.into());
+        if effort.strategy == Strategy::Pessimistic {
+            metrics.lock_wait_seconds.with_label_values(&[operation]).observe(effort.lock_wait.as_secs_f64());
+        }
+    }
+}
+
+/// Whether an attempt that failed for the database's sake left no doubt that nothing was written, or
+/// carries a request_id, which makes a second try safe.
+fn is_worth_repeating(error: &StoreError, command: &Command) -> bool {
+    match error {
+        StoreError::Repeat(_) | StoreError::Unavailable(_) => true,
+        StoreError::OutcomeUnknown(_) => command.request.is_some(),
+        // A constraint that spoke means that a rule of the code was broken or raced; what it guards
+        // holds. Deciding once more, on what is there now, gives the caller the proper answer.
+        StoreError::Unique(_) => true,
+        StoreError::LockTimeout
+        | StoreError::Deadline
+        | StoreError::PoolExhausted
+        | StoreError::Check(_)
+        | StoreError::Unexpected(_) => false,
+    }
+}

@@ -1,0 +1,68 @@
+//! Use cases: what is one transaction.
+//!
+//! A mutation of an existing event or reservation is a command, and [`execute`] carries it out with
+//! one of the executors ([`pessimistic`], [`optimistic`]). Both load, decide and write with
+//! [`attempt`], and differ in how they get exclusivity. The rest is one file a use case.
+//!
+//! Everything runs in tasks of its own, tracked by [`Ledger`]: a caller that hangs up never abandons
+//! a transaction half-way.
+
+mod attempt;
+
+pub mod concurrency_test;
+pub mod create_events;
+pub mod error;
+pub mod execute;
+pub mod expire;
+pub mod forget;
+mod optimistic;
+mod pessimistic;
+pub mod read;
+
+use std::{future::Future, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::{config::Execution, store::Pool, telemetry::metrics::Metrics};
+pub use error::OpError;
+
+/// The use cases, with what they need. Clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    pool: Pool,
+    settings: Execution,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+}
+
+impl Ledger {
+    /// A ledger in the database that `pool` connects to.
+    pub fn new(pool: Pool, settings: Execution, metrics: Arc<Metrics>) -> Self {
+        Self { pool, settings, metrics, tasks: TaskTracker::new() }
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Its connections.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Waits until every task has ended. To be called when nothing new is started any more.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs `work` to its end in a task of its own, whether or not the caller goes on waiting.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, OpError>> + Send + 'static,
+    ) -> Result<T, OpError> {
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|failed| Err(OpError::Crashed(failed)))
+    }
+}

@@ -1,0 +1,41 @@
+//! PESSIMISTIC: the event's row lock first, everything else under it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Ledger,
+    attempt::{self, Step},
+    execute::How,
+};
+use crate::{
+    domain::{command::Command, refusal::Refusal},
+    store::{Budget, StoreError, Tx, events},
+};
+
+impl Ledger {
+    /// One attempt under the event's row lock. Adds the time that the lock took to `lock_wait`.
+    pub(super) async fn attempt_pessimistic(
+        &self,
+        command: &Command,
+        how: &How,
+        lock_wait: &mut Duration,
+    ) -> Result<Step, StoreError> {
+        let budget = Budget { deadline: how.deadline, max_lock_wait: self.settings.max_lock_wait };
+        let mut tx = self.pool.begin(command.operation(), budget).await?;
+        let step = under_lock(&mut tx, command, how, lock_wait).await;
+        tx.finish(step, |step| matches!(step, Step::Done { replayed: false, .. })).await
+    }
+}
+
+async fn under_lock(tx: &mut Tx, command: &Command, how: &How, lock_wait: &mut Duration) -> Result<Step, StoreError> {
+    let asked = Instant::now();
+    let event = events::lock(tx, &command.event_id, how.lock_wait).await;
+    *lock_wait += asked.elapsed();
+    let Some(event) = event? else { return Ok(Step::Refused(Refusal::EventNotFound)) };
+    match attempt::load(tx, event, command).await? {
+        Some(loaded) => attempt::decide_and_write(tx, &loaded, command).await,
+        None => Ok(Step::Stale),
+    }
+}

@@ -1,0 +1,294 @@
+//! The messages of EventService.
+
+use std::{collections::BTreeMap, mem::take, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{Order, fingerprint, order, request};
+use crate::{
+    config::Strategy,
+    domain::{
+        command::{Action, EventField, EventUpdate},
+        event::{Definition, EventState, Limits},
+        ids::{EventId, Request, RequestId},
+        limits,
+    },
+    ops::{create_events::NewEvent, execute::How},
+    rpc::{fields::Fields, pb},
+    store::LockWait,
+};
+
+/// Event mutations take the row lock, always.
+fn event_order(
+    fields: Fields,
+    event_id: Option<EventId>,
+    action: Option<Action>,
+    etag: Option<Option<String>>,
+    request: Option<Option<Request>>,
+    deadline: Instant,
+) -> Result<Order, Status> {
+    let how = How { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false };
+    order(fields, event_id, action, etag, request, Some(how))
+}
+
+pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<Order, Status> {
+    let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
+    let print = fingerprint("UpdateEvent", &m);
+    let event = m.event.take().unwrap_or_default();
+    let event_id = fields.event_id("event.event_id", &event.event_id);
+    let update = event_update(&mut fields, event, m.update_mask);
+    let etag = fields.etag("etag", m.etag);
+    let request_id = fields.request_id("request_id", &request_id);
+    let action = update.map(Action::UpdateEvent);
+    event_order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), deadline)
+}
+
+/// The order of OpenEvent or CloseEvent, which `action` tells apart.
+macro_rules! switch_event {
+    ($name:ident, $message:ty, $rpc:literal, $action:expr) => {
+        pub fn $name(mut m: $message, deadline: Instant) -> Result<Order, Status> {
+            let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
+            let print = fingerprint($rpc, &m);
+            let event_id = fields.event_id("event_id", &m.event_id);
+            let etag = fields.etag("etag", m.etag);
+            let request_id = fields.request_id("request_id", &request_id);
+            event_order(fields, event_id, Some($action), etag, request_id.map(|id| request(id, print)), deadline)
+        }
+    };
+}
+
+switch_event!(open_event, pb::OpenEventRequest, "OpenEvent", Action::OpenEvent);
+switch_event!(close_event, pb::CloseEventRequest, "CloseEvent", Action::CloseEvent);
+
+pub fn cancel_event(mut m: pb::CancelEventRequest, deadline: Instant) -> Result<Order, Status> {
+    let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
+    let print = fingerprint("CancelEvent", &m);
+    let event_id = fields.event_id("event_id", &m.event_id);
+    let reason = fields.optional_text("reason", m.reason, limits::REASON);
+    let etag = fields.etag("etag", m.etag);
+    let request_id = fields.request_id("request_id", &request_id);
+    let action = reason.map(|reason| Action::CancelEvent { reason });
+    event_order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), deadline)
+}
+
+pub fn create_event(m: pb::CreateEventRequest) -> Result<NewEvent, Status> {
+    let mut fields = Fields::default();
+    let new = new_event(&mut fields, m);
+    fields.finish(new)
+}
+
+pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<Vec<NewEvent>, Status> {
+    let mut fields = Fields::default();
+    let size = fields.batch("requests", m.requests.len());
+    let mut places: BTreeMap<EventId, usize> = BTreeMap::new();
+    let mut news = Vec::with_capacity(m.requests.len());
+    // A batch of the wrong size is not looked into: it may be of any size.
+    for (place, request) in m.requests.into_iter().enumerate().take(if size.is_some() { usize::MAX } else { 0 }) {
+        fields.within(format!("requests[{place}]."));
+        let Some(new) = new_event(&mut fields, request) else { continue };
+        if let Some(first) = places.insert(new.id.clone(), place) {
+            fields.reject("event.event_id", format!("is that of requests[{first}] too"));
+        }
+        news.push(new);
+    }
+    fields.finish(Some(news))
+}
+
+fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEvent> {
+    let request_text = take(&mut m.request_id);
+    let print = fingerprint("CreateEvent", &m);
+    let request_id = fields.request_id("request_id", &request_text);
+    let Some(event) = m.event else {
+        fields.reject("event", "must be set");
+        return None;
+    };
+    let id = match event.event_id.as_str() {
+        "" => made_event_id(request_id.as_ref().and_then(Option::as_ref)),
+        id => fields.event_id("event.event_id", id),
+    };
+    let definition = definition(fields, event);
+    if let Some(definition) = &definition {
+        definition
+            .contradictions()
+            .into_iter()
+            .for_each(|(field, rule)| fields.reject(&format!("event.{field}"), rule));
+    }
+    let state = if m.start_closed { EventState::Closed } else { EventState::Open };
+    Some(NewEvent { id: id?, definition: definition?, state, request: request(request_id?, print) })
+}
+
+/// An id for an event whose client chose none. With a request_id it follows from that, so that a
+/// repetition, on whatever server, finds the event that the first call created.
+fn made_event_id(request_id: Option<&RequestId>) -> Option<EventId> {
+    let id = match request_id {
+        Some(request_id) => {
+            let digest = Sha256::new().chain_update("reservd event id\0").chain_update(request_id.as_str()).finalize();
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&digest[..16]);
+            Uuid::new_v8(bytes)
+        }
+        None => Uuid::now_v7(),
+    };
+    EventId::parse(&id.to_string())
+}
+
+fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
+    let display_name = fields.text("event.display_name", event.display_name, limits::DISPLAY_NAME);
+    let series = fields.optional_text("event.series", event.series, limits::SERIES);
+    let venue = fields.optional_text("event.venue", event.venue, limits::SERIES);
+    let start_time = fields.time("event.start_time", event.start_time);
+    let end_time = fields.time("event.end_time", event.end_time);
+    let booking_open_time = fields.time("event.booking_open_time", event.booking_open_time);
+    let booking_close_time = fields.time("event.booking_close_time", event.booking_close_time);
+    let capacity = fields.number("event.capacity", event.capacity, &limits::CAPACITY);
+    let limits = event_limits(fields, event.limits.unwrap_or_default());
+    let labels = fields.labels("event.labels", event.labels);
+    Some(Definition {
+        display_name: display_name?,
+        series: series?,
+        venue: venue?,
+        start_time: start_time?,
+        end_time: end_time?,
+        booking_open_time: booking_open_time?,
+        booking_close_time: booking_close_time?,
+        labels: labels?,
+        limits: limits?,
+        capacity: capacity?,
+    })
+}
+
+fn event_limits(fields: &mut Fields, m: pb::EventLimits) -> Option<Limits> {
+    let default = Limits::default();
+    let max_quantity = match m.max_quantity {
+        None => Some(default.max_quantity),
+        Some(value) => fields.number("event.limits.max_quantity", value, &limits::QUANTITY),
+    };
+    let max_extensions = match m.max_extensions {
+        None => Some(default.max_extensions),
+        Some(value) => fields.number("event.limits.max_extensions", value, &limits::EXTENSIONS),
+    };
+    let ttl_default = fields.hold_ttl("event.limits.hold_ttl_default", m.hold_ttl_default);
+    let ttl_max = fields.hold_ttl("event.limits.hold_ttl_max", m.hold_ttl_max);
+    let (hold_ttl_default, hold_ttl_max) = paired_ttls(ttl_default?, ttl_max?, default);
+    Some(Limits { max_quantity: max_quantity?, hold_ttl_default, hold_ttl_max, max_extensions: max_extensions? })
+}
+
+/// Where only one of the two is said, the other's default gives way: a maximum of a minute means
+/// holds of a minute, a default of two hours a maximum of as much.
+fn paired_ttls(ttl: Option<Duration>, max: Option<Duration>, default: Limits) -> (Duration, Duration) {
+    match (ttl, max) {
+        (Some(ttl), Some(max)) => (ttl, max),
+        (Some(ttl), None) => (ttl, ttl.max(default.hold_ttl_max)),
+        (None, Some(max)) => (max.min(default.hold_ttl_default), max),
+        (None, None) => (default.hold_ttl_default, default.hold_ttl_max),
+    }
+}
+
+const LIMITS: [EventField; 4] =
+    [EventField::MaxQuantity, EventField::HoldTtlDefault, EventField::HoldTtlMax, EventField::MaxExtensions];
+
+/// The fields that a path of an update mask means.
+fn masked(path: &str) -> Option<Vec<EventField>> {
+    Some(match path {
+        "display_name" => vec![EventField::DisplayName],
+        "series" => vec![EventField::Series],
+        "venue" => vec![EventField::Venue],
+        "start_time" => vec![EventField::StartTime],
+        "end_time" => vec![EventField::EndTime],
+        "booking_open_time" => vec![EventField::BookingOpenTime],
+        "booking_close_time" => vec![EventField::BookingCloseTime],
+        "labels" => vec![EventField::Labels],
+        "capacity" => vec![EventField::Capacity],
+        "limits" => LIMITS.to_vec(),
+        "limits.max_quantity" => vec![EventField::MaxQuantity],
+        "limits.hold_ttl_default" => vec![EventField::HoldTtlDefault],
+        "limits.hold_ttl_max" => vec![EventField::HoldTtlMax],
+        "limits.max_extensions" => vec![EventField::MaxExtensions],
+        _ => return None,
+    })
+}
+
+const ALL_PATHS: [&str; 10] = [
+    "display_name",
+    "series",
+    "venue",
+    "start_time",
+    "end_time",
+    "booking_open_time",
+    "booking_close_time",
+    "labels",
+    "capacity",
+    "limits",
+];
+
+fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types::FieldMask>) -> Option<EventUpdate> {
+    let paths = match mask {
+        Some(mask) if !mask.paths.is_empty() => mask.paths,
+        _ => populated(&event).map(str::to_owned).collect(),
+    };
+    let mut chosen = Vec::new();
+    for path in &paths {
+        match masked(path) {
+            Some(found) => chosen.extend(found),
+            None if path == "*" => chosen.extend(ALL_PATHS.iter().copied().filter_map(masked).flatten()),
+            None => fields.reject("update_mask", format!("{path:?} is not a field that can be changed")),
+        }
+    }
+    if paths.is_empty() {
+        fields.reject("update_mask", "or at least one field of event must be set");
+    }
+    // Fields outside the mask are not looked at: a client may send back a whole event.
+    let values = definition(fields, pruned(event, &chosen))?;
+    Some(EventUpdate { values, fields: chosen })
+}
+
+/// The fields of `event` that hold something.
+fn populated(event: &pb::Event) -> impl Iterator<Item = &'static str> {
+    let limits = event.limits.unwrap_or_default();
+    [
+        ("display_name", !event.display_name.is_empty()),
+        ("series", !event.series.is_empty()),
+        ("venue", !event.venue.is_empty()),
+        ("start_time", event.start_time.is_some()),
+        ("end_time", event.end_time.is_some()),
+        ("booking_open_time", event.booking_open_time.is_some()),
+        ("booking_close_time", event.booking_close_time.is_some()),
+        ("labels", !event.labels.is_empty()),
+        ("capacity", event.capacity != 0),
+        ("limits.max_quantity", limits.max_quantity.is_some()),
+        ("limits.hold_ttl_default", limits.hold_ttl_default.is_some()),
+        ("limits.hold_ttl_max", limits.hold_ttl_max.is_some()),
+        ("limits.max_extensions", limits.max_extensions.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(path, is_set)| is_set.then_some(path))
+}
+
+/// `event` with the chosen fields only.
+fn pruned(event: pb::Event, chosen: &[EventField]) -> pb::Event {
+    let (mut kept, mut limits) = (pb::Event::default(), pb::EventLimits::default());
+    let given = event.limits.unwrap_or_default();
+    let mut event = event;
+    for field in chosen {
+        match field {
+            EventField::DisplayName => kept.display_name = take(&mut event.display_name),
+            EventField::Series => kept.series = take(&mut event.series),
+            EventField::Venue => kept.venue = take(&mut event.venue),
+            EventField::StartTime => kept.start_time = event.start_time,
+            EventField::EndTime => kept.end_time = event.end_time,
+            EventField::BookingOpenTime => kept.booking_open_time = event.booking_open_time,
+            EventField::BookingCloseTime => kept.booking_close_time = event.booking_close_time,
+            EventField::Labels => kept.labels = take(&mut event.labels),
+            EventField::Capacity => kept.capacity = event.capacity,
+            EventField::MaxQuantity => limits.max_quantity = given.max_quantity,
+            EventField::HoldTtlDefault => limits.hold_ttl_default = given.hold_ttl_default,
+            EventField::HoldTtlMax => limits.hold_ttl_max = given.hold_ttl_max,
+            EventField::MaxExtensions => limits.max_extensions = given.max_extensions,
+        }
+    }
+    kept.limits = Some(limits);
+    kept
+}

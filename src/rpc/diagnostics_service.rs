@@ -1,0 +1,151 @@
+//! DiagnosticsService: a concurrency test as a stream of progress, then the report.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    decode, encode,
+    fields::Fields,
+    pb::{self, diagnostics_service_server::DiagnosticsService, run_concurrency_test_response::Update},
+    status,
+};
+use crate::{
+    config,
+    ops::{
+        Ledger,
+        concurrency_test::{Plan, Report, Workload},
+    },
+};
+
+/// The service.
+pub struct Diagnostics {
+    ledger: Ledger,
+    settings: config::Diagnostics,
+    /// One test at a time: two would measure each other.
+    turn: Arc<Semaphore>,
+}
+
+impl Diagnostics {
+    pub fn new(ledger: Ledger, settings: config::Diagnostics) -> Self {
+        Self { ledger, settings, turn: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+#[tonic::async_trait]
+impl DiagnosticsService for Diagnostics {
+    type RunConcurrencyTestStream = ReceiverStream<Result<pb::RunConcurrencyTestResponse, Status>>;
+
+    async fn run_concurrency_test(
+        &self,
+        request: Request<pb::RunConcurrencyTestRequest>,
+    ) -> Result<Response<Self::RunConcurrencyTestStream>, Status> {
+        let plan = plan(request.into_inner())?;
+        if !self.settings.concurrency_test {
+            return Err(status::diagnostics_disabled());
+        }
+        let turn = Arc::clone(&self.turn).try_acquire_owned();
+        let turn = turn.map_err(|_| status::overloaded("another concurrency test is running"))?;
+        let (sender, receiver) = mpsc::channel(4);
+        let ledger = self.ledger.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            run(ledger, plan, sender).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+type Sender = mpsc::Sender<Result<pb::RunConcurrencyTestResponse, Status>>;
+
+/// Runs the test, and ends it early when the caller has gone.
+async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
+    let (progress, mut done) = watch::channel(0);
+    let test = ledger.run_concurrency_test(plan, progress);
+    tokio::pin!(test);
+    let report = loop {
+        tokio::select! {
+            report = &mut test => break report,
+            Ok(()) = done.changed() => {
+                let done = *done.borrow_and_update();
+                if sender.send(Ok(progress_message(done, plan.operations))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, None));
+    // Nobody to hear it is no reason to complain.
+    let _ = sender.send(last).await;
+}
+
+/// What a request asks to be run.
+pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
+    let mut fields = Fields::default();
+    let strategy = match m.strategy {
+        0 => Some(None),
+        other => fields.known::<pb::Strategy>("strategy", other).map(|known| Some(decode::strategy_of(known))),
+    };
+    let lock_wait = match m.lock_wait {
+        0 => Some(pb::LockWait::Wait),
+        other => fields.known::<pb::LockWait>("lock_wait", other),
+    };
+    let workload = match m.workload {
+        0 => Some(pb::Workload::Reserve),
+        other => fields.known::<pb::Workload>("workload", other),
+    };
+    let operations = fields.number_or_zero("operations", m.operations, &(1..=100_000));
+    let concurrency = fields.number_or_zero("concurrency", m.concurrency, &(1..=512));
+    let capacity = fields.number_or_zero("capacity", m.capacity, &(1..=1_000_000));
+    let all = || {
+        let operations = operations?.unwrap_or(1000);
+        Some(Plan {
+            strategy: strategy?,
+            lock_wait: decode::lock_wait_of(lock_wait?),
+            operations,
+            concurrency: concurrency?.unwrap_or(32),
+            capacity: capacity?.unwrap_or(operations.div_ceil(2)),
+            workload: match workload? {
+                pb::Workload::Life => Workload::Life,
+                pb::Workload::Reserve | pb::Workload::Unspecified => Workload::Reserve,
+            },
+        })
+    };
+    let all = all();
+    fields.finish(all)
+}
+
+/// How far a test has come.
+pub fn progress_message(done: u32, total: u32) -> pb::RunConcurrencyTestResponse {
+    let progress = pb::ConcurrencyTestProgress { done: done.cast_signed(), total: total.cast_signed() };
+    pb::RunConcurrencyTestResponse { update: Some(Update::Progress(progress)) }
+}
+
+/// What came of a test.
+pub fn report_message(report: &Report) -> pb::RunConcurrencyTestResponse {
+    let tally = &report.tally;
+    let micros = |value| Some(encode::duration(std::time::Duration::from_micros(value)));
+    let report = pb::ConcurrencyTestReport {
+        event_id: report.event_id.to_string(),
+        operations: tally.operations.cast_signed(),
+        successes: tally.successes.cast_signed(),
+        refusals: tally.refusals.iter().map(|(reason, n)| ((*reason).to_owned(), n.cast_signed())).collect(),
+        version_conflicts: tally.conflicts.cast_signed(),
+        retries: tally.retries.cast_signed(),
+        lock_wait_total: Some(encode::duration(tally.lock_wait.0)),
+        lock_wait_max: Some(encode::duration(tally.lock_wait.1)),
+        version_increments: report.version_increments,
+        latency: Some(pb::LatencySummary {
+            p50: micros(tally.latency.value_at_quantile(0.5)),
+            p90: micros(tally.latency.value_at_quantile(0.9)),
+            p99: micros(tally.latency.value_at_quantile(0.99)),
+            max: micros(tally.latency.max()),
+        }),
+        elapsed: Some(encode::duration(report.elapsed)),
+        invariants_held: report.problems.is_empty(),
+        problems: report.problems.clone(),
+    };
+    pb::RunConcurrencyTestResponse { update: Some(Update::Report(report)) }
+}

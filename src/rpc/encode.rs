@@ -1,0 +1,160 @@
+//! Results to messages.
+
+use std::time::Duration;
+
+use super::pb;
+use crate::{
+    config::Strategy,
+    domain::{
+        audit::Books,
+        change::Change,
+        event::{Event, EventState},
+        reservation::{Reservation, State},
+        time::Timestamp,
+    },
+    ops::execute::Outcome,
+    store::events::Availability,
+};
+
+pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.micros();
+    // Less than a million, times a thousand: an i32 has room.
+    let nanos = micros.rem_euclid(1_000_000) as i32 * 1000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+pub fn duration(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        nanos: span.subsec_nanos().cast_signed(),
+    }
+}
+
+pub fn strategy(strategy: Strategy) -> pb::Strategy {
+    match strategy {
+        Strategy::Pessimistic => pb::Strategy::Pessimistic,
+        Strategy::Optimistic => pb::Strategy::Optimistic,
+    }
+}
+
+pub fn event_state(state: EventState) -> pb::EventState {
+    match state {
+        EventState::Open => pb::EventState::Open,
+        EventState::Closed => pb::EventState::Closed,
+        EventState::Cancelled => pb::EventState::Cancelled,
+    }
+}
+
+fn reservation_state(state: State) -> pb::ReservationState {
+    match state {
+        State::Held => pb::ReservationState::Held,
+        State::Confirmed => pb::ReservationState::Confirmed,
+        State::Cancelled => pb::ReservationState::Cancelled,
+        State::Expired => pb::ReservationState::Expired,
+    }
+}
+
+pub fn event(event: &Event) -> pb::Event {
+    let definition = event.definition.clone();
+    let limits = definition.limits;
+    pb::Event {
+        event_id: event.id.to_string(),
+        display_name: definition.display_name,
+        series: definition.series.unwrap_or_default(),
+        venue: definition.venue.unwrap_or_default(),
+        start_time: definition.start_time.map(timestamp),
+        end_time: definition.end_time.map(timestamp),
+        capacity: definition.capacity.cast_signed(),
+        limits: Some(pb::EventLimits {
+            max_quantity: Some(limits.max_quantity.cast_signed()),
+            hold_ttl_default: Some(duration(limits.hold_ttl_default)),
+            hold_ttl_max: Some(duration(limits.hold_ttl_max)),
+            max_extensions: Some(limits.max_extensions.cast_signed()),
+        }),
+        booking_open_time: definition.booking_open_time.map(timestamp),
+        booking_close_time: definition.booking_close_time.map(timestamp),
+        labels: definition.labels.0,
+        state: event_state(event.state).into(),
+        held: event.counters.held.cast_signed(),
+        confirmed: event.counters.confirmed.cast_signed(),
+        available: event.available().cast_signed(),
+        version: event.counters.version,
+        etag: event.etag(),
+        create_time: Some(timestamp(event.create_time)),
+        update_time: Some(timestamp(event.update_time)),
+        cancel_reason: event.cancel_reason.clone().unwrap_or_default(),
+    }
+}
+
+pub fn reservation(reservation: &Reservation) -> pb::Reservation {
+    pb::Reservation {
+        reservation_id: reservation.id.to_string(),
+        event_id: reservation.event_id.to_string(),
+        user_id: reservation.user_id.to_string(),
+        quantity: reservation.quantity.cast_signed(),
+        state: reservation_state(reservation.state).into(),
+        create_time: Some(timestamp(reservation.create_time)),
+        update_time: Some(timestamp(reservation.update_time)),
+        expire_time: reservation.expire_time.map(timestamp),
+        confirm_time: reservation.confirm_time.map(timestamp),
+        extensions: reservation.extensions.cast_signed(),
+        cancel_reason: reservation.cancel_reason.clone().unwrap_or_default(),
+        labels: reservation.labels.0.clone(),
+        version: reservation.version,
+        etag: reservation.etag(),
+    }
+}
+
+pub fn availability(found: &Availability) -> pb::Availability {
+    let event = &found.event;
+    let held = event.counters.held.saturating_sub(found.lapsed);
+    let available = event.definition.capacity.saturating_sub(held + event.counters.confirmed);
+    pb::Availability {
+        event_id: event.id.to_string(),
+        state: event_state(event.state).into(),
+        capacity: event.definition.capacity.cast_signed(),
+        held: held.cast_signed(),
+        confirmed: event.counters.confirmed.cast_signed(),
+        available: available.cast_signed(),
+        next_hold_expire_time: found.next_hold_expiry.map(timestamp),
+        event_version: event.counters.version,
+        etag: event.etag(),
+    }
+}
+
+pub fn books(books: &Books) -> pb::VerifyEventResponse {
+    let problems = books.problems();
+    pb::VerifyEventResponse {
+        ok: problems.is_empty(),
+        problems,
+        capacity: books.capacity.cast_signed(),
+        held_counter: books.counters.held.into(),
+        held_rows: books.held_rows,
+        confirmed_counter: books.counters.confirmed.into(),
+        confirmed_rows: books.confirmed_rows,
+        lapsed_rows: books.lapsed_rows,
+        event_version: books.counters.version,
+        newest_change: books.newest_change,
+    }
+}
+
+pub fn execution(outcome: &Outcome) -> pb::ExecutionReport {
+    let effort = &outcome.effort;
+    pb::ExecutionReport {
+        strategy: strategy(effort.strategy).into(),
+        attempts: i32::try_from(effort.attempts).unwrap_or(i32::MAX),
+        lock_wait: Some(duration(effort.lock_wait)),
+        event_version: outcome.change.version,
+        replayed: outcome.replayed,
+    }
+}
+
+/// The reservation that a mutation of a reservation answers with.
+pub fn changed_reservation(change: &Change) -> Option<pb::Reservation> {
+    change.reservation().map(reservation)
+}
+
+/// The event that a mutation of an event answers with.
+pub fn changed_event(change: &Change) -> Option<pb::Event> {
+    change.event().map(|record| event(&record.event))
+}

@@ -1,0 +1,115 @@
+//! Admission: so many RPCs at once over all connections, and the next is told so at once, before any
+//! work is done for it. A queue would only hide the overload until every caller's time is over.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::Request;
+use http_body::Frame;
+use pin_project_lite::pin_project;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::{super::status, Response};
+use crate::telemetry::metrics::Metrics;
+
+/// Sheds RPCs beyond the limit, and all of them once the server drains. Health checks always pass.
+#[derive(Clone)]
+pub struct AdmissionLayer {
+    permits: Arc<Semaphore>,
+    draining: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+}
+
+impl AdmissionLayer {
+    /// Lets `max_in_flight` RPCs in at once, until `draining` is set.
+    pub fn new(max_in_flight: usize, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Self {
+        let permits = Arc::new(Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)));
+        Self { permits, draining, metrics }
+    }
+
+    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, tonic::Status> {
+        if path.starts_with("/grpc.health.") {
+            return Ok(None);
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(status::draining());
+        }
+        Arc::clone(&self.permits).try_acquire_owned().map(Some).map_err(|_| {
+            self.metrics.rpcs_shed.inc();
+            status::overloaded("too many calls are under way")
+        })
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = AdmissionService<S>;
+
+    fn layer(&self, inner: S) -> AdmissionService<S> {
+        AdmissionService { inner, settings: self.clone() }
+    }
+}
+
+/// See [`AdmissionLayer`].
+#[derive(Clone)]
+pub struct AdmissionService<S> {
+    inner: S,
+    settings: AdmissionLayer,
+}
+
+impl<S> Service<Request<Body>> for AdmissionService<S>
+where
+    S: Service<Request<Body>, Response = Response>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match self.settings.admit(request.uri().path()) {
+            Err(refused) => Box::pin(async move { Ok(refused.into_http()) }),
+            Ok(permit) => {
+                let work = self.inner.call(request);
+                // A stream is under way until its body ends.
+                Box::pin(async move { Ok(work.await?.map(|body| Body::new(Admitted { body, _permit: permit }))) })
+            }
+        }
+    }
+}
+
+pin_project! {
+    struct Admitted {
+        #[pin]
+        body: Body,
+        _permit: Option<OwnedSemaphorePermit>,
+    }
+}
+
+impl http_body::Body for Admitted {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,26 @@
+//! The gRPC surface: thin handlers that decode, run one use case and encode.
+//!
+//! [`decode`] turns a message into a domain value or names every bad field; [`encode`] turns results
+//! into messages; [`status`] is the one place where an error becomes a `Status`. [`layers`] stand
+//! around all RPCs, and [`server`] puts everything together.
+
+pub mod decode;
+pub mod diagnostics_service;
+pub mod encode;
+pub mod event_service;
+pub mod fields;
+pub mod first_byte;
+pub mod layers;
+pub mod page_token;
+pub mod reservation_service;
+pub mod server;
+pub mod status;
+
+/// The messages, clients and servers generated from `proto/`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; documented in proto/")]
+pub mod pb {
+    tonic::include_proto!("reservd.v1");
+
+    /// The descriptors of all of it, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reservd_descriptor.bin"));
+}

@@ -1,0 +1,47 @@
+//! Page tokens: where the next page begins, bound to the filters of the listing that they belong to.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+/// Nothing longer was ever a token of ours.
+const MAX_LENGTH: usize = 1024;
+
+/// A token for the listing that `filters`, the request without its page fields, asks for.
+pub fn encode<C: Serialize>(filters: &impl Message, cursor: &C) -> String {
+    let token = serde_json::to_vec(&(digest(filters), cursor));
+    token.map(|token| BASE64_URL_SAFE_NO_PAD.encode(token)).unwrap_or_default()
+}
+
+/// The cursor of a token. None: it is broken, or belongs to another listing.
+pub fn decode<C: DeserializeOwned>(filters: &impl Message, token: &str) -> Option<C> {
+    if token.len() > MAX_LENGTH {
+        return None;
+    }
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+    let (bound_to, cursor): (String, C) = serde_json::from_slice(&bytes).ok()?;
+    (bound_to == digest(filters)).then_some(cursor)
+}
+
+fn digest(filters: &impl Message) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(filters.encode_to_vec())[..12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::pb::ListReservationsRequest;
+
+    #[test]
+    fn a_token_works_for_its_own_filters_only() {
+        let mine = ListReservationsRequest { user_id: "ann".into(), ..Default::default() };
+        let other = ListReservationsRequest { user_id: "bob".into(), ..Default::default() };
+        let token = encode(&mine, &("event", 7));
+        assert_eq!(decode::<(String, i32)>(&mine, &token), Some(("event".into(), 7)));
+        assert_eq!(decode::<(String, i32)>(&other, &token), None);
+        for broken in ["", "x", "%%%", &token[1..], &"A".repeat(5000)] {
+            assert_eq!(decode::<(String, i32)>(&mine, broken), None, "{broken:?}");
+        }
+    }
+}

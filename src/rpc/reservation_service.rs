@@ -1,0 +1,141 @@
+//! ReservationService: decode, one use case, encode.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    decode::{self, Order, reservation as orders},
+    encode,
+    fields::Fields,
+    layers::deadline::deadline_of,
+    page_token,
+    pb::{self, reservation_service_server::ReservationService},
+    status,
+};
+use crate::{
+    config::StrategyDefaults,
+    domain::{ids::ReservationId, reservation::State},
+    ops::{Ledger, execute::Outcome},
+    store::reservations::{Cursor, Filter},
+};
+
+/// The service.
+pub struct Reservations {
+    ledger: Ledger,
+    defaults: StrategyDefaults,
+}
+
+impl Reservations {
+    pub fn new(ledger: Ledger, defaults: StrategyDefaults) -> Self {
+        Self { ledger, defaults }
+    }
+
+    async fn carry_out(&self, (command, how): Order) -> Result<Outcome, Status> {
+        let event_id = command.event_id.clone();
+        self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
+    }
+}
+
+/// A mutation's handler: the same five lines for each.
+macro_rules! mutation {
+    ($self:ident, $request:ident, $decode:path, $response:ident) => {{
+        let deadline = deadline_of(&$request);
+        let order = $decode($request.into_inner(), $self.defaults, deadline)?;
+        let outcome = $self.carry_out(order).await?;
+        Ok(Response::new(pb::$response {
+            reservation: encode::changed_reservation(&outcome.change),
+            execution: Some(encode::execution(&outcome)),
+        }))
+    }};
+}
+
+#[tonic::async_trait]
+impl ReservationService for Reservations {
+    async fn reserve(&self, request: Request<pb::ReserveRequest>) -> Result<Response<pb::ReserveResponse>, Status> {
+        mutation!(self, request, orders::reserve, ReserveResponse)
+    }
+
+    async fn confirm(&self, request: Request<pb::ConfirmRequest>) -> Result<Response<pb::ConfirmResponse>, Status> {
+        mutation!(self, request, orders::confirm, ConfirmResponse)
+    }
+
+    async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
+        mutation!(self, request, orders::cancel, CancelResponse)
+    }
+
+    async fn extend(&self, request: Request<pb::ExtendRequest>) -> Result<Response<pb::ExtendResponse>, Status> {
+        mutation!(self, request, orders::extend, ExtendResponse)
+    }
+
+    async fn amend(&self, request: Request<pb::AmendRequest>) -> Result<Response<pb::AmendResponse>, Status> {
+        mutation!(self, request, orders::amend, AmendResponse)
+    }
+
+    async fn get_reservation(
+        &self,
+        request: Request<pb::GetReservationRequest>,
+    ) -> Result<Response<pb::GetReservationResponse>, Status> {
+        let (deadline, message) = (deadline_of(&request), request.into_inner());
+        let mut fields = Fields::default();
+        let event_id = fields.event_id("event_id", &message.event_id);
+        let target = decode::target(&mut fields, message.reservation);
+        let (event_id, target) = fields.finish(event_id.zip(target))?;
+        let found = self.ledger.reservation(event_id.clone(), target, deadline).await;
+        let found = found.map_err(|error| status::of(&error, Some(&event_id)))?;
+        Ok(Response::new(pb::GetReservationResponse { reservation: Some(encode::reservation(&found)) }))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<pb::ListReservationsRequest>,
+    ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        let token = std::mem::take(&mut message.page_token);
+        let (filter, size) = list_filter(&message)?;
+        message.page_size = 0;
+        let after = match token.as_str() {
+            "" => None,
+            token => Some(cursor(&message, token).ok_or_else(status::bad_page_token)?),
+        };
+        let mut page = self
+            .ledger
+            .list_reservations(filter, after, size + 1, deadline)
+            .await
+            .map_err(|error| status::of(&error, None))?;
+        // One more than asked for was read, to know whether there is a next page.
+        let has_more = page.len() > size as usize;
+        page.truncate(size as usize);
+        let last = page.last().filter(|_| has_more);
+        let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
+        Ok(Response::new(pb::ListReservationsResponse {
+            reservations: page.iter().map(encode::reservation).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+}
+
+fn list_filter(message: &pb::ListReservationsRequest) -> Result<(Filter, u32), Status> {
+    let mut fields = Fields::default();
+    let mut filter = Filter::default();
+    if !message.event_id.is_empty() {
+        filter.event_id = fields.event_id("event_id", &message.event_id);
+    }
+    if !message.user_id.is_empty() {
+        filter.user_id = fields.user_id("user_id", &message.user_id);
+    }
+    if message.event_id.is_empty() && message.user_id.is_empty() {
+        fields.reject("event_id", "or user_id must be set");
+    }
+    filter.states = super::decode::states(&mut fields, &message.states, |state| match state {
+        pb::ReservationState::Held | pb::ReservationState::Unspecified => State::Held,
+        pb::ReservationState::Confirmed => State::Confirmed,
+        pb::ReservationState::Cancelled => State::Cancelled,
+        pb::ReservationState::Expired => State::Expired,
+    });
+    let size = fields.page_size(message.page_size);
+    Ok((filter, fields.finish(size)?))
+}
+
+fn cursor(filters: &pb::ListReservationsRequest, token: &str) -> Option<Cursor> {
+    let (event_id, id): (crate::domain::ids::EventId, String) = page_token::decode(filters, token)?;
+    Some((event_id, ReservationId::parse(&id)?))
+}

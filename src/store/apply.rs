@@ -1,0 +1,193 @@
+//! Writes what was decided, in one round trip, whatever the size of the batch.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use sqlx::{
+    PgConnection, Postgres, Type,
+    postgres::{PgHasArrayType, PgTypeInfo},
+    types::Json,
+};
+
+use super::{StoreError, events::labels_or_null};
+use crate::domain::{
+    change::{Change, ChangeKind, EventRecord},
+    decide::Commit,
+    event::Counters,
+    ids::{EventId, Fingerprint, RequestId, ReservationId, UserId},
+    limits::Labels,
+    reservation::{Reservation, State},
+    time::Timestamp,
+};
+
+/// Declares that a struct travels as the composite type of this name, alone and in arrays. The names
+/// are those of the migration that makes them.
+macro_rules! composite {
+    ($row:ident, $name:literal) => {
+        impl Type<Postgres> for $row<'_> {
+            fn type_info() -> PgTypeInfo {
+                PgTypeInfo::with_name($name)
+            }
+        }
+
+        impl PgHasArrayType for $row<'_> {
+            fn array_type_info() -> PgTypeInfo {
+                PgTypeInfo::with_name(concat!("_", $name))
+            }
+        }
+    };
+}
+
+#[derive(sqlx::Encode)]
+struct EventWrite<'a> {
+    event_id: &'a EventId,
+    seen_version: i64,
+    version: i64,
+    held: i32,
+    confirmed: i32,
+}
+composite!(EventWrite, "event_write_1");
+
+#[derive(sqlx::Encode)]
+struct ReservationWrite<'a> {
+    event_id: &'a EventId,
+    reservation_id: ReservationId,
+    is_new: bool,
+    user_id: &'a UserId,
+    quantity: i32,
+    state: State,
+    expire_time: Option<Timestamp>,
+    confirm_time: Option<Timestamp>,
+    extensions: i32,
+    cancel_reason: Option<&'a str>,
+    labels: Option<Json<&'a Labels>>,
+    version: i64,
+    create_time: Timestamp,
+    update_time: Timestamp,
+}
+composite!(ReservationWrite, "reservation_write_1");
+
+#[derive(sqlx::Encode)]
+struct ChangeWrite<'a> {
+    event_id: &'a EventId,
+    version: i64,
+    kind: ChangeKind,
+    change_time: Timestamp,
+    request_id: Option<&'a RequestId>,
+    fingerprint: Option<Fingerprint>,
+    reservation_id: Option<ReservationId>,
+    user_id: Option<&'a UserId>,
+    quantity: Option<i32>,
+    state: Option<State>,
+    expire_time: Option<Timestamp>,
+    confirm_time: Option<Timestamp>,
+    extensions: Option<i32>,
+    cancel_reason: Option<&'a str>,
+    labels: Option<Json<&'a Labels>>,
+    create_time: Option<Timestamp>,
+    event: Option<Json<&'a EventRecord>>,
+}
+composite!(ChangeWrite, "change_write_1");
+
+/// What was decided for one event, by one command or by several in a row.
+pub struct Decided<'a> {
+    /// The event.
+    pub event_id: &'a EventId,
+    /// Its counters and version when it was loaded.
+    pub seen: Counters,
+    /// The commits in the order they were decided.
+    pub commits: Vec<&'a Commit>,
+}
+
+/// Writes the counters, reservations and changes. False: an event has another version than was seen,
+/// or a moment on which a decision rested has come; the transaction must then be rolled back.
+pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<bool, StoreError> {
+    const SQL: &str = "-- apply::apply\nSELECT apply_changes_1($1, $2, $3, $4)";
+    let events: Vec<_> = decided.iter().filter_map(event_write).collect();
+    let commits = || decided.iter().flat_map(|decided| decided.commits.iter().copied());
+    let valid_until = commits().filter_map(|commit| commit.valid_until).min();
+    let reservations = final_reservations(commits());
+    let changes: Vec<_> = commits().flat_map(|commit| &commit.changes).map(change_write).collect();
+    Ok(sqlx::query_scalar(SQL).bind(events).bind(reservations).bind(changes).bind(valid_until).fetch_one(conn).await?)
+}
+
+/// Writes changes alone: of events that the same transaction has just inserted.
+pub async fn record(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
+    const SQL: &str = "-- apply::record\nSELECT apply_changes_1('{}', '{}', $1, NULL)";
+    let changes: Vec<_> = changes.iter().map(change_write).collect();
+    sqlx::query(SQL).bind(changes).execute(conn).await?;
+    Ok(())
+}
+
+fn event_write<'a>(decided: &Decided<'a>) -> Option<EventWrite<'a>> {
+    let Counters { held, confirmed, version } = decided.commits.last()?.counters;
+    Some(EventWrite {
+        event_id: decided.event_id,
+        seen_version: decided.seen.version,
+        version,
+        held: held.cast_signed(),
+        confirmed: confirmed.cast_signed(),
+    })
+}
+
+/// Each reservation once, as the last commit leaves it.
+fn final_reservations<'a>(commits: impl Iterator<Item = &'a Commit>) -> Vec<ReservationWrite<'a>> {
+    let mut rows: Vec<ReservationWrite<'a>> = Vec::new();
+    let mut places: HashMap<(&EventId, ReservationId), usize> = HashMap::new();
+    for commit in commits {
+        for reservation in commit.changes.iter().filter_map(Change::reservation) {
+            match places.entry((&reservation.event_id, reservation.id)) {
+                Entry::Occupied(place) => {
+                    let row = &mut rows[*place.get()];
+                    *row = reservation_write(reservation, row.is_new);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(rows.len());
+                    rows.push(reservation_write(reservation, commit.creates == Some(reservation.id)));
+                }
+            }
+        }
+    }
+    rows
+}
+
+fn reservation_write(reservation: &Reservation, is_new: bool) -> ReservationWrite<'_> {
+    ReservationWrite {
+        event_id: &reservation.event_id,
+        reservation_id: reservation.id,
+        is_new,
+        user_id: &reservation.user_id,
+        quantity: reservation.quantity.cast_signed(),
+        state: reservation.state,
+        expire_time: reservation.expire_time,
+        confirm_time: reservation.confirm_time,
+        extensions: reservation.extensions.cast_signed(),
+        cancel_reason: reservation.cancel_reason.as_deref(),
+        labels: labels_or_null(&reservation.labels),
+        version: reservation.version,
+        create_time: reservation.create_time,
+        update_time: reservation.update_time,
+    }
+}
+
+fn change_write(change: &Change) -> ChangeWrite<'_> {
+    let reservation = change.reservation();
+    ChangeWrite {
+        event_id: change.event_id(),
+        version: change.version,
+        kind: change.kind,
+        change_time: change.time,
+        request_id: change.request.as_ref().map(|request| &request.id),
+        fingerprint: change.request.as_ref().map(|request| request.fingerprint),
+        reservation_id: reservation.map(|r| r.id),
+        user_id: reservation.map(|r| &r.user_id),
+        quantity: reservation.map(|r| r.quantity.cast_signed()),
+        state: reservation.map(|r| r.state),
+        expire_time: reservation.and_then(|r| r.expire_time),
+        confirm_time: reservation.and_then(|r| r.confirm_time),
+        extensions: reservation.map(|r| r.extensions.cast_signed()),
+        cancel_reason: reservation.and_then(|r| r.cancel_reason.as_deref()),
+        labels: reservation.and_then(|r| labels_or_null(&r.labels)),
+        create_time: reservation.map(|r| r.create_time),
+        event: change.event().map(Json),
+    }
+}

@@ -1,0 +1,186 @@
+//! Rows to domain values, column after column in the order of the column lists beside them.
+
+use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow, types::Json};
+use std::time::Duration;
+
+use crate::domain::{
+    change::{Change, EventRecord, Subject},
+    event::{Counters, Definition, Event, Limits},
+    ids::{EventId, Request},
+    limits::Labels,
+    reservation::Reservation,
+};
+
+type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// Reads a row from left to right.
+pub struct Columns<'r> {
+    row: &'r PgRow,
+    next: usize,
+}
+
+/// The columns that [`Columns::event`] reads, of a table or alias `e`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! event_columns {
+    () => {
+        "e.event_id, e.display_name, e.series, e.venue, e.start_time, e.end_time, e.booking_open_time, \
+         e.booking_close_time, e.labels, e.max_quantity, e.hold_ttl_default, e.hold_ttl_max, e.max_extensions, \
+         e.capacity, e.state, e.cancel_reason, e.held, e.confirmed, e.version, e.create_time, e.update_time"
+    };
+}
+
+/// The columns that [`Columns::reservation`] reads, of a table or alias `r`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! reservation_columns {
+    () => {
+        "r.event_id, r.reservation_id, r.user_id, r.quantity, r.state, r.expire_time, r.confirm_time, \
+         r.extensions, r.cancel_reason, r.labels, r.version, r.create_time, r.update_time"
+    };
+}
+
+/// The columns that [`Columns::change`] reads, of a table or alias `c`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! change_columns {
+    () => {
+        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.event, c.reservation_id, \
+         c.user_id, c.quantity, c.state, c.expire_time, c.confirm_time, c.extensions, c.cancel_reason, c.labels, \
+         c.create_time"
+    };
+}
+
+/// How many columns `change_columns!` has.
+const CHANGE_COLUMNS: usize = 17;
+/// How many columns `reservation_columns!` has.
+const RESERVATION_COLUMNS: usize = 13;
+
+impl<'r> Columns<'r> {
+    pub fn of(row: &'r PgRow) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// The next column.
+    pub fn get<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> Result<T> {
+        let column = self.next;
+        self.next += 1;
+        self.row.try_get(column)
+    }
+
+    /// A column that is a count, and an `integer` in the database.
+    pub fn count(&mut self) -> Result<u32> {
+        let column = self.next;
+        let value: i32 = self.get()?;
+        u32::try_from(value)
+            .map_err(|error| sqlx::Error::ColumnDecode { index: column.to_string(), source: error.into() })
+    }
+
+    fn micros(&mut self) -> Result<Duration> {
+        let column = self.next;
+        let value: i64 = self.get()?;
+        u64::try_from(value)
+            .map(Duration::from_micros)
+            .map_err(|error| sqlx::Error::ColumnDecode { index: column.to_string(), source: error.into() })
+    }
+
+    fn labels(&mut self) -> Result<Labels> {
+        Ok(self.get::<Option<Json<Labels>>>()?.map(|json| json.0).unwrap_or_default())
+    }
+
+    pub fn event(&mut self) -> Result<Event> {
+        Ok(Event {
+            id: self.get()?,
+            definition: Definition {
+                display_name: self.get()?,
+                series: self.get()?,
+                venue: self.get()?,
+                start_time: self.get()?,
+                end_time: self.get()?,
+                booking_open_time: self.get()?,
+                booking_close_time: self.get()?,
+                labels: self.labels()?,
+                limits: Limits {
+                    max_quantity: self.count()?,
+                    hold_ttl_default: self.micros()?,
+                    hold_ttl_max: self.micros()?,
+                    max_extensions: self.count()?,
+                },
+                capacity: self.count()?,
+            },
+            state: self.get()?,
+            cancel_reason: self.get()?,
+            counters: Counters { held: self.count()?, confirmed: self.count()?, version: self.get()? },
+            create_time: self.get()?,
+            update_time: self.get()?,
+        })
+    }
+
+    pub fn reservation(&mut self) -> Result<Reservation> {
+        Ok(Reservation {
+            event_id: self.get()?,
+            id: self.get()?,
+            user_id: self.get()?,
+            quantity: self.count()?,
+            state: self.get()?,
+            expire_time: self.get()?,
+            confirm_time: self.get()?,
+            extensions: self.count()?,
+            cancel_reason: self.get()?,
+            labels: self.labels()?,
+            version: self.get()?,
+            create_time: self.get()?,
+            update_time: self.get()?,
+        })
+    }
+
+    /// A reservation, where an outer join found one.
+    pub fn optional_reservation(&mut self) -> Result<Option<Reservation>> {
+        self.optional(RESERVATION_COLUMNS, Self::reservation)
+    }
+
+    pub fn change(&mut self) -> Result<Change> {
+        let event_id: EventId = self.get()?;
+        let version = self.get()?;
+        let kind = self.get()?;
+        let time = self.get()?;
+        let (request_id, fingerprint) = (self.get()?, self.get()?);
+        let request = Option::zip(request_id, fingerprint).map(|(id, fingerprint)| Request { id, fingerprint });
+        let record: Option<Json<EventRecord>> = self.get()?;
+        let subject = if let Some(Json(record)) = record {
+            Subject::Event(Box::new(record))
+        } else {
+            Subject::Reservation(Box::new(Reservation {
+                event_id,
+                id: self.get()?,
+                user_id: self.get()?,
+                quantity: self.count()?,
+                state: self.get()?,
+                expire_time: self.get()?,
+                confirm_time: self.get()?,
+                extensions: self.count()?,
+                cancel_reason: self.get()?,
+                labels: self.labels()?,
+                version,
+                create_time: self.get()?,
+                update_time: time,
+            }))
+        };
+        Ok(Change { version, kind, time, request, subject })
+    }
+
+    /// A change, where an outer join found one.
+    pub fn optional_change(&mut self) -> Result<Option<Change>> {
+        self.optional(CHANGE_COLUMNS, Self::change)
+    }
+
+    /// `width` columns read by `read`, or skipped where the first, the event's id, is null.
+    fn optional<T>(&mut self, width: usize, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        let start = self.next;
+        let found = self.get::<Option<&str>>()?.is_some();
+        self.next = start;
+        let value = if found { Some(read(self)?) } else { None };
+        self.next = start + width;
+        Ok(value)
+    }
+}

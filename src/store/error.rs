@@ -1,0 +1,71 @@
+//! What can go wrong on the way to the database, judged by SQLSTATE and constraint name.
+
+use std::borrow::Cow;
+
+/// A statement or transaction that did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The row lock was not to be had in time, or at once where that was asked (55P03).
+    #[error("the row lock was not available")]
+    LockTimeout,
+    /// The time for the call was over before it was done; nothing was written.
+    #[error("the deadline passed")]
+    Deadline,
+    /// PostgreSQL asks for the transaction to be tried again (40001, 40P01).
+    #[error("the transaction has to be repeated")]
+    Repeat(#[source] sqlx::Error),
+    /// A unique constraint or index refused a row (23505).
+    #[error("unique constraint {0} refused a row")]
+    Unique(String),
+    /// A check constraint refused a row (23514).
+    #[error("check constraint {0} refused a row")]
+    Check(String),
+    /// The database can't be reached, or is starting, stopping or full.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection broke while a commit was under way: it may or may not have happened.
+    #[error("the outcome of a commit is unknown")]
+    OutcomeUnknown(#[source] sqlx::Error),
+    /// No connection came free in time.
+    #[error("no database connection came free in time")]
+    PoolExhausted,
+    /// Anything else: a defect.
+    #[error("the database answered unexpectedly")]
+    Unexpected(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            return match error {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+                other => Self::Unexpected(other),
+            };
+        };
+        let constraint = || database.constraint().unwrap_or("unnamed").to_owned();
+        match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
+            "55P03" => Self::LockTimeout,
+            // Only our own time-outs cancel a statement.
+            "57014" | "25P03" => Self::Deadline,
+            "40001" | "40P01" => Self::Repeat(error),
+            "23505" => Self::Unique(constraint()),
+            "23514" => Self::Check(constraint()),
+            code if is_outage(code) => Self::Unavailable(error),
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+/// Connection failures (08), the server going down or coming up (57P), no room for another
+/// connection, no disk or memory (53), a standby or a failed-over primary that takes no writes
+/// (25006), I/O errors (58).
+fn is_outage(code: &str) -> bool {
+    ["08", "57P", "53", "58"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
+impl StoreError {
+    /// Whether the connection can serve the next caller once its transaction is rolled back.
+    pub fn spares_the_connection(&self) -> bool {
+        matches!(self, Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Unique(_) | Self::Check(_))
+    }
+}

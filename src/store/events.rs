@@ -1,0 +1,269 @@
+//! Statements on events.
+
+use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
+
+use super::{StoreError, columns::Columns, tx::LockWait};
+use crate::{
+    domain::{
+        audit::Books,
+        event::{Counters, Event, EventState},
+        ids::EventId,
+        limits::Labels,
+        time::Timestamp,
+    },
+    event_columns,
+};
+
+/// Locks one event's row until the transaction ends, and reads it as it is then.
+pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Result<Option<Event>, StoreError> {
+    const WAIT: &str =
+        concat!("-- events::lock\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1 FOR UPDATE");
+    const NO_WAIT: &str = concat!(
+        "-- events::lock (nowait)\nSELECT ",
+        event_columns!(),
+        " FROM events e WHERE e.event_id = $1 FOR UPDATE NOWAIT"
+    );
+    let sql = match wait {
+        LockWait::Wait => WAIT,
+        LockWait::NoWait => NO_WAIT,
+    };
+    let row = sqlx::query(sql).bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|row| Columns::of(&row).event()).transpose()?)
+}
+
+/// Locks the rows of those of the events that nobody else has locked, and reads them. In id order,
+/// so that no two such calls wait for each other.
+pub async fn lock_free_ones(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+    const SQL: &str = concat!(
+        "-- events::lock_free_ones\nSELECT ",
+        event_columns!(),
+        " FROM events e WHERE e.event_id = ANY($1) ORDER BY e.event_id FOR UPDATE SKIP LOCKED"
+    );
+    let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
+}
+
+/// Reads one event without a lock.
+pub async fn get(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event>, StoreError> {
+    const SQL: &str = concat!("-- events::get\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1");
+    let row = sqlx::query(SQL).bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|row| Columns::of(&row).event()).transpose()?)
+}
+
+/// PostgreSQL's time now.
+pub async fn now(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    Ok(sqlx::query_scalar("-- events::now\nSELECT clock_timestamp()").fetch_one(conn).await?)
+}
+
+/// Inserts new events, and returns the ids of those that were not there already. Waits for a
+/// concurrent insert of the same id to be committed or undone.
+pub async fn insert<'e>(
+    conn: &mut PgConnection,
+    events: impl ExactSizeIterator<Item = &'e Event>,
+) -> Result<Vec<EventId>, StoreError> {
+    // A statement for each size of batch would fill the cache of prepared ones.
+    let is_single = events.len() == 1;
+    let mut sql = QueryBuilder::<Postgres>::new(
+        "-- events::insert\nINSERT INTO events (event_id, display_name, series, venue, start_time, end_time, \
+         booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, \
+         max_extensions, capacity, state, held, confirmed, version, create_time, update_time) ",
+    );
+    sql.push_values(events, |mut row, event| {
+        let definition = &event.definition;
+        let limits = &definition.limits;
+        row.push_bind(&event.id)
+            .push_bind(&definition.display_name)
+            .push_bind(&definition.series)
+            .push_bind(&definition.venue)
+            .push_bind(definition.start_time)
+            .push_bind(definition.end_time)
+            .push_bind(definition.booking_open_time)
+            .push_bind(definition.booking_close_time)
+            .push_bind(labels_or_null(&definition.labels))
+            .push_bind(limits.max_quantity.cast_signed())
+            .push_bind(micros(limits.hold_ttl_default))
+            .push_bind(micros(limits.hold_ttl_max))
+            .push_bind(limits.max_extensions.cast_signed())
+            .push_bind(definition.capacity.cast_signed())
+            .push_bind(event.state)
+            .push_bind(event.counters.held.cast_signed())
+            .push_bind(event.counters.confirmed.cast_signed())
+            .push_bind(event.counters.version)
+            .push_bind(event.create_time)
+            .push_bind(event.update_time);
+    });
+    sql.push(" ON CONFLICT ON CONSTRAINT events_pkey DO NOTHING RETURNING event_id");
+    let ids = sql.build_query_scalar().persistent(is_single).fetch_all(conn).await?;
+    Ok(ids)
+}
+
+/// Writes an event's own fields, all but its counters and version. The caller holds its lock.
+pub async fn update(conn: &mut PgConnection, event: &Event) -> Result<(), StoreError> {
+    const SQL: &str = "-- events::update
+        UPDATE events SET
+            display_name = $2, series = $3, venue = $4, start_time = $5, end_time = $6, booking_open_time = $7,
+            booking_close_time = $8, labels = $9, max_quantity = $10, hold_ttl_default = $11, hold_ttl_max = $12,
+            max_extensions = $13, capacity = $14, state = $15, cancel_reason = $16, update_time = $17
+        WHERE event_id = $1";
+    let definition = &event.definition;
+    let limits = &definition.limits;
+    sqlx::query(SQL)
+        .bind(&event.id)
+        .bind(&definition.display_name)
+        .bind(&definition.series)
+        .bind(&definition.venue)
+        .bind(definition.start_time)
+        .bind(definition.end_time)
+        .bind(definition.booking_open_time)
+        .bind(definition.booking_close_time)
+        .bind(labels_or_null(&definition.labels))
+        .bind(limits.max_quantity.cast_signed())
+        .bind(micros(limits.hold_ttl_default))
+        .bind(micros(limits.hold_ttl_max))
+        .bind(limits.max_extensions.cast_signed())
+        .bind(definition.capacity.cast_signed())
+        .bind(event.state)
+        .bind(&event.cancel_reason)
+        .bind(event.update_time)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Which events to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this series.
+    pub series: Option<String>,
+    /// At this venue.
+    pub venue: Option<String>,
+    /// In one of these states; all if empty.
+    pub states: Vec<EventState>,
+    /// Starting at this moment or later.
+    pub start_from: Option<Timestamp>,
+    /// Starting before this moment.
+    pub start_before: Option<Timestamp>,
+}
+
+/// Where a page begins: after this start time (none: after all that have one) and id.
+pub type Cursor = (Option<Timestamp>, EventId);
+
+/// Lists events by start time, those without one last, then id.
+pub async fn list(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<Vec<Event>, StoreError> {
+    // Only the conditions that are asked for: the planner then sees which index serves them.
+    let mut sql = QueryBuilder::<Postgres>::new(concat!(
+        "-- events::list\nSELECT ",
+        event_columns!(),
+        " FROM events e WHERE true"
+    ));
+    if let Some(series) = &filter.series {
+        sql.push(" AND e.series = ").push_bind(series);
+    }
+    if let Some(venue) = &filter.venue {
+        sql.push(" AND e.venue = ").push_bind(venue);
+    }
+    if !filter.states.is_empty() {
+        sql.push(" AND e.state = ANY(").push_bind(&filter.states).push(")");
+    }
+    if let Some(from) = filter.start_from {
+        sql.push(" AND e.start_time IS NOT NULL AND COALESCE(e.start_time, 'infinity') >= ").push_bind(from);
+    }
+    if let Some(before) = filter.start_before {
+        sql.push(" AND COALESCE(e.start_time, 'infinity') < ").push_bind(before);
+    }
+    if let Some((start, id)) = after {
+        sql.push(" AND (COALESCE(e.start_time, 'infinity'), e.event_id) > (COALESCE(")
+            .push_bind(*start)
+            .push(", 'infinity'), ")
+            .push_bind(id)
+            .push(")");
+    }
+    sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(limit));
+    let rows = sql.build().fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
+}
+
+/// How much of an event is free.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Availability {
+    /// The event.
+    pub event: Event,
+    /// Units in holds past their expire time that are still counted as held.
+    pub lapsed: u32,
+    /// When the next hold lapses.
+    pub next_hold_expiry: Option<Timestamp>,
+}
+
+/// Tells how much of each event is free, as far as the event exists.
+pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Availability>, StoreError> {
+    const SQL: &str = concat!(
+        "-- events::availability\nSELECT lapsed.units::integer, next.expire_time, ",
+        event_columns!(),
+        " FROM events e
+          CROSS JOIN LATERAL (
+              SELECT COALESCE(sum(r.quantity), 0) AS units FROM reservations r
+               WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time <= now()) lapsed
+          CROSS JOIN LATERAL (
+              SELECT min(r.expire_time) AS expire_time FROM reservations r
+               WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()) next
+          WHERE e.event_id = ANY($1)"
+    );
+    let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
+    let read = |row| {
+        let mut columns = Columns::of(row);
+        let (lapsed, next_hold_expiry) = (columns.count()?, columns.get()?);
+        Ok(Availability { event: columns.event()?, lapsed, next_hold_expiry })
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Adds up an event's rows and changes in one snapshot.
+pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books>, StoreError> {
+    const SQL: &str = "-- events::books
+        SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
+               r.held_units, r.lapsed_units, r.confirmed_units, u.twice, c.newest, c.missing
+          FROM events e
+          CROSS JOIN LATERAL (
+              SELECT COALESCE(sum(quantity) FILTER (WHERE state = 'HELD'), 0)::bigint AS held_units,
+                     COALESCE(sum(quantity) FILTER (WHERE state = 'HELD' AND expire_time <= now()), 0)::bigint
+                         AS lapsed_units,
+                     COALESCE(sum(quantity) FILTER (WHERE state = 'CONFIRMED'), 0)::bigint AS confirmed_units
+                FROM reservations WHERE event_id = e.event_id) r
+          CROSS JOIN LATERAL (
+              SELECT count(*) AS twice FROM (
+                  SELECT user_id FROM reservations
+                   WHERE event_id = e.event_id AND state IN ('HELD', 'CONFIRMED')
+                   GROUP BY user_id HAVING count(*) > 1) of_user) u
+          CROSS JOIN LATERAL (
+              SELECT COALESCE(max(version), 0) AS newest,
+                     COALESCE(max(version) - min(version) + 1 - count(*), 0)::bigint AS missing
+                FROM changes WHERE event_id = e.event_id) c
+         WHERE e.event_id = $1";
+    let Some(row) = sqlx::query(SQL).bind(id).fetch_optional(conn).await? else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    Ok(Some(Books {
+        state: columns.get()?,
+        capacity: columns.count()?,
+        counters: Counters { held: columns.count()?, confirmed: columns.count()?, version: columns.get()? },
+        held_rows: columns.get()?,
+        lapsed_rows: columns.get()?,
+        confirmed_rows: columns.get()?,
+        users_booked_twice: columns.get()?,
+        newest_change: columns.get()?,
+        missing_changes: columns.get()?,
+    }))
+}
+
+/// No labels are stored as null: most rows have none.
+pub(super) fn labels_or_null(labels: &Labels) -> Option<Json<&Labels>> {
+    (!labels.0.is_empty()).then_some(Json(labels))
+}
+
+fn micros(span: std::time::Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}

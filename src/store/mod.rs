@@ -1,0 +1,22 @@
+//! The SQL of the ledger: one statement a function, each named in its first line, so that
+//! `pg_stat_statements` and the logs name it too.
+//!
+//! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] judges
+//! failures by SQLSTATE and constraint name, never by text. [`context`] loads what a decision needs,
+//! [`apply`] writes what it decided; [`events`], [`reservations`] and [`changes`] do the rest.
+
+pub mod apply;
+pub mod changes;
+pub mod columns;
+pub mod context;
+pub mod error;
+pub mod events;
+pub mod pool;
+pub mod reservations;
+pub mod schema;
+pub mod tx;
+mod types;
+
+pub use error::StoreError;
+pub use pool::{Lease, Pool, PoolSettings};
+pub use tx::{Budget, LockWait, Tx};

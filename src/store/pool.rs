@@ -1,0 +1,190 @@
+//! The connections to PostgreSQL: a bounded set, lent one at a time, first come, first served.
+//!
+//! sqlx's own pool spends a round trip on every release, and hands a connection on whose borrower was
+//! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
+//! borrower says that it is clean; any other is closed, and PostgreSQL rolls back what it had open.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::StoreError;
+
+/// Idle for longer than this, a connection is tried before it is lent: a firewall or a failover may
+/// have cut it without a word.
+const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
+/// How long that trial, and an orderly close, may take.
+const TRIAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How the pool behaves.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Connections at the most.
+    pub max_connections: u32,
+    /// How long to wait for a free connection or a new one, where the deadline does not end it first.
+    pub acquire_timeout: Duration,
+    /// A connection is replaced after this long.
+    pub max_lifetime: Duration,
+    /// The longest that any one statement may run, where its deadline does not end it first.
+    pub statement_timeout: Duration,
+}
+
+/// The connections to PostgreSQL. Clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: PgConnectOptions,
+    settings: PoolSettings,
+    on_connect: String,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Pooled>>,
+}
+
+struct Pooled {
+    connection: PgConnection,
+    connected: Instant,
+    idle_since: Instant,
+}
+
+/// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
+pub struct Lease {
+    pooled: Option<Pooled>,
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    /// A pool that connects as `options` say, when it is first asked to.
+    pub fn new(options: PgConnectOptions, settings: PoolSettings) -> Self {
+        let permits = Arc::new(Semaphore::new(settings.max_connections as usize));
+        let shared = Shared {
+            // Statements are traced by the transaction that runs them, not one by one.
+            options: options.disable_statement_logging(),
+            on_connect: on_connect(&settings),
+            settings,
+            permits,
+            idle: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout.
+    pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        let shared = &self.shared;
+        let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
+        let waited = async {
+            let permit = Arc::clone(&shared.permits).acquire_owned().await.map_err(|_| StoreError::PoolExhausted)?;
+            let pooled = match shared.take_idle().await {
+                Some(pooled) => pooled,
+                None => shared.connect().await?,
+            };
+            Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
+        };
+        match timeout_at(limit, waited).await {
+            Ok(lease) => lease,
+            Err(_) if limit == deadline => Err(StoreError::Deadline),
+            Err(_) => Err(StoreError::PoolExhausted),
+        }
+    }
+
+    /// Connections lent now, and the most there may be.
+    pub fn usage(&self) -> (usize, usize) {
+        let max = self.shared.settings.max_connections as usize;
+        (max - self.shared.permits.available_permits().min(max), max)
+    }
+
+    /// Closes idle connections, and lends none any more. Those on loan end with their borrowers.
+    pub async fn close(&self) {
+        self.shared.permits.close();
+        let idle = std::mem::take(&mut *self.shared.lock_idle());
+        for pooled in idle {
+            let _ = timeout(TRIAL_LIMIT, pooled.connection.close()).await;
+        }
+    }
+}
+
+impl Shared {
+    /// The connection that was used last, if it still answers: a warm one, while those that load no
+    /// longer needs grow old and are found out.
+    async fn take_idle(&self) -> Option<Pooled> {
+        loop {
+            let mut pooled = self.lock_idle().pop()?;
+            if pooled.idle_since.elapsed() < TRY_AFTER_IDLE {
+                return Some(pooled);
+            }
+            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, pooled.connection.ping()).await {
+                return Some(pooled);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Pooled, StoreError> {
+        let mut connection = self.options.connect().await.map_err(unavailable)?;
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
+        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now() })
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Pooled>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whatever keeps a connection from being made, the database is not available through it.
+fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(error)
+}
+
+/// What every session is set to.
+///
+/// Plans: every statement here is a handful of index probes. A plan that was made while a table was
+/// empty, and read it whole, must not survive the table's growth.
+///
+/// Times: no statement, lock or forgotten transaction of ours lasts without end, whatever becomes of
+/// the program that started it.
+fn on_connect(settings: &PoolSettings) -> String {
+    let statement = settings.statement_timeout.as_millis();
+    format!(
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+         SET statement_timeout = {statement}; SET lock_timeout = {statement}; \
+         SET idle_in_transaction_session_timeout = 10000; SET client_min_messages = warning"
+    )
+}
+
+impl Lease {
+    /// Hands the connection back for the next caller. It must be in no transaction, and no statement
+    /// of it under way.
+    pub fn give_back(mut self) {
+        if let Some(mut pooled) = self.pooled.take()
+            && pooled.connected.elapsed() < self.shared.settings.max_lifetime
+            && !self.shared.permits.is_closed()
+        {
+            pooled.idle_since = Instant::now();
+            self.shared.lock_idle().push(pooled);
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.pooled.as_ref().expect("a lease has its connection until it is given back").connection
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.pooled.as_mut().expect("a lease has its connection until it is given back").connection
+    }
+}

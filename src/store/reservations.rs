@@ -1,0 +1,155 @@
+//! Statements on reservations.
+
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::{StoreError, columns::Columns};
+use crate::{
+    domain::{
+        command::Target,
+        event::Event,
+        ids::{EventId, ReservationId, UserId},
+        reservation::{Reservation, State},
+        time::Timestamp,
+    },
+    reservation_columns,
+};
+
+/// Reads one reservation.
+pub async fn get(
+    conn: &mut PgConnection,
+    event_id: &EventId,
+    target: &Target,
+) -> Result<Option<Reservation>, StoreError> {
+    const BY_ID: &str = concat!(
+        "-- reservations::get (by id)\nSELECT ",
+        reservation_columns!(),
+        " FROM reservations r WHERE r.event_id = $1 AND r.reservation_id = $2"
+    );
+    const BY_USER: &str = concat!(
+        "-- reservations::get (by user)\nSELECT ",
+        reservation_columns!(),
+        " FROM reservations r WHERE r.event_id = $1 AND r.user_id = $2
+          ORDER BY r.live NULLS LAST, r.reservation_id DESC LIMIT 1"
+    );
+    let row = match target {
+        Target::Id(id) => sqlx::query(BY_ID).bind(event_id).bind(id).fetch_optional(conn).await?,
+        Target::User(user) => sqlx::query(BY_USER).bind(event_id).bind(user).fetch_optional(conn).await?,
+    };
+    Ok(row.map(|row| Columns::of(&row).reservation()).transpose()?)
+}
+
+/// Which reservations to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this event.
+    pub event_id: Option<EventId>,
+    /// Of this user.
+    pub user_id: Option<UserId>,
+    /// In one of these states; all if empty.
+    pub states: Vec<State>,
+}
+
+/// Where a page begins: after this reservation.
+pub type Cursor = (EventId, ReservationId);
+
+/// Lists reservations by event, then age.
+pub async fn list(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<Vec<Reservation>, StoreError> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!(
+        "-- reservations::list\nSELECT ",
+        reservation_columns!(),
+        " FROM reservations r WHERE true"
+    ));
+    if let Some(event_id) = &filter.event_id {
+        sql.push(" AND r.event_id = ").push_bind(event_id);
+    }
+    if let Some(user_id) = &filter.user_id {
+        sql.push(" AND r.user_id = ").push_bind(user_id);
+    }
+    if !filter.states.is_empty() {
+        sql.push(" AND r.state = ANY(").push_bind(&filter.states).push(")");
+    }
+    if let Some((event_id, id)) = after {
+        sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
+    }
+    sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(limit));
+    let rows = sql.build().fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).reservation()).collect::<Result<_, _>>()?)
+}
+
+/// How many reservations ended with their event.
+pub struct Ended {
+    /// All of them: each is one change.
+    pub changes: u32,
+    /// Those that were cancelled; the others were lapsed holds, and expired.
+    pub cancelled: u32,
+}
+
+/// Ends every live reservation of an event in one statement, with a change each, at the versions
+/// after the event's. The caller holds the event's lock.
+pub async fn end_all(
+    conn: &mut PgConnection,
+    event: &Event,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<Ended, StoreError> {
+    // The target's state is tested again where it is updated: a condition that only the subquery
+    // tested would not be looked at once more after a wait for the row.
+    const SQL: &str = "-- reservations::end_all
+        WITH live AS (
+            SELECT reservation_id, $2 + row_number() OVER (ORDER BY reservation_id) AS version
+              FROM reservations WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')
+        ), ended AS (
+            UPDATE reservations r
+               SET state = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN 'EXPIRED' ELSE 'CANCELLED' END,
+                   expire_time = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN r.expire_time END,
+                   cancel_reason = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN r.cancel_reason
+                                        ELSE COALESCE($4, r.cancel_reason) END,
+                   version = live.version, update_time = $3
+              FROM live
+             WHERE r.event_id = $1 AND r.reservation_id = live.reservation_id AND r.state IN ('HELD', 'CONFIRMED')
+            RETURNING r.*
+        ), written AS (
+            INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, quantity, state,
+                                 expire_time, confirm_time, extensions, cancel_reason, labels, create_time)
+            SELECT event_id, version, state, $3, reservation_id, user_id, quantity, state,
+                   expire_time, confirm_time, extensions, cancel_reason, labels, create_time
+              FROM ended
+        )
+        SELECT count(*)::integer, (count(*) FILTER (WHERE state = 'CANCELLED'))::integer FROM ended";
+    let row =
+        sqlx::query(SQL).bind(&event.id).bind(event.counters.version).bind(now).bind(reason).fetch_one(conn).await?;
+    let mut columns = Columns::of(&row);
+    Ok(Ended { changes: columns.count()?, cancelled: columns.count()? })
+}
+
+/// A hold whose time is over, and its event.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Lapsed {
+    /// The event.
+    pub event_id: EventId,
+    /// The hold.
+    pub reservation_id: ReservationId,
+    /// When it lapsed.
+    pub expire_time: Timestamp,
+}
+
+/// Finds the holds that lapsed first, over all events, without a lock.
+pub async fn lapsed(conn: &mut PgConnection, limit: u32) -> Result<Vec<Lapsed>, StoreError> {
+    const SQL: &str = "-- reservations::lapsed
+        SELECT event_id, reservation_id, expire_time FROM reservations
+         WHERE state = 'HELD' AND expire_time <= now() ORDER BY expire_time LIMIT $1";
+    Ok(sqlx::query_as(SQL).bind(i64::from(limit)).fetch_all(conn).await?)
+}
+
+/// How many holds there are, and how long the oldest lapsed one is overdue, in seconds.
+pub async fn hold_gauges(conn: &mut PgConnection) -> Result<(i64, f64), StoreError> {
+    const SQL: &str = "-- reservations::hold_gauges
+        SELECT count(*), GREATEST(COALESCE(EXTRACT(epoch FROM now() - min(expire_time)), 0), 0)::float8
+          FROM reservations WHERE state = 'HELD'";
+    Ok(sqlx::query_as(SQL).fetch_one(conn).await?)
+}

@@ -1,0 +1,86 @@
+//! The schema: brought up to date, or found to be right, before anything is served.
+
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{Migrate, MigrateError, Migrator},
+    postgres::PgConnectOptions,
+};
+
+/// The migrations that this program was built with.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Why the schema can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The database can't be reached.
+    #[error("cannot connect to the database: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// A newer program has migrated the database.
+    #[error(
+        "the database schema is newer (migration {found}) than this reservd (migration {known}): use a newer reservd"
+    )]
+    Newer {
+        /// The newest migration that the database has.
+        found: i64,
+        /// The newest migration that this program knows.
+        known: i64,
+    },
+    /// Migrations are missing.
+    #[error(
+        "the database schema is older (migration {found}) than this reservd needs ({known}): run `reservd migrate`"
+    )]
+    Older {
+        /// The newest migration that the database has; 0 if none.
+        found: i64,
+        /// The newest migration that this program knows.
+        known: i64,
+    },
+    /// A migration failed.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[source] MigrateError),
+}
+
+/// Applies what is missing, and returns how many migrations that were. Several servers may do it at
+/// once: they queue for a lock.
+pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
+    let mut conn = connect(options).await?;
+    let before = applied(&mut conn).await?;
+    refuse_newer(&before)?;
+    MIGRATIONS.run(&mut conn).await.map_err(SchemaError::Migrate)?;
+    let after = applied(&mut conn).await?;
+    let _ = conn.close().await;
+    Ok(after.len() - before.len())
+}
+
+/// Makes sure that the schema is the one this program needs.
+pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
+    let mut conn = connect(options).await?;
+    let applied = applied(&mut conn).await?;
+    refuse_newer(&applied)?;
+    let (found, known) = (newest(&applied), newest_known());
+    if found < known { Err(SchemaError::Older { found, known }) } else { Ok(()) }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SchemaError> {
+    PgConnection::connect_with(options).await.map_err(SchemaError::Connect)
+}
+
+async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
+    let table = MIGRATIONS.table_name.as_ref();
+    conn.ensure_migrations_table(table).await.map_err(SchemaError::Migrate)?;
+    let applied = conn.list_applied_migrations(table).await.map_err(SchemaError::Migrate)?;
+    Ok(applied.into_iter().map(|migration| migration.version).collect())
+}
+
+fn refuse_newer(applied: &[i64]) -> Result<(), SchemaError> {
+    let (found, known) = (newest(applied), newest_known());
+    if found > known { Err(SchemaError::Newer { found, known }) } else { Ok(()) }
+}
+
+fn newest(versions: &[i64]) -> i64 {
+    versions.iter().copied().max().unwrap_or(0)
+}
+
+fn newest_known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}

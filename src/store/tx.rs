@@ -1,0 +1,119 @@
+//! Transactions: each has a name, a time limit, and one of two ends.
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span, field, info_span};
+
+use super::{Lease, Pool, StoreError};
+
+/// How long a rollback may take before the connection is closed instead.
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
+
+/// What to do when a row is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockWait {
+    /// Wait, within the budget.
+    Wait,
+    /// Give up at once.
+    NoWait,
+}
+
+/// How long a transaction may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// When the caller stops listening.
+    pub deadline: Instant,
+    /// The longest to wait for one row lock.
+    pub max_lock_wait: Duration,
+}
+
+/// An open transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`], it takes its connection
+/// down with it, and PostgreSQL rolls it back.
+pub struct Tx {
+    lease: Lease,
+    deadline: Instant,
+    span: Span,
+}
+
+impl Pool {
+    /// Begins a transaction that, with its lock waits, ends within `budget`.
+    pub async fn begin(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
+        let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
+        let mut lease = self.lease(budget.deadline).instrument(span.clone()).await?;
+        let left = budget.deadline.saturating_duration_since(Instant::now());
+        if left < Duration::from_millis(1) {
+            lease.give_back();
+            return Err(StoreError::Deadline);
+        }
+        let lock = left.min(budget.max_lock_wait).as_millis().max(1);
+        // BEGIN and its limits in one round trip.
+        let begin =
+            format!("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {lock}", left.as_millis());
+        lease.execute(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
+        Ok(Tx { lease, deadline: budget.deadline, span })
+    }
+}
+
+impl Tx {
+    /// Ends the transaction as its `result` asks: commits what `is_done`, rolls back the rest, and
+    /// saves the connection where the error, if it is one, spares it.
+    pub async fn finish<T>(
+        self,
+        result: Result<T, StoreError>,
+        is_done: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        match result {
+            Ok(value) if is_done(&value) => self.commit().await.map(|()| value),
+            Err(error) if !error.spares_the_connection() => Err(error),
+            other => {
+                self.rollback().await;
+                other
+            }
+        }
+    }
+
+    /// Commits, unless the deadline has passed: then it rolls back. An error after the COMMIT was
+    /// sent is [`StoreError::OutcomeUnknown`].
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if Instant::now() >= self.deadline {
+            self.rollback().await;
+            return Err(StoreError::Deadline);
+        }
+        match self.lease.execute("COMMIT").instrument(self.span.clone()).await {
+            Ok(_) => {
+                self.span.record("outcome", "commit");
+                self.lease.give_back();
+                Ok(())
+            }
+            Err(error @ sqlx::Error::Database(_)) => Err(error.into()),
+            Err(error) => Err(StoreError::OutcomeUnknown(error)),
+        }
+    }
+
+    /// Rolls back, and saves the connection where it still answers.
+    pub async fn rollback(mut self) {
+        self.span.record("outcome", "rollback");
+        if let Ok(Ok(_)) = timeout(ROLLBACK_LIMIT, self.lease.execute("ROLLBACK")).await {
+            self.lease.give_back();
+        }
+    }
+}
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.lease
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.lease
+    }
+}

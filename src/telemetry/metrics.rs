@@ -1,0 +1,162 @@
+//! The metrics, each declared once, with its labels and its unit in its name.
+//!
+//! They belong to one server, not to the process, so that two servers in one test do not mix.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
+};
+
+/// Seconds, from the fastest RPC to the longest deadline.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 16.0];
+
+/// The metrics of one server.
+pub struct Metrics {
+    registry: Registry,
+    /// RPCs ended, by method and code.
+    pub rpcs: IntCounterVec,
+    /// How long RPCs took, by method.
+    pub rpc_seconds: HistogramVec,
+    /// RPCs under way.
+    pub rpcs_in_flight: IntGauge,
+    /// RPCs refused because too many were under way.
+    pub rpcs_shed: IntCounter,
+    /// Mutations ended, by operation, strategy and outcome: `ok`, `replayed`, or the reason of a no.
+    pub outcomes: IntCounterVec,
+    /// Attempts that found another version than they had read, by operation.
+    pub version_conflicts: IntCounterVec,
+    /// Attempts beyond the first, by operation and strategy.
+    pub retries: IntCounterVec,
+    /// How long it took to get the event's row lock, by operation.
+    pub lock_wait_seconds: HistogramVec,
+    /// Connections to PostgreSQL: `in_use` and `max`.
+    pub pool_connections: IntGaugeVec,
+    /// Holds in the books.
+    pub holds_live: IntGauge,
+    /// How long the oldest lapsed hold in the books is overdue.
+    pub expiry_lag_seconds: Gauge,
+    /// How long after its expire time the sweeper released a hold.
+    pub expiry_delay_seconds: Histogram,
+    /// Runs of background work that failed, by worker.
+    pub worker_failures: IntCounterVec,
+    /// Changes deleted because they were older than the retention.
+    pub changes_forgotten: IntCounter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// New metrics, all at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        Self {
+            rpcs: counters(r, "reservd_rpcs_total", "RPCs ended", &["method", "code"]),
+            rpc_seconds: histograms(r, "reservd_rpc_duration_seconds", "How long RPCs took", &["method"]),
+            rpcs_in_flight: register(r, IntGauge::new("reservd_rpcs_in_flight", "RPCs under way")),
+            rpcs_shed: register(r, IntCounter::new("reservd_rpcs_shed_total", "RPCs refused: too many under way")),
+            outcomes: counters(
+                r,
+                "reservd_outcomes_total",
+                "Mutations ended, by outcome",
+                &["operation", "strategy", "outcome"],
+            ),
+            version_conflicts: counters(
+                r,
+                "reservd_version_conflicts_total",
+                "Attempts that found another version than they had read",
+                &["operation"],
+            ),
+            retries: counters(r, "reservd_retries_total", "Attempts beyond the first", &["operation", "strategy"]),
+            lock_wait_seconds: histograms(
+                r,
+                "reservd_lock_wait_seconds",
+                "How long it took to get the event's row lock",
+                &["operation"],
+            ),
+            pool_connections: register(
+                r,
+                IntGaugeVec::new(Opts::new("reservd_pool_connections", "Connections to PostgreSQL"), &["state"]),
+            ),
+            holds_live: register(r, IntGauge::new("reservd_holds_live", "Holds in the books")),
+            expiry_lag_seconds: register(
+                r,
+                Gauge::new("reservd_expiry_lag_seconds", "How long the oldest lapsed hold is overdue"),
+            ),
+            expiry_delay_seconds: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "reservd_expiry_delay_seconds",
+                        "How long after its expire time a hold was released by the sweeper",
+                    )
+                    .buckets(LATENCY_BUCKETS.to_vec()),
+                ),
+            ),
+            worker_failures: counters(r, "reservd_worker_failures_total", "Background runs that failed", &["worker"]),
+            changes_forgotten: register(
+                r,
+                IntCounter::new("reservd_changes_forgotten_total", "Changes deleted for their age"),
+            ),
+            registry,
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail; a family without samples is left out by the encoder.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+
+    /// Takes note of how many connections are lent, of how many.
+    pub fn set_pool_usage(&self, (in_use, max): (usize, usize)) {
+        for (state, count) in [("in_use", in_use), ("max", max)] {
+            self.pool_connections.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Takes note of how long a hold outlived its time.
+    pub fn observe_expiry(&self, delay: Duration) {
+        self.expiry_delay_seconds.observe(delay.as_secs_f64());
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec()), labels))
+}
+
+/// Names, labels and buckets are the constants above: an error here is a misspelt one, and every test
+/// that makes a `Metrics` finds it.
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("the declaration of a metric is well-formed");
+    registry.register(Box::new(collector.clone())).expect("a metric is declared once");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_in_prometheus_text_format() {
+        let metrics = Metrics::new();
+        metrics.rpcs.with_label_values(&["Reserve", "OK"]).inc();
+        metrics.set_pool_usage((3, 16));
+        let text = String::from_utf8(metrics.render()).expect("text");
+        assert!(text.contains("reservd_rpcs_total{code=\"OK\",method=\"Reserve\"} 1"), "{text}");
+        assert!(text.contains("reservd_pool_connections{state=\"in_use\"} 3"), "{text}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Spans and logs: `tracing` to the terminal or as JSON, and to OTLP when an endpoint is set.
+
+use std::io::IsTerminal;
+
+use opentelemetry::{global, propagation::Extractor, trace::TracerProvider};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{LogFormat, Telemetry};
+
+/// Keeps the exporter alive; [`Traces::flush`] sends what is left.
+pub struct Traces {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Why spans and logs can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    /// `telemetry.log` can't be understood.
+    #[error("telemetry.log {0:?} is not a log filter: {1}")]
+    Filter(String, tracing_subscriber::filter::ParseError),
+    /// `telemetry.otlp_endpoint` can't be used.
+    #[error("telemetry.otlp_endpoint can't be used: {0}")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// Sets up spans and logs for the process. Must run inside the runtime.
+pub fn init(settings: &Telemetry) -> Result<Traces, TracesError> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| TracesError::Filter(settings.log.clone(), error))?;
+    let provider = if settings.otlp_endpoint.is_empty() { None } else { Some(otlp(settings)?) };
+    let spans = provider.as_ref().map(|provider| {
+        // The exporter's own calls must not be traced, or each export would make another.
+        let own_spans = EnvFilter::new("off,reservd=info");
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("reservd")).with_filter(own_spans)
+    });
+    tracing_subscriber::registry().with(spans).with(lines(settings.log_format).with_filter(filter)).init();
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    Ok(Traces { provider })
+}
+
+type Stacked<S> = tracing_subscriber::layer::Layered<S, Registry>;
+
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<Stacked<S>> + Send + Sync>
+where
+    Stacked<S>: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    S: Send + Sync,
+{
+    let terminal = std::io::stderr().is_terminal();
+    match format {
+        LogFormat::Human => Box::new(fmt::layer().with_writer(std::io::stderr).with_ansi(terminal)),
+        LogFormat::Auto if terminal => Box::new(fmt::layer().with_writer(std::io::stderr)),
+        LogFormat::Auto | LogFormat::Json => Box::new(fmt::layer().json().with_writer(std::io::stderr)),
+    }
+}
+
+fn otlp(settings: &Telemetry) -> Result<SdkTracerProvider, TracesError> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.otlp_endpoint).build()?;
+    let resource = Resource::builder().with_service_name(settings.service_name.clone()).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+impl Traces {
+    /// Sends what is left, off the runtime's threads: the exporter needs them.
+    pub async fn flush(self) {
+        if let Some(provider) = self.provider {
+            let _ = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        }
+    }
+}
+
+/// Reads W3C trace context from the metadata of an RPC.
+pub struct Carrier<'a>(pub &'a http::HeaderMap);
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs what the tests call reservd with, into .tools/ of the checkout: Python's and
+# Node's gRPC clients, and buf. Skipped while the lists of packages are the same as last
+# time.
+set -eu
+cd "$(dirname "$0")/../.."
+. deploy/packages.sh
+
+clients=tests/clients
+python=.tools/python
+node=.tools/node
+stamp=.tools/clients.stamp
+
+hash_of_lists() {
+    cat "$clients/python/requirements.txt" "$clients"/node/package*.json "$clients/install.sh" |
+        { sha256sum 2>/dev/null || shasum -a 256; }
+}
+
+is_up_to_date() {
+    [ -x "$python/bin/python" ] && [ -d "$node/node_modules" ] &&
+        [ "$(cat "$stamp" 2>/dev/null)" = "$(hash_of_lists)" ]
+}
+
+# Debian splits these off; where they come from elsewhere, apt has nothing to do.
+require() {
+    has apt-get || fail "install $* first"
+    echo "Installing $*."
+    apt_install "$@"
+}
+
+install_python_clients() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || require python3 python3-venv
+    rm -rf "$python"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check \
+        --requirement "$clients/python/requirements.txt"
+}
+
+# No package's own install script is run; none is needed.
+install_node_clients() {
+    has npm || require nodejs npm
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp "$clients"/node/package*.json "$clients/node/.npmrc" "$node"
+    npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel=error
+}
+
+is_up_to_date && exit 0
+echo "Installing the test clients into .tools/."
+rm -f "$stamp"
+mkdir -p .tools
+install_python_clients
+install_node_clients
+hash_of_lists >"$stamp"

@@ -1,0 +1,5 @@
+//! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
+
+mod embedded;
+mod support;
+mod walk;

@@ -1,0 +1,107 @@
+//! One PostgreSQL for all tests, a database for each.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use reservd::{
+    embedded::{Embedded, EmbeddedOptions},
+    store::schema,
+};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::{Mutex, OnceCell};
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+struct Cluster {
+    embedded: Embedded,
+    template: String,
+    /// `CREATE DATABASE` wants its template for itself.
+    turn: Mutex<()>,
+}
+
+/// A database of one test's own, dropped with the run after.
+pub struct TestDatabase {
+    pub options: PgConnectOptions,
+    pub url: String,
+}
+
+impl TestDatabase {
+    /// A migrated, empty database.
+    pub async fn new() -> Self {
+        let cluster = cluster().await;
+        let _turn = cluster.turn.lock().await;
+        Self::create(cluster, &format!("TEMPLATE {}", cluster.template)).await
+    }
+
+    /// A database without a schema.
+    pub async fn unmigrated() -> Self {
+        Self::create(cluster().await, "").await
+    }
+
+    async fn create(cluster: &Cluster, template: &str) -> Self {
+        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut admin = admin(&cluster.embedded).await;
+        execute(&mut admin, format!("CREATE DATABASE {name} {template}")).await;
+        let options = cluster.embedded.connect_options().database(&name);
+        Self { options, url: cluster.embedded.url().replace("/reservd?", &format!("/{name}?")) }
+    }
+
+    /// A connection beside the service.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect_with(&self.options).await.expect("the test's database can be connected to")
+    }
+}
+
+async fn cluster() -> &'static Cluster {
+    CLUSTER
+        .get_or_init(|| async {
+            let embedded = Embedded::start(&EmbeddedOptions::for_tests(folder())).await.expect("PostgreSQL starts");
+            drop_leftovers(&embedded).await;
+            let template = format!("template_{}", std::process::id());
+            let mut admin = admin(&embedded).await;
+            execute(&mut admin, format!("CREATE DATABASE {template}")).await;
+            let options = embedded.connect_options().database(&template);
+            schema::migrate(&options).await.expect("the migrations apply");
+            Cluster { embedded, template, turn: Mutex::new(()) }
+        })
+        .await
+}
+
+/// One folder for this checkout: a warm start is fast. It must be where the user that PostgreSQL runs
+/// as can go, and a checkout may not be.
+fn folder() -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
+    let folder = std::env::temp_dir().join(format!("reservd-tests-{:x}", hasher.finish()));
+    fs::create_dir_all(&folder).expect("the temporary folder can be written to");
+    folder
+}
+
+/// Drops the databases of runs whose process is gone.
+async fn drop_leftovers(embedded: &Embedded) {
+    let mut admin = admin(embedded).await;
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname ~ '^(test|template)_[0-9]+'")
+            .fetch_all(&mut admin)
+            .await
+            .expect("the catalogue can be read");
+    for name in names {
+        let pid = name.split('_').nth(1).unwrap_or_default();
+        if !PathBuf::from(format!("/proc/{pid}")).exists() {
+            execute(&mut admin, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+async fn admin(embedded: &Embedded) -> PgConnection {
+    PgConnection::connect_with(&embedded.connect_options()).await.expect("PostgreSQL can be connected to")
+}
+
+async fn execute(connection: &mut PgConnection, sql: String) {
+    connection.execute(AssertSqlSafe(sql.as_str())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}

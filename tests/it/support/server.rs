@@ -1,0 +1,144 @@
+//! A service on a database of its own, and clients of it.
+
+use std::collections::HashMap;
+
+use reservd::{
+    app::App,
+    config::Config,
+    rpc::pb::{
+        self, diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
+        reservation_service_client::ReservationServiceClient,
+    },
+};
+use sqlx::PgConnection;
+use tonic::transport::Channel;
+
+use super::TestDatabase;
+
+/// A service that serves over real gRPC, in this process, on a database of its own.
+pub struct TestServer {
+    pub app: App,
+    pub database: TestDatabase,
+    channel: Channel,
+}
+
+impl TestServer {
+    /// With the default settings.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::on(TestDatabase::new().await, settings).await
+    }
+
+    /// On this database: two servers may share one.
+    pub async fn on(database: TestDatabase, settings: &[(&str, &str)]) -> Self {
+        let app = App::start(&config(&database, settings)).await.expect("the service starts");
+        let channel = connect(&app).await;
+        Self { app, database, channel }
+    }
+
+    /// Another server on the same database.
+    pub async fn twin(&self) -> Self {
+        let database = TestDatabase { options: self.database.options.clone(), url: self.database.url.clone() };
+        Self::on(database, &[]).await
+    }
+
+    pub fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
+    }
+
+    pub fn reservations(&self) -> ReservationServiceClient<Channel> {
+        ReservationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn diagnostics(&self) -> DiagnosticsServiceClient<Channel> {
+        DiagnosticsServiceClient::new(self.channel.clone())
+    }
+
+    /// The channel that the clients share.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A connection to the database beside the service.
+    pub async fn sql(&self) -> PgConnection {
+        self.database.connect().await
+    }
+
+    /// An open event of this capacity.
+    pub async fn event(&self, event_id: &str, capacity: i32) -> pb::Event {
+        self.event_with(pb::Event { event_id: event_id.into(), capacity, ..Default::default() }).await
+    }
+
+    /// An open event as described.
+    pub async fn event_with(&self, event: pb::Event) -> pb::Event {
+        let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
+        let created = self.events().create_event(request).await.expect("the event is created");
+        created.into_inner().event.expect("the answer has the event")
+    }
+
+    /// The event as it is now.
+    pub async fn get_event(&self, event_id: &str) -> pb::Event {
+        let request = pb::GetEventRequest { event_id: event_id.into() };
+        self.events().get_event(request).await.expect("the event is there").into_inner().event.expect("it is told")
+    }
+
+    /// The value of a metric's sample, named as in the text format; zero if it has not been seen.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let text = String::from_utf8(self.app.metrics().render()).expect("metrics are text");
+        let found = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
+        found.unwrap_or(0.0)
+    }
+
+    /// Makes sure that the books of every event are right, and stops the service. Every test ends so.
+    pub async fn check_and_stop(self) {
+        self.check().await;
+        self.app.stop().await;
+    }
+
+    /// Makes sure that the books of every event are right, by VerifyEvent and by our own sums.
+    pub async fn check(&self) {
+        let mut sql = self.sql().await;
+        let ids: Vec<String> =
+            sqlx::query_scalar("SELECT event_id FROM events").fetch_all(&mut sql).await.expect("events can be read");
+        for event_id in ids {
+            let verified = self.events().verify_event(pb::VerifyEventRequest { event_id: event_id.clone() }).await;
+            let books = verified.expect("an event can be verified").into_inner();
+            assert!(books.ok, "{event_id}: {:?}", books.problems);
+        }
+        let wrong: Vec<String> = sqlx::query_scalar(
+            "SELECT e.event_id FROM events e LEFT JOIN reservations r USING (event_id)
+              GROUP BY e.event_id
+             HAVING e.held <> COALESCE(sum(r.quantity) FILTER (WHERE r.state = 'HELD'), 0)
+                 OR e.confirmed <> COALESCE(sum(r.quantity) FILTER (WHERE r.state = 'CONFIRMED'), 0)
+                 OR e.held + e.confirmed > e.capacity
+                 OR e.version <> (SELECT count(*) FROM changes c WHERE c.event_id = e.event_id)",
+        )
+        .fetch_all(&mut sql)
+        .await
+        .expect("the books can be added up");
+        assert_eq!(wrong, Vec::<String>::new(), "events whose books are wrong");
+    }
+}
+
+/// The settings of a service on this database, on free ports.
+pub fn config(database: &TestDatabase, settings: &[(&str, &str)]) -> Config {
+    let mut all: HashMap<&str, &str> = HashMap::from([
+        ("server.listen", "127.0.0.1:0"),
+        ("server.metrics_listen", "127.0.0.1:0"),
+        ("database.url", database.url.as_str()),
+        ("database.max_connections", "12"),
+        ("diagnostics.concurrency_test", "true"),
+    ]);
+    all.extend(settings.iter().copied());
+    let flags = all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    Config::load(None, &flags).expect("the settings are right")
+}
+
+async fn connect(app: &App) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{}", app.address)).expect("a valid URL");
+    endpoint.connect().await.expect("the server can be connected to")
+}

@@ -73,19 +73,20 @@ BEGIN
         RETURN false;
     END IF;
 
-    INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, expire_time, confirm_time,
-                              extensions, cancel_reason, labels, version, create_time, update_time)
-    SELECT w.event_id, w.reservation_id, w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time,
-           w.extensions, w.cancel_reason, w.labels, w.version, w.create_time, w.update_time
-      FROM unnest(p_reservations) AS w
-     WHERE w.is_new;
-
+    -- What ends makes way first: a user's lapsed hold, for that user's next one.
     UPDATE reservations AS r
        SET quantity = w.quantity, state = w.state, expire_time = w.expire_time, confirm_time = w.confirm_time,
            extensions = w.extensions, cancel_reason = w.cancel_reason, labels = w.labels,
            version = w.version, update_time = w.update_time
       FROM unnest(p_reservations) AS w
      WHERE NOT w.is_new AND r.event_id = w.event_id AND r.reservation_id = w.reservation_id;
+
+    INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, expire_time, confirm_time,
+                              extensions, cancel_reason, labels, version, create_time, update_time)
+    SELECT w.event_id, w.reservation_id, w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time,
+           w.extensions, w.cancel_reason, w.labels, w.version, w.create_time, w.update_time
+      FROM unnest(p_reservations) AS w
+     WHERE w.is_new;
 
     INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
                          user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,

@@ -97,13 +97,13 @@ pub(super) async fn write(
         let ended = reservations::end_all(conn, event, reason.as_deref(), loaded.now).await?;
         commit.follow_ended(ended.changes, ended.cancelled);
     }
+    let decided = Decided { event_id: &event.id, seen: event.counters, commits: vec![&commit] };
+    if !apply::apply(conn, &[decided]).await? {
+        return Ok(Step::Stale);
+    }
+    // After the counters: a capacity may shrink to what lapsed holds have just made way for.
     if let Some(record) = commit.answer().event() {
         events::update(conn, &record.event).await?;
     }
-    let decided = Decided { event_id: &event.id, seen: event.counters, commits: vec![&commit] };
-    if apply::apply(conn, &[decided]).await? {
-        Ok(Step::Done { change: Box::new(commit.answer().clone()), replayed: false })
-    } else {
-        Ok(Step::Stale)
-    }
+    Ok(Step::Done { change: Box::new(commit.answer().clone()), replayed: false })
 }

@@ -226,7 +226,7 @@ impl Run {
     }
 
     async fn operate(&self, turn: u32, action: Action) {
-        let alternating = if turn % 2 == 0 { Strategy::Pessimistic } else { Strategy::Optimistic };
+        let alternating = if turn.is_multiple_of(2) { Strategy::Pessimistic } else { Strategy::Optimistic };
         let how = how(Some(self.plan.strategy.unwrap_or(alternating)), self.plan.lock_wait);
         let began = Instant::now();
         let result = self.ledger.execute(command(&self.event_id, action), how).await;
@@ -255,7 +255,7 @@ fn steps(workload: Workload, number: u32) -> Vec<Action> {
         Workload::Reserve => vec![reserve()],
         Workload::Life => {
             let mut life = vec![reserve()];
-            if number % 4 == 0 {
+            if number.is_multiple_of(4) {
                 life.push(reserve());
             }
             life.extend([

@@ -8,59 +8,47 @@ use super::{
 use crate::{
     domain::{
         command::Command,
-        decide::{Decision, decide},
+        decide::{Commit, Decision, decide},
         refusal::Refusal,
     },
     store::{Budget, StoreError, events},
 };
 
-enum Read {
-    Loaded(Loaded),
-    NoEvent,
-    Torn,
-}
+/// Something to be written, or how the attempt ended without.
+type ToWrite = Result<(Loaded, Commit), Step>;
 
 impl Ledger {
-    /// One attempt without a lock until it writes.
+    /// One attempt without a lock until it writes. Refusals and replays need no transaction at all.
     pub(super) async fn attempt_optimistic(&self, command: &Command, how: &How) -> Result<Step, StoreError> {
-        let loaded = match self.read_unlocked(command, how).await? {
-            Read::Loaded(loaded) => loaded,
-            Read::NoEvent => return Ok(Step::Refused(Refusal::EventNotFound)),
-            Read::Torn => return Ok(Step::Stale),
-        };
-        let commit = match decide(&loaded.snapshot, command, loaded.now) {
-            Err(refusal) => return Ok(Step::Refused(refusal)),
-            Ok(Decision::Replay(change)) => return Ok(Step::Done { change, replayed: true }),
-            Ok(Decision::Commit(commit)) => commit,
+        let (loaded, commit) = match self.decide_unlocked(command, how).await? {
+            Ok(to_write) => to_write,
+            Err(step) => return Ok(step),
         };
         let budget = Budget { deadline: how.deadline, max_lock_wait: self.settings.max_lock_wait };
         let mut tx = self.pool.begin(command.operation(), budget).await?;
         let step = attempt::write(&mut tx, &loaded, command, commit).await;
-        tx.finish(step, |step| matches!(step, Step::Done { replayed: false, .. })).await
+        tx.finish(step, |step| matches!(step, Step::Done { .. })).await
     }
 
     /// What `command` would do now, without doing it.
     pub(super) async fn rehearse(&self, command: &Command, how: &How) -> Result<Step, StoreError> {
-        Ok(match self.read_unlocked(command, how).await? {
-            Read::NoEvent => Step::Refused(Refusal::EventNotFound),
-            Read::Torn => Step::Stale,
-            Read::Loaded(Loaded { snapshot, now }) => match decide(&snapshot, command, now) {
-                Err(refusal) => Step::Refused(refusal),
-                Ok(Decision::Replay(change)) => Step::Done { change, replayed: true },
-                Ok(Decision::Commit(commit)) => {
-                    Step::Done { change: Box::new(commit.answer().clone()), replayed: false }
-                }
-            },
+        Ok(match self.decide_unlocked(command, how).await? {
+            Ok((_, commit)) => Step::Done { change: Box::new(commit.answer().clone()), replayed: false },
+            Err(step) => step,
         })
     }
 
-    async fn read_unlocked(&self, command: &Command, how: &How) -> Result<Read, StoreError> {
+    async fn decide_unlocked(&self, command: &Command, how: &How) -> Result<ToWrite, StoreError> {
         let mut conn = self.pool.lease(how.deadline).await?;
-        let read = match events::get(&mut conn, &command.event_id).await? {
-            None => Read::NoEvent,
-            Some(event) => attempt::load(&mut conn, event, command).await?.map_or(Read::Torn, Read::Loaded),
+        let loaded = match events::get(&mut conn, &command.event_id).await? {
+            Some(event) => attempt::load(&mut conn, event, command).await?.ok_or(Step::Stale),
+            None => Err(Step::Refused(Refusal::EventNotFound)),
         };
         conn.give_back();
-        Ok(read)
+        Ok(loaded.and_then(|loaded| match decide(&loaded.snapshot, command, loaded.now) {
+            Err(refusal) => Err(Step::Refused(refusal)),
+            Ok(Decision::Replay(change)) => Err(Step::Done { change, replayed: true }),
+            Ok(Decision::Commit(commit)) => Ok((loaded, commit)),
+        }))
     }
 }

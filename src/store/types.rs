@@ -83,7 +83,7 @@ impl Type<Postgres> for Fingerprint {
 
 impl Encode<'_, Postgres> for Fingerprint {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxError> {
-        <&[u8] as Encode<Postgres>>::encode(&self.0, buffer)
+        <&[u8] as Encode<Postgres>>::encode(self.0.as_slice(), buffer)
     }
 }
 

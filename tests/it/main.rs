@@ -1,5 +1,7 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod embedded;
+mod model;
 mod support;
+mod tidy;
 mod walk;

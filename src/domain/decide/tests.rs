@@ -1,1 +1,333 @@
+//! Properties of `decide`, against a world of plain rows.
 
+use std::{collections::HashMap, time::Duration};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{Decision, decide, fold};
+use crate::domain::{
+    change::Change,
+    command::{Action, Command, EventField, EventUpdate, Reserve, ReserveMode, Target},
+    event::{Counters, Definition, Event, EventState, Limits},
+    ids::{EventId, Fingerprint, Request, RequestId, ReservationId, UserId},
+    limits::Labels,
+    refusal::Refusal,
+    reservation::{Reservation, State},
+    snapshot::Snapshot,
+    time::Timestamp,
+};
+
+/// What a database would hold.
+#[derive(Clone, Debug, PartialEq)]
+struct World {
+    event: Event,
+    rows: HashMap<ReservationId, Reservation>,
+    changes: Vec<Change>,
+}
+
+impl World {
+    fn new(capacity: u32) -> Self {
+        let limits = Limits {
+            max_quantity: 4,
+            hold_ttl_default: Duration::from_micros(10),
+            hold_ttl_max: Duration::from_micros(20),
+            max_extensions: 2,
+        };
+        let event = Event {
+            id: EventId::parse("event").expect("valid"),
+            definition: Definition { capacity, limits, ..Definition::default() },
+            state: EventState::Open,
+            cancel_reason: None,
+            counters: Counters::default(),
+            create_time: at(0),
+            update_time: at(0),
+        };
+        Self { event, rows: HashMap::new(), changes: Vec::new() }
+    }
+
+    /// What the loader would read for these commands.
+    fn load(&self, commands: &[Command], now: Timestamp) -> Snapshot {
+        let mut snapshot = Snapshot::new(self.event.clone());
+        let mut holds: Vec<_> = self.rows.values().filter(|row| row.state == State::Held).collect();
+        holds.sort_by_key(|hold| (hold.expire_time, hold.id));
+        for hold in holds {
+            if hold.has_lapsed(now) {
+                snapshot.add_lapsed(hold.clone());
+            } else if snapshot.next_hold_expiry.is_none() {
+                snapshot.next_hold_expiry = hold.expire_time;
+            }
+        }
+        for command in commands {
+            let found = match command.target() {
+                Some(Target::Id(id)) => self.rows.get(&id),
+                Some(Target::User(user)) => {
+                    self.rows.values().filter(|row| row.user_id == user).max_by_key(|row| (row.state.is_live(), row.id))
+                }
+                None => None,
+            };
+            found.into_iter().for_each(|row| snapshot.add_reservation(row.clone()));
+            let record = command.request.as_ref().and_then(|request| {
+                self.changes.iter().find(|change| change.request.as_ref().is_some_and(|known| known.id == request.id))
+            });
+            record.into_iter().for_each(|change| snapshot.add_record(change.clone()));
+        }
+        snapshot
+    }
+
+    /// Decides one command on a fresh load, and writes what was decided.
+    fn carry_out(&mut self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+        let decision = decide(&self.load(std::slice::from_ref(command), now), command, now);
+        if let Ok(Decision::Commit(commit)) = &decision {
+            let mut commit = commit.clone();
+            if commit.ends_all {
+                let ended = self.end_all(now);
+                commit.follow_ended(ended, ended);
+            }
+            assert!(commit.valid_until.is_none_or(|end| now < end), "decided on what is over");
+            for change in &commit.changes {
+                match change.reservation() {
+                    Some(row) => _ = self.rows.insert(row.id, row.clone()),
+                    None => self.event = change.event().expect("one or the other").event.clone(),
+                }
+                self.changes.push(change.clone());
+            }
+            self.event.counters = commit.counters;
+        }
+        decision
+    }
+
+    fn end_all(&mut self, now: Timestamp) -> u32 {
+        let mut version = self.event.counters.version;
+        let mut live: Vec<_> = self.rows.values_mut().filter(|row| row.state.is_live()).collect();
+        live.sort_by_key(|row| row.id);
+        for row in &mut live {
+            version += 1;
+            row.state = if row.has_lapsed(now) { State::Expired } else { State::Cancelled };
+            row.version = version;
+            self.changes.push(Change {
+                version,
+                kind: crate::domain::change::ChangeKind::Cancelled,
+                time: now,
+                request: None,
+                subject: crate::domain::change::Subject::Reservation(Box::new(row.clone())),
+            });
+        }
+        u32::try_from(live.len()).expect("few")
+    }
+
+    /// What must be so at every moment.
+    fn check(&self) {
+        let sum = |state| self.rows.values().filter(|row| row.state == state).map(|row| row.quantity).sum::<u32>();
+        let Counters { held, confirmed, version } = self.event.counters;
+        assert_eq!((held, confirmed), (sum(State::Held), sum(State::Confirmed)), "counters equal rows");
+        assert!(held + confirmed <= self.event.definition.capacity, "oversold");
+        let versions: Vec<_> = self.changes.iter().map(|change| change.version).collect();
+        assert_eq!(versions, (1..=version).collect::<Vec<_>>(), "every version is one change");
+        for (id, row) in &self.rows {
+            let live = |other: &&Reservation| other.user_id == row.user_id && other.state.is_live();
+            assert!(self.rows.values().filter(live).count() <= 1, "{id}'s user is booked twice");
+            assert!(row.quantity > 0, "{id} is empty");
+            assert_eq!(row.state == State::Held, row.expire_time.is_some() && row.state.is_live(), "{id}");
+        }
+    }
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros).expect("in range")
+}
+
+fn user(number: u8) -> UserId {
+    UserId::parse(&format!("user-{number}")).expect("valid")
+}
+
+fn a_target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        8 => (0..4_u8).prop_map(|number| Target::User(user(number))),
+        1 => (0..40_u128).prop_map(|number| Target::Id(ReservationId(Uuid::from_u128(number)))),
+    ]
+}
+
+fn a_ttl() -> impl Strategy<Value = Option<Duration>> {
+    prop::option::of((1..25_u64).prop_map(Duration::from_micros))
+}
+
+fn an_action() -> impl Strategy<Value = Action> {
+    let quantity = || prop::option::of(1..6_u32);
+    let mode = prop_oneof![3 => a_ttl().prop_map(ReserveMode::Hold), 1 => Just(ReserveMode::Confirm)];
+    prop_oneof![
+        8 => (0..4_u8, 1..6_u32, mode).prop_map(|(number, quantity, mode)| Action::Reserve(Reserve {
+            id: ReservationId(Uuid::nil()), // numbered when it is its turn
+            user_id: user(number),
+            quantity,
+            mode,
+            labels: Labels::default(),
+        })),
+        4 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Confirm { target, quantity }),
+        3 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Cancel { target, quantity, reason: None }),
+        2 => (a_target(), a_ttl()).prop_map(|(target, ttl)| Action::Extend { target, ttl }),
+        3 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Amend { target, quantity, labels: None }),
+        2 => (0..40_u128).prop_map(|number| Action::Expire(ReservationId(Uuid::from_u128(number)))),
+        1 => (0..12_u32).prop_map(|capacity| Action::UpdateEvent(EventUpdate {
+            values: Definition { capacity, ..Definition::default() },
+            fields: vec![EventField::Capacity],
+        })),
+        1 => prop_oneof![Just(Action::OpenEvent), Just(Action::CloseEvent)],
+    ]
+}
+
+/// Some commands, each a while after the one before; a few of them repeat a request_id.
+fn a_history(actions: impl Strategy<Value = Action>) -> impl Strategy<Value = Vec<(Command, Timestamp)>> {
+    let step = (actions, prop::option::weighted(0.4, 0..6_u8), 0..4_i64);
+    prop::collection::vec(step, 1..40).prop_map(|steps| {
+        let mut micros = 100;
+        let number = |(place, (mut action, request, wait)): (usize, (Action, Option<u8>, i64))| {
+            micros += wait;
+            if let Action::Reserve(reserve) = &mut action {
+                reserve.id = ReservationId(Uuid::from_u128(place as u128));
+            }
+            (command(action, request), at(micros))
+        };
+        steps.into_iter().enumerate().map(number).collect()
+    })
+}
+
+/// A command under a request_id whose payload is told by its kind.
+fn command(action: Action, request: Option<u8>) -> Command {
+    let mut command = Command { event_id: EventId::parse("event").expect("valid"), action, etag: None, request: None };
+    let kind = command.operation().as_bytes()[0];
+    // The sweeper asks under no id: a hold can lapse only once.
+    let request = request.filter(|_| !matches!(command.action, Action::Expire(_)));
+    command.request = request.map(|number| Request {
+        id: RequestId::parse(&format!("request-{number}")).expect("valid"),
+        fingerprint: Fingerprint([kind; 16]),
+    });
+    command
+}
+
+proptest! {
+    /// Whatever is asked in whatever order, the books stay right, a refusal changes nothing, ended
+    /// reservations never come back, and a repetition is told the first answer.
+    #[test]
+    fn the_books_are_right_after_every_command(capacity in 0..10_u32, history in a_history(an_action())) {
+        let mut world = World::new(capacity);
+        for (command, now) in history {
+            let before = world.clone();
+            let decision = world.carry_out(&command, now);
+            world.check();
+            for (id, old) in &before.rows {
+                let new = &world.rows[id];
+                prop_assert!(old.state.is_live() || old == new, "{id} had ended, and changed");
+                prop_assert!(!(old.has_lapsed(now) && new.state == State::Confirmed), "{id} was confirmed too late");
+                let early = new.state == State::Expired && old.state == State::Held && !old.has_lapsed(now);
+                prop_assert!(!early, "{id} expired before its time");
+            }
+            match decision {
+                Err(_) => prop_assert_eq!(&before, &world),
+                Ok(Decision::Replay(change)) => {
+                    prop_assert_eq!(&before, &world);
+                    prop_assert!(world.changes.contains(&change));
+                }
+                Ok(Decision::Commit(_)) if command.request.is_some() => {
+                    let again = world.carry_out(&command, at(1_000_000));
+                    prop_assert!(matches!(again, Ok(Decision::Replay(_))), "not recognised: {:?}", again);
+                }
+                Ok(Decision::Commit(_)) => {}
+            }
+        }
+    }
+
+    /// Commands folded over one load give the same answers, and leave the same books, as when each is
+    /// decided on a load of its own.
+    #[test]
+    fn a_fold_is_the_same_as_one_by_one(capacity in 0..10_u32, early in a_history(an_action()), late in a_history(an_action())) {
+        let mut world = World::new(capacity);
+        for (command, now) in &early {
+            let _ = world.carry_out(command, *now);
+        }
+        let now = at(100 + 15);
+        // Ids of the second history must be new ones.
+        let batch: Vec<Command> = late.into_iter().map(|(mut command, _)| {
+            if let Action::Reserve(reserve) = &mut command.action {
+                reserve.id = ReservationId(Uuid::from_u128(reserve.id.0.as_u128() + 1000));
+            }
+            command
+        }).collect();
+        let mut snapshot = world.load(&batch, now);
+        let folded = fold(&mut snapshot, &batch, now);
+        let single: Vec<_> = batch.iter().map(|command| world.carry_out(command, now)).collect();
+        let forget_hint = |answers: Vec<Result<Decision, Refusal>>| answers.into_iter().map(without_hint).collect::<Vec<_>>();
+        prop_assert_eq!(forget_hint(folded), forget_hint(single));
+        prop_assert_eq!(snapshot.event, world.event);
+    }
+}
+
+/// The next expiry in a SOLD_OUT is a hint, read once for a batch.
+fn without_hint(answer: Result<Decision, Refusal>) -> Result<Decision, Refusal> {
+    match answer {
+        Err(Refusal::SoldOut { asked, available, .. }) => {
+            Err(Refusal::SoldOut { asked, available, next_hold_expiry: None })
+        }
+        other => other,
+    }
+}
+
+fn reserved(world: &mut World, number: u8, mode: ReserveMode, now: i64) -> ReservationId {
+    let id = ReservationId(Uuid::from_u128(u128::from(number) + 500));
+    let wish = Reserve { id, user_id: user(number), quantity: 1, mode, labels: Labels::default() };
+    world.carry_out(&command(Action::Reserve(wish), None), at(now)).expect("there is room");
+    id
+}
+
+#[test]
+fn a_hold_is_good_until_just_before_its_end_and_lapsed_from_then_on() {
+    let confirm = |id| command(Action::Confirm { target: Target::Id(id), quantity: None }, None);
+    for (now, is_good) in [(109, true), (110, false), (111, false)] {
+        let mut world = World::new(1);
+        let id = reserved(&mut world, 1, ReserveMode::Hold(None), 100);
+        let result = world.carry_out(&confirm(id), at(now));
+        assert_eq!(result.is_ok(), is_good, "at {now}: {result:?}");
+        if !is_good {
+            assert_eq!(result, Err(Refusal::HoldExpired(at(110))));
+        }
+    }
+}
+
+#[test]
+fn the_answer_to_a_late_confirm_does_not_depend_on_the_sweeper() {
+    let mut world = World::new(1);
+    let id = reserved(&mut world, 1, ReserveMode::Hold(None), 100);
+    let confirm = command(Action::Confirm { target: Target::Id(id), quantity: None }, None);
+    let before = world.carry_out(&confirm, at(120));
+    world.carry_out(&command(Action::Expire(id), None), at(120)).expect("it has lapsed");
+    assert_eq!(before, world.carry_out(&confirm, at(121)));
+}
+
+#[test]
+fn capacity_shrinks_to_what_is_reserved_and_lapsed_holds_reserve_nothing() {
+    let mut world = World::new(3);
+    reserved(&mut world, 1, ReserveMode::Hold(None), 100);
+    reserved(&mut world, 2, ReserveMode::Confirm, 100);
+    let shrink = |capacity| {
+        let values = Definition { capacity, ..Definition::default() };
+        command(Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] }), None)
+    };
+    assert_eq!(world.carry_out(&shrink(1), at(105)), Err(Refusal::CapacityBelowReserved { capacity: 1, reserved: 2 }));
+    world.carry_out(&shrink(1), at(110)).expect("the hold has lapsed");
+    world.check();
+}
+
+#[test]
+fn an_etag_that_is_stale_is_refused_before_anything_else_is_looked_at() {
+    let mut world = World::new(0);
+    let wish = Reserve {
+        id: ReservationId(Uuid::nil()),
+        user_id: user(1),
+        quantity: 1,
+        mode: ReserveMode::Confirm,
+        labels: Labels::default(),
+    };
+    let mut stale = command(Action::Reserve(wish), None);
+    stale.etag = Some("e9".into());
+    assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EtagMismatch { current: "e0".into() }));
+}

@@ -230,6 +230,9 @@ fn redact(url: &str) -> String {
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
+/// Variables `RESERVD_...` that stand for a flag of the command line, and for no setting.
+const OF_THE_COMMAND_LINE: [&str; 2] = ["config", "address"];
+
 /// What a command line sets, as `section.key` and value.
 pub type Flags = Vec<(String, String)>;
 
@@ -246,7 +249,7 @@ impl Config {
         figment = figment
             .merge(Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into()))
             .merge(Env::raw().only(&["OTEL_EXPORTER_OTLP_ENDPOINT"]).map(|_| "telemetry.otlp_endpoint".into()))
-            .merge(Env::prefixed("RESERVD_").split("__"));
+            .merge(Env::prefixed("RESERVD_").ignore(&OF_THE_COMMAND_LINE).split("__"));
         for (key, value) in flags {
             let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
             figment = figment.merge(Serialized::default(key, value));

@@ -57,7 +57,8 @@ impl From<StoreError> for OpError {
             StoreError::LockTimeout => Self::LockTimeout,
             StoreError::Deadline => Self::Deadline,
             StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: error },
-            StoreError::Unavailable(_) | StoreError::PoolExhausted | StoreError::Repeat(_) => {
+            StoreError::PoolExhausted => Self::Busy("no database connection came free in time"),
+            StoreError::Unavailable(_) | StoreError::Repeat(_) => {
                 Self::Unavailable { outcome_unknown: false, cause: error }
             }
             StoreError::Unique(constraint) if constraint == ONE_LIVE_PER_USER => {

@@ -24,18 +24,4 @@ impl Ledger {
         })
         .await
     }
-
-    /// Brings the gauges of holds and of expiry lag up to date.
-    pub async fn refresh_gauges(&self) -> Result<(), OpError> {
-        let ledger = self.clone();
-        self.detached(async move {
-            let mut conn = ledger.pool.lease(Instant::now() + STEP_LIMIT).await?;
-            let (holds, overdue) = crate::store::reservations::hold_gauges(&mut conn).await?;
-            conn.give_back();
-            ledger.metrics.holds_live.set(holds);
-            ledger.metrics.expiry_lag_seconds.set(overdue);
-            Ok(())
-        })
-        .await
-    }
 }

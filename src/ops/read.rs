@@ -2,12 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Ledger, OpError};
 use crate::{
     domain::{audit::Books, command::Target, event::Event, ids::EventId, refusal::Refusal, reservation::Reservation},
     store::{
+        StoreError,
         events::{self, Availability},
         reservations,
     },
@@ -16,29 +19,35 @@ use crate::{
 /// How long the database may take to say that it is there.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
+type Reading<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
+
 impl Ledger {
+    /// Runs a reading statement, no longer than the deadline: past that its connection is closed, and
+    /// PostgreSQL ends the statement with it.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T> + Send + 'static,
+    ) -> Result<T, OpError> {
+        let pool = self.pool.clone();
+        self.detached(async move {
+            let mut conn = pool.lease(deadline).await?;
+            let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)??;
+            conn.give_back();
+            Ok(value)
+        })
+        .await
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), OpError> {
-        let pool = self.pool.clone();
-        let asked = self.detached(async move {
-            let mut conn = pool.lease(Instant::now() + PING_LIMIT).await?;
-            events::now(&mut conn).await?;
-            conn.give_back();
-            Ok(())
-        });
-        timeout(PING_LIMIT, asked).await.unwrap_or(Err(OpError::Deadline))
+        self.read(Instant::now() + PING_LIMIT, |conn| Box::pin(events::now(conn))).await.map(|_| ())
     }
 
     /// One event.
     pub async fn event(&self, id: EventId, deadline: Instant) -> Result<Event, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let event = events::get(&mut conn, &id).await?;
-            conn.give_back();
-            event.ok_or(OpError::Refused(Refusal::EventNotFound))
-        })
-        .await
+        let found = self.read(deadline, move |conn| Box::pin(async move { events::get(conn, &id).await })).await?;
+        found.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// A page of events.
@@ -49,39 +58,25 @@ impl Ledger {
         limit: u32,
         deadline: Instant,
     ) -> Result<Vec<Event>, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let page = events::list(&mut conn, &filter, after.as_ref(), limit).await?;
-            conn.give_back();
-            Ok(page)
+        self.read(deadline, move |conn| {
+            Box::pin(async move { events::list(conn, &filter, after.as_ref(), limit).await })
         })
         .await
     }
 
     /// How much of each event is free, in the order asked, for those that exist.
     pub async fn availability(&self, ids: Vec<EventId>, deadline: Instant) -> Result<Vec<Availability>, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let found = events::availability(&mut conn, &ids).await?;
-            conn.give_back();
-            let mut found: HashMap<_, _> = found.into_iter().map(|one| (one.event.id.clone(), one)).collect();
-            Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
-        })
-        .await
+        let asked = ids.clone();
+        let found =
+            self.read(deadline, move |conn| Box::pin(async move { events::availability(conn, &asked).await })).await?;
+        let mut found: HashMap<_, _> = found.into_iter().map(|one| (one.event.id.clone(), one)).collect();
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
     /// What an event's rows add up to.
     pub async fn books(&self, id: EventId, deadline: Instant) -> Result<Books, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let books = events::books(&mut conn, &id).await?;
-            conn.give_back();
-            books.ok_or(OpError::Refused(Refusal::EventNotFound))
-        })
-        .await
+        let books = self.read(deadline, move |conn| Box::pin(async move { events::books(conn, &id).await })).await?;
+        books.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// One reservation.
@@ -91,14 +86,9 @@ impl Ledger {
         target: Target,
         deadline: Instant,
     ) -> Result<Reservation, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let reservation = reservations::get(&mut conn, &event_id, &target).await?;
-            conn.give_back();
-            reservation.ok_or(OpError::Refused(Refusal::ReservationNotFound))
-        })
-        .await
+        let found =
+            self.read(deadline, move |conn| Box::pin(async move { reservations::get(conn, &event_id, &target).await }));
+        found.await?.ok_or(OpError::Refused(Refusal::ReservationNotFound))
     }
 
     /// A page of reservations.
@@ -109,13 +99,18 @@ impl Ledger {
         limit: u32,
         deadline: Instant,
     ) -> Result<Vec<Reservation>, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let page = reservations::list(&mut conn, &filter, after.as_ref(), limit).await?;
-            conn.give_back();
-            Ok(page)
+        self.read(deadline, move |conn| {
+            Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), limit).await })
         })
         .await
+    }
+
+    /// Brings the gauges of holds and of expiry lag up to date.
+    pub async fn refresh_gauges(&self) -> Result<(), OpError> {
+        let limit = Instant::now() + 5 * PING_LIMIT;
+        let (holds, overdue) = self.read(limit, |conn| Box::pin(reservations::hold_gauges(conn))).await?;
+        self.metrics.holds_live.set(holds);
+        self.metrics.expiry_lag_seconds.set(overdue);
+        Ok(())
     }
 }

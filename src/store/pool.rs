@@ -83,19 +83,20 @@ impl Pool {
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
-        let waited = async {
-            let permit = Arc::clone(&shared.permits).acquire_owned().await.map_err(|_| StoreError::PoolExhausted)?;
-            let pooled = match shared.take_idle().await {
-                Some(pooled) => pooled,
-                None => shared.connect().await?,
-            };
-            Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
-        };
-        match timeout_at(limit, waited).await {
-            Ok(lease) => lease,
-            Err(_) if limit == deadline => Err(StoreError::Deadline),
-            Err(_) => Err(StoreError::PoolExhausted),
-        }
+        let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
+        let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
+            .await
+            .map_err(|_| too_late(StoreError::PoolExhausted))?
+            .map_err(|_| StoreError::PoolExhausted)?;
+        let connected = timeout_at(limit, async {
+            match shared.take_idle().await {
+                Some(pooled) => Ok(pooled),
+                None => shared.connect().await,
+            }
+        });
+        let silent = || StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        let pooled = connected.await.map_err(|_| too_late(silent()))??;
+        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
     }
 
     /// Connections lent now, and the most there may be.
@@ -151,13 +152,15 @@ fn unavailable(error: sqlx::Error) -> StoreError {
 /// empty, and read it whole, must not survive the table's growth.
 ///
 /// Times: no statement, lock or forgotten transaction of ours lasts without end, whatever becomes of
-/// the program that started it.
+/// the program that started it. A statement ends with its connection, on systems where PostgreSQL can
+/// see that in time.
 fn on_connect(settings: &PoolSettings) -> String {
     let statement = settings.statement_timeout.as_millis();
     format!(
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
          SET statement_timeout = {statement}; SET lock_timeout = {statement}; \
-         SET idle_in_transaction_session_timeout = 10000; SET client_min_messages = warning"
+         SET idle_in_transaction_session_timeout = 10000; SET client_min_messages = warning; \
+         DO $$ BEGIN SET client_connection_check_interval = 1000; EXCEPTION WHEN OTHERS THEN NULL; END $$"
     )
 }
 

@@ -1,10 +1,16 @@
 //! The schema: brought up to date, or found to be right, before anything is served.
 
+use std::time::Duration;
+
 use sqlx::{
     Connection, PgConnection,
     migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
+use tokio::time::timeout;
+
+/// How long the database may take to answer at the start.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The migrations that this program was built with.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -62,7 +68,10 @@ pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SchemaError> {
-    PgConnection::connect_with(options).await.map_err(SchemaError::Connect)
+    let connected = timeout(CONNECT_LIMIT, PgConnection::connect_with(options)).await;
+    connected
+        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+        .map_err(SchemaError::Connect)
 }
 
 async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {

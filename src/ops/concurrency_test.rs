@@ -35,6 +35,8 @@ use crate::{
 
 /// How long one operation may take.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
+/// The longest latency that is told apart from longer ones.
+const MAX_LATENCY_MICROS: u64 = 60_000_000;
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -107,7 +109,7 @@ impl Tally {
             conflicts: 0,
             retries: 0,
             lock_wait: (Duration::ZERO, Duration::ZERO),
-            latency: Histogram::new(3).expect("three significant digits are within the histogram's range"),
+            latency: Histogram::new_with_max(MAX_LATENCY_MICROS, 3).expect("the bounds of the histogram are in order"),
         }
     }
 

@@ -8,7 +8,22 @@ use serde::{Deserialize, Serialize};
 ///
 /// Every moment that decides anything comes from PostgreSQL's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "i64", try_from = "i64")]
 pub struct Timestamp(i64);
+
+impl TryFrom<i64> for Timestamp {
+    type Error = &'static str;
+
+    fn try_from(micros: i64) -> Result<Self, Self::Error> {
+        Self::from_micros(micros).ok_or("must lie between the years 1 and 9999")
+    }
+}
+
+impl From<Timestamp> for i64 {
+    fn from(time: Timestamp) -> Self {
+        time.micros()
+    }
+}
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z, the first moment of `google.protobuf.Timestamp`.

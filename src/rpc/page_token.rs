@@ -14,7 +14,8 @@ pub fn encode<C: Serialize>(filters: &impl Message, cursor: &C) -> String {
     token.map(|token| BASE64_URL_SAFE_NO_PAD.encode(token)).unwrap_or_default()
 }
 
-/// The cursor of a token. None: it is broken, or belongs to another listing.
+/// The cursor of a token. None: it is broken, or belongs to another listing. It has passed through a
+/// client, which may have written it anew: a cursor is made of types whose values are valid.
 pub fn decode<C: DeserializeOwned>(filters: &impl Message, token: &str) -> Option<C> {
     if token.len() > MAX_LENGTH {
         return None;
@@ -30,8 +31,26 @@ fn digest(filters: &impl Message) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::rpc::pb::ListReservationsRequest;
+    use crate::{
+        domain::{ids::EventId, time::Timestamp},
+        rpc::pb::ListReservationsRequest,
+    };
+
+    #[test]
+    fn a_token_that_a_client_has_written_holds_only_valid_values() {
+        let filters = ListReservationsRequest::default();
+        let forged = |cursor: serde_json::Value| encode(&filters, &cursor);
+        for time in [i64::MIN, i64::MAX, 253_402_300_800_000_000] {
+            assert_eq!(decode::<(Option<Timestamp>, EventId)>(&filters, &forged(json!([time, "a"]))), None, "{time}");
+        }
+        for id in ["", "a\0", "a b", &"x".repeat(129)] {
+            assert_eq!(decode::<(Option<Timestamp>, EventId)>(&filters, &forged(json!([0, id]))), None, "{id:?}");
+        }
+        assert!(decode::<(Option<Timestamp>, EventId)>(&filters, &forged(json!([0, "a"]))).is_some());
+    }
 
     #[test]
     fn a_token_works_for_its_own_filters_only() {

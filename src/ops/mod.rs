@@ -17,6 +17,7 @@ pub mod expire;
 pub mod forget;
 mod optimistic;
 mod pessimistic;
+pub mod place;
 pub mod read;
 
 use std::{future::Future, sync::Arc};
@@ -63,6 +64,11 @@ impl Ledger {
         &self,
         work: impl Future<Output = Result<T, OpError>> + Send + 'static,
     ) -> Result<T, OpError> {
+        let place = place::held();
+        let work = async move {
+            let _place = place;
+            work.await
+        };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|failed| Err(OpError::Crashed(failed)))
     }
 }

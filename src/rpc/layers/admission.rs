@@ -1,5 +1,8 @@
 //! Admission: so many RPCs at once over all connections, and the next is told so at once, before any
 //! work is done for it. A queue would only hide the overload until every caller's time is over.
+//!
+//! A call is under way until the work that it started is done: a caller that hangs up makes no room
+//! for its next call (CVE-2023-44487).
 
 use std::{
     pin::Pin,
@@ -18,7 +21,10 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{super::status, Response};
-use crate::telemetry::metrics::Metrics;
+use crate::{
+    ops::place::{Place, hold},
+    telemetry::metrics::Metrics,
+};
 
 /// Sheds RPCs beyond the limit, and all of them once the server drains. Health checks always pass.
 #[derive(Clone)]
@@ -81,9 +87,10 @@ where
         match self.settings.admit(request.uri().path()) {
             Err(refused) => Box::pin(async move { Ok(refused.into_http()) }),
             Ok(permit) => {
-                let work = self.inner.call(request);
+                let place = permit.map(|permit| Arc::new(permit) as Place);
+                let work = hold(place.clone(), self.inner.call(request));
                 // A stream is under way until its body ends.
-                Box::pin(async move { Ok(work.await?.map(|body| Body::new(Admitted { body, _permit: permit }))) })
+                Box::pin(async move { Ok(work.await?.map(|body| Body::new(Admitted { body, _place: place }))) })
             }
         }
     }
@@ -93,7 +100,7 @@ pin_project! {
     struct Admitted {
         #[pin]
         body: Body,
-        _permit: Option<OwnedSemaphorePermit>,
+        _place: Option<Place>,
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Server {
     pub max_streams_per_connection: u32,
     pub max_request_bytes: usize,
     #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    #[serde(with = "humantime_serde")]
     pub keepalive_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
@@ -277,6 +279,7 @@ impl Config {
         let (ms, hour, day) = (Duration::from_millis(1), Duration::from_secs(3600), Duration::from_secs(24 * 3600));
         span("server.default_deadline", self.server.default_deadline, ms..=hour);
         span("server.max_deadline", self.server.max_deadline, self.server.default_deadline..=hour);
+        span("server.handshake_timeout", self.server.handshake_timeout, ms..=hour);
         span("server.keepalive_interval", self.server.keepalive_interval, 1000 * ms..=hour);
         span("server.keepalive_timeout", self.server.keepalive_timeout, 100 * ms..=hour);
         span("server.drain_limit", self.server.drain_limit, ms..=hour);

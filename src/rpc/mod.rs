@@ -9,7 +9,7 @@ pub mod diagnostics_service;
 pub mod encode;
 pub mod event_service;
 pub mod fields;
-pub mod first_byte;
+pub mod handshake;
 pub mod layers;
 pub mod page_token;
 pub mod reservation_service;

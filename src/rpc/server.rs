@@ -16,8 +16,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     diagnostics_service::Diagnostics,
     event_service::Events,
-    first_byte::FirstByte,
-    layers::{admission::AdmissionLayer, deadline::DeadlineLayer, observe::ObserveLayer, panicked},
+    handshake::Handshake,
+    layers::{admission::AdmissionLayer, deadline::DeadlineLayer, explained, observe::ObserveLayer, panicked},
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
         reservation_service_server::ReservationServiceServer,
@@ -100,11 +100,12 @@ pub async fn serve(
         reflection_v1alpha = reflection_v1alpha.register_encoded_file_descriptor_set(encoded);
     }
 
-    let connections = TcpListenerStream::new(listener).map(|accepted| {
+    let handshake_timeout = settings.handshake_timeout;
+    let connections = TcpListenerStream::new(listener).map(move |accepted| {
         accepted.map(|stream| {
             // Small messages must not wait for more; an error here costs speed only.
             let _ = stream.set_nodelay(true);
-            FirstByte::new(stream)
+            Handshake::new(stream, handshake_timeout)
         })
     });
     Server::builder()

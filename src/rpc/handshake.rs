@@ -1,5 +1,6 @@
-//! Connections that say nothing: one that is opened and then silent would stay for ever, and hold up
-//! every graceful stop. HTTP/2's own pings begin only after its handshake.
+//! Connections that never begin: one that is opened and then silent, or stops in the middle of its
+//! first words, would stay for ever and hold up every graceful stop. HTTP/2's own pings begin only
+//! after these words.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -14,39 +15,42 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-/// How long a new connection may stay silent.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The length of the words that every client begins with, "PRI * HTTP/2.0" and some more.
+/// Source: RFC 9113, section 3.4.
+const PREFACE: usize = 24;
 
-/// A connection that fails if nothing is received on it in time.
-pub struct FirstByte<T> {
+/// A connection that fails if HTTP/2's preface is not received on it in time.
+pub struct Handshake<T> {
     inner: T,
     limit: Option<Pin<Box<Sleep>>>,
+    received: usize,
 }
 
-impl<T> FirstByte<T> {
+impl<T> Handshake<T> {
     /// Watches a connection that has just been accepted.
-    pub fn new(inner: T) -> Self {
-        Self { inner, limit: Some(Box::pin(sleep(LIMIT))) }
+    pub fn new(inner: T, limit: Duration) -> Self {
+        Self { inner, limit: Some(Box::pin(sleep(limit))), received: 0 }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for FirstByte<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Handshake<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        self.received = self.received.saturating_add(buffer.filled().len() - before);
+        if self.received >= PREFACE {
             self.limit = None;
         } else if let Some(limit) = &mut self.limit
             && polled.is_pending()
             && limit.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing was received")));
+            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the connection did not begin in time")));
         }
         polled
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for FirstByte<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Handshake<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
@@ -72,7 +76,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FirstByte<T> {
     }
 }
 
-impl<T: Connected> Connected for FirstByte<T> {
+impl<T: Connected> Connected for Handshake<T> {
     type ConnectInfo = T::ConnectInfo;
 
     fn connect_info(&self) -> T::ConnectInfo {

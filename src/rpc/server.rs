@@ -81,7 +81,7 @@ pub async fn serve(
     ];
     let layers = ServiceBuilder::new()
         .layer(ObserveLayer::new(Arc::clone(&metrics), &descriptors))
-        .map_response(|response: http::Response<_>| response.map(Body::new))
+        .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(AdmissionLayer::new(settings.max_in_flight, draining, metrics))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline });

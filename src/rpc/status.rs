@@ -112,6 +112,25 @@ pub fn internal() -> Status {
     Draft::new(Code::Internal, "INTERNAL", "an internal error; it has been logged").finish()
 }
 
+/// The status of a call that tonic refused by itself, with a reason, which it has not: of an unknown
+/// method, or a message that it can't take or read. It speaks INTERNAL of the latter; but that is our
+/// word for our own defects, and the message is the caller's.
+pub fn explained(refused: &Status) -> Status {
+    let (code, reason) = match refused.code() {
+        Code::Internal => (Code::InvalidArgument, "MESSAGE_MALFORMED"),
+        Code::OutOfRange | Code::ResourceExhausted => (refused.code(), "MESSAGE_TOO_LARGE"),
+        Code::Unimplemented if refused.message().is_empty() => (Code::Unimplemented, "METHOD_UNKNOWN"),
+        Code::Unimplemented => (Code::Unimplemented, "COMPRESSION_UNKNOWN"),
+        Code::NotFound => (Code::NotFound, "SERVICE_UNKNOWN"),
+        other => (other, "CALL_REFUSED"),
+    };
+    let message = match refused.message() {
+        "" => "there is no such method".to_owned(),
+        text => text.chars().take(MESSAGE_ROOM).collect(),
+    };
+    Draft::new(code, reason, message).finish()
+}
+
 /// The status of what a use case on `event_id` said.
 pub fn of(error: &OpError, event_id: Option<&EventId>) -> Status {
     let reason = error.reason();

@@ -1,5 +1,5 @@
-//! What stands around every RPC, from the outside in: [`observe`] (span, metrics), panics to INTERNAL,
-//! [`admission`] (shed before any work), [`deadline`].
+//! What stands around every RPC, from the outside in: [`observe`] (span, metrics), a reason for every
+//! refusal, panics to INTERNAL, [`admission`] (shed before any work), [`deadline`].
 
 pub mod admission;
 pub mod deadline;
@@ -7,10 +7,23 @@ pub mod observe;
 
 use std::any::Any;
 
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 
 /// A response that is an error.
 type Response = http::Response<Body>;
+
+/// Gives a reason to what tonic refuses by itself: every one of ours has its details.
+pub fn explained(response: Response) -> Response {
+    match Status::from_header_map(response.headers()) {
+        Some(refused) if refused.code() != Code::Ok && refused.details().is_empty() => {
+            let (mut parts, body) = response.into_parts();
+            // Fails on text that is no header's, which none of ours is.
+            let _ = super::status::explained(&refused).add_header(&mut parts.headers);
+            Response::from_parts(parts, body)
+        }
+        _ => response,
+    }
+}
 
 /// What a panic in a handler becomes. The panic's own hook has logged it.
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {

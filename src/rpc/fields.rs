@@ -11,6 +11,15 @@ use crate::domain::{
     time::Timestamp,
 };
 
+/// A client's own words in quotes, with their control characters escaped, and not all of them if they
+/// are many.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(limits::LABEL_KEY) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+    }
+}
+
 /// One bad field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -130,10 +139,9 @@ impl Fields {
         }
         for (key, value) in &pairs {
             if !limits::is_label_key(key) {
-                // The key is quoted with its control characters escaped.
                 self.reject(
                     field,
-                    format!("key {key:?} must be 1 to 63 characters of a-z, 0-9, '.', '_', '/' and '-'"),
+                    format!("key {} must be 1 to 63 characters of a-z, 0-9, '.', '_', '/' and '-'", quoted(key)),
                 );
             } else if !limits::is_text(value, limits::LABEL_VALUE) {
                 let rule =

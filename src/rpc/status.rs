@@ -57,14 +57,44 @@ impl Draft {
     }
 }
 
-/// The status of a request with bad fields: names them all.
+/// Bytes of the items that a status lists in its details, and of those that its message does. It
+/// travels in HTTP/2 headers: clients take 8 KiB of these (gRPC's C core) or 16 (Rust), and where there
+/// is more, their callers learn nothing at all.
+const DETAILS_ROOM: usize = 3 * 1024;
+const MESSAGE_ROOM: usize = 512;
+
+/// How many of `items` fit into `room`; the first always does.
+fn fitting<T>(items: &[T], room: usize, size: impl Fn(&T) -> usize) -> usize {
+    let mut left = room;
+    let fit = items.iter().take_while(|item| {
+        let size = size(item);
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    fit.count().max(1).min(items.len())
+}
+
+/// `items` as a sentence, as far as there is room.
+fn sentence(items: &[String], separator: &str) -> String {
+    let fit = fitting(items, MESSAGE_ROOM, |item| item.len() + separator.len());
+    let more = items.len() - fit;
+    let said = items[..fit].join(separator);
+    if more == 0 { said } else { format!("{said}{separator}and {more} more") }
+}
+
+/// The status of a request with bad fields: names them all, or as many as a status has room for and
+/// how many more there are.
 pub fn invalid(violations: Vec<Violation>) -> Status {
     let summary: Vec<_> = violations.iter().map(|bad| format!("{} {}", bad.field, bad.description)).collect();
-    let mut draft = Draft::new(Code::InvalidArgument, "FIELD_INVALID", summary.join("; "));
-    for bad in violations {
+    let mut draft = Draft::new(Code::InvalidArgument, "FIELD_INVALID", sentence(&summary, "; "));
+    // Each is framed by some bytes more.
+    let fit = fitting(&violations, DETAILS_ROOM, |bad| bad.field.len() + bad.description.len() + 8);
+    let more = violations.len() - fit;
+    for bad in violations.into_iter().take(fit) {
         draft.details.add_bad_request_violation(bad.field, bad.description);
     }
-    draft.finish()
+    if more > 0 { draft.with("unlisted", more).finish() } else { draft.finish() }
 }
 
 /// The status of a page token that is broken or belongs to other filters.
@@ -194,10 +224,12 @@ fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {
                 .resource(RESERVATION, "")
         }
         Refusal::EventExists(ids) => {
-            let names: Vec<_> = ids.iter().map(EventId::as_str).collect();
-            Draft::new(Code::AlreadyExists, reason, format!("already there: {}", names.join(", ")))
-                .with("event_ids", names.join(","))
-                .resource(EVENT, names.first().copied().unwrap_or_default())
+            let names: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            let fit = fitting(&names, DETAILS_ROOM, |name| name.len() + 1);
+            let draft = Draft::new(Code::AlreadyExists, reason, format!("already there: {}", sentence(&names, ", ")))
+                .with("event_ids", names[..fit].join(","))
+                .resource(EVENT, names.first().cloned().unwrap_or_default());
+            if fit < names.len() { draft.with("unlisted", names.len() - fit) } else { draft }
         }
         Refusal::AlreadyReserved(id) => {
             let id = id.map(|id| id.to_string()).unwrap_or_default();

@@ -17,7 +17,10 @@ use crate::{
         limits,
     },
     ops::{create_events::NewEvent, execute::How},
-    rpc::{fields::Fields, pb},
+    rpc::{
+        fields::{Fields, quoted},
+        pb,
+    },
     store::LockWait,
 };
 
@@ -234,7 +237,7 @@ fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types:
         match masked(path) {
             Some(found) => chosen.extend(found),
             None if path == "*" => chosen.extend(ALL_PATHS.iter().copied().filter_map(masked).flatten()),
-            None => fields.reject("update_mask", format!("{path:?} is not a field that can be changed")),
+            None => fields.reject("update_mask", format!("{} is not a field that can be changed", quoted(path))),
         }
     }
     if paths.is_empty() {

@@ -1,6 +1,6 @@
 //! Whether an event's books are right: the counters, the rows and the changes must agree.
 
-use super::event::{Counters, EventState};
+use super::event::EventState;
 
 /// What one event's rows add up to, in one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,8 +9,12 @@ pub struct Books {
     pub state: EventState,
     /// Units in all.
     pub capacity: u32,
-    /// The event's counters.
-    pub counters: Counters,
+    /// The held counter, which may be anything: finding that out is what this is for.
+    pub held: i64,
+    /// The confirmed counter.
+    pub confirmed: i64,
+    /// The event's version.
+    pub version: i64,
     /// Units in HELD rows.
     pub held_rows: i64,
     /// Of these, units in holds past their expire time.
@@ -28,16 +32,16 @@ pub struct Books {
 impl Books {
     /// What is wrong, a sentence each; nothing if all agrees.
     pub fn problems(&self) -> Vec<String> {
-        let Counters { held, confirmed, version } = self.counters;
+        let Self { held, confirmed, version, .. } = *self;
         let mut problems = Vec::new();
         let mut check = |right: bool, problem: String| {
             if !right {
                 problems.push(problem);
             }
         };
-        check(i64::from(held) == self.held_rows, format!("{held} units counted as held, {} in rows", self.held_rows));
+        check(held == self.held_rows, format!("{held} units counted as held, {} in rows", self.held_rows));
         check(
-            i64::from(confirmed) == self.confirmed_rows,
+            confirmed == self.confirmed_rows,
             format!("{confirmed} units counted as confirmed, {} in rows", self.confirmed_rows),
         );
         let reserved = self.held_rows + self.confirmed_rows;
@@ -69,7 +73,9 @@ mod tests {
     const RIGHT: Books = Books {
         state: EventState::Open,
         capacity: 10,
-        counters: Counters { held: 3, confirmed: 4, version: 9 },
+        held: 3,
+        confirmed: 4,
+        version: 9,
         held_rows: 3,
         lapsed_rows: 1,
         confirmed_rows: 4,
@@ -86,6 +92,7 @@ mod tests {
     #[test]
     fn every_kind_of_drift_is_named() {
         for wrong in [
+            Books { held: -1, ..RIGHT },
             Books { held_rows: 2, ..RIGHT },
             Books { confirmed_rows: 5, ..RIGHT },
             Books { capacity: 6, ..RIGHT },

@@ -202,7 +202,7 @@ impl Ledger {
 
     async fn judge(&self, event_id: &EventId, tally: Tally, elapsed: Duration) -> Result<Report, OpError> {
         let books = self.books(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
-        let version_increments = books.counters.version - 1;
+        let version_increments = books.version - 1;
         let mut problems = books.problems();
         if version_increments != i64::from(tally.successes) {
             problems.push(format!("{} successes made {version_increments} versions", tally.successes));

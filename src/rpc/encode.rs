@@ -128,12 +128,12 @@ pub fn books(books: &Books) -> pb::VerifyEventResponse {
         ok: problems.is_empty(),
         problems,
         capacity: books.capacity.cast_signed(),
-        held_counter: books.counters.held.into(),
+        held_counter: books.held,
         held_rows: books.held_rows,
-        confirmed_counter: books.counters.confirmed.into(),
+        confirmed_counter: books.confirmed,
         confirmed_rows: books.confirmed_rows,
         lapsed_rows: books.lapsed_rows,
-        event_version: books.counters.version,
+        event_version: books.version,
         newest_change: books.newest_change,
     }
 }

@@ -6,7 +6,7 @@ use super::{StoreError, columns::Columns, tx::LockWait};
 use crate::{
     domain::{
         audit::Books,
-        event::{Counters, Event, EventState},
+        event::{Event, EventState},
         ids::EventId,
         limits::Labels,
         time::Timestamp,
@@ -225,7 +225,7 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
 /// Adds up an event's rows and changes in one snapshot.
 pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books>, StoreError> {
     const SQL: &str = "-- events::books
-        SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
+        SELECT e.state, e.capacity, e.held::bigint, e.confirmed::bigint, e.version,
                r.held_units, r.lapsed_units, r.confirmed_units, u.twice, c.newest, c.missing
           FROM events e
           CROSS JOIN LATERAL (
@@ -249,7 +249,9 @@ pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books
     Ok(Some(Books {
         state: columns.get()?,
         capacity: columns.count()?,
-        counters: Counters { held: columns.count()?, confirmed: columns.count()?, version: columns.get()? },
+        held: columns.get()?,
+        confirmed: columns.get()?,
+        version: columns.get()?,
         held_rows: columns.get()?,
         lapsed_rows: columns.get()?,
         confirmed_rows: columns.get()?,

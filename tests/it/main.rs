@@ -1,7 +1,10 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod embedded;
+mod errors;
+mod events;
 mod model;
 mod support;
 mod tidy;
+mod validation;
 mod walk;

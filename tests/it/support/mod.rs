@@ -1,6 +1,9 @@
 //! The small language in which the tests are written.
 
+mod calls;
+mod locks;
 mod postgres;
+mod raw;
 mod server;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,7 +13,9 @@ use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+pub use calls::Call;
 pub use postgres::TestDatabase;
+pub use raw::raw_call;
 pub use server::TestServer;
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.

@@ -1,0 +1,60 @@
+//! The table of errors, complete: each reason is provoked for real, and its code and details are right.
+
+mod refusals;
+mod service;
+
+use reservd::rpc::pb;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::support::{TestServer, metadata, of_user, reserve};
+
+/// A server on which nothing lapses by itself in the time of a test.
+async fn without_sweeper() -> TestServer {
+    TestServer::with(&[("holds.sweep_interval", "1h")]).await
+}
+
+/// A reservation of so many units.
+async fn hold(server: &TestServer, event_id: &str, user_id: &str, quantity: i32) -> pb::Reservation {
+    let request = pb::ReserveRequest { quantity, ..reserve(event_id, user_id) };
+    server.reservations().reserve(request).await.expect("there is room").into_inner().reservation.expect("it is told")
+}
+
+fn confirm(event_id: &str, user_id: &str) -> pb::ConfirmRequest {
+    pb::ConfirmRequest { event_id: event_id.into(), reservation: of_user(user_id), ..Default::default() }
+}
+
+fn cancel(event_id: &str, user_id: &str) -> pb::CancelRequest {
+    pb::CancelRequest { event_id: event_id.into(), reservation: of_user(user_id), ..Default::default() }
+}
+
+fn extend(event_id: &str, user_id: &str) -> pb::ExtendRequest {
+    pb::ExtendRequest { event_id: event_id.into(), reservation: of_user(user_id), ..Default::default() }
+}
+
+fn amend(event_id: &str, user_id: &str, quantity: i32) -> pb::AmendRequest {
+    pb::AmendRequest { event_id: event_id.into(), reservation: of_user(user_id), quantity, ..Default::default() }
+}
+
+/// Checks the metadata of a status, in the order of its keys.
+#[track_caller]
+fn assert_metadata(status: &Status, pairs: &[(&str, &str)]) {
+    let wanted = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    assert_eq!(metadata(status), wanted, "{status:?}");
+}
+
+/// Checks that a status names the event whose state stands in the way, and why.
+#[track_caller]
+fn assert_precondition(status: &Status, reason: &str, event_id: &str) {
+    let failed = status.get_details_precondition_failure().expect("a PreconditionFailure").violations;
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!((failed[0].r#type.as_str(), failed[0].subject.as_str()), (reason, &*format!("events/{event_id}")));
+    assert_eq!(failed[0].description, status.message());
+}
+
+/// Checks that a status says when to come again.
+#[track_caller]
+fn assert_retry(status: &Status) {
+    let wait = status.get_details_retry_info().expect("a RetryInfo").retry_delay.expect("a time");
+    assert!(!wait.is_zero(), "{status:?}");
+}

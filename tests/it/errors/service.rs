@@ -1,0 +1,277 @@
+//! What the service itself stands in the way with: locks, time, load, its database, its own end; and
+//! messages that it can't read.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message;
+use reservd::rpc::pb::{self, *};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tonic::Code::{self, Aborted, FailedPrecondition, InvalidArgument};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{assert_metadata, assert_retry, confirm, hold};
+use crate::support::{
+    Call, STRATEGIES, TestServer, assert_refused, bad_fields, eventually, metadata, raw_call, reserve, soon, with,
+};
+
+async fn is_serving(server: &TestServer) -> bool {
+    let answer = HealthClient::new(server.channel()).check(HealthCheckRequest::default()).await;
+    answer.expect("health always answers").into_inner().status() == ServingStatus::Serving
+}
+
+#[tokio::test]
+async fn a_locked_row_is_told_at_once_to_those_who_do_not_want_to_wait() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let row = server.hold_row("e").await;
+    let options = ExecutionOptions { strategy: Strategy::Pessimistic.into(), lock_wait: LockWait::Nowait.into() };
+    let request = ReserveRequest { options: Some(options), ..reserve("e", "ann") };
+    let status = assert_refused(server.reservations().reserve(request.clone()).await, Aborted, "LOCK_TIMEOUT");
+    assert_retry(&status);
+    row.let_go().await;
+    server.reservations().reserve(request).await.expect("the row is free");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_change_between_reading_and_writing_is_contention() {
+    let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
+    server.event("e", 5).await;
+    let row = server.hold_row("e").await;
+    // First in the queue, so that what was read by the second is old when its turn comes.
+    let mut client = server.reservations();
+    let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") };
+    let first = tokio::spawn(async move { client.reserve(request).await });
+    server.wait_for_waiters(1).await;
+    let mut client = server.reservations();
+    let request = ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "bob") };
+    let second = tokio::spawn(async move { client.reserve(request).await });
+    server.wait_for_waiters(2).await;
+    row.let_go().await;
+    soon("the first is done", first).await.expect("it ran").expect("there is room");
+    let status = soon("the second is done", second).await.expect("it ran");
+    let status = assert_refused(status, Aborted, "VERSION_CONTENTION");
+    assert_metadata(&status, &[("attempts", "1")]);
+    assert_retry(&status);
+    server.check_and_stop().await;
+}
+
+/// The server's own limit: tonic's client races its server to the end of a deadline that it was told.
+#[tokio::test]
+async fn a_deadline_that_passes_is_told_as_that() {
+    let server = TestServer::with(&[("server.default_deadline", "150ms")]).await;
+    server.event("e", 5).await;
+    let row = server.hold_row("e").await;
+    for strategy in STRATEGIES {
+        let request = ReserveRequest { options: with(strategy), ..reserve("e", "ann") };
+        assert_refused(server.reservations().reserve(request).await, Code::DeadlineExceeded, "DEADLINE");
+    }
+    row.let_go().await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
+    let server = TestServer::with(&[("server.max_in_flight", "1")]).await;
+    server.event("e", 5).await;
+    let row = server.hold_row("e").await;
+    let mut client = server.reservations();
+    let first = tokio::spawn(async move { client.reserve(reserve("e", "ann")).await });
+    server.wait_for_waiters(1).await;
+    let event = Some(pb::Event { event_id: "other".into(), capacity: 1, ..Default::default() });
+    let shed: [Call; 3] = [
+        reserve("e", "bob").into(),
+        CreateEventRequest { event, ..Default::default() }.into(),
+        // Not even looked at.
+        GetEventRequest { event_id: "\0".into() }.into(),
+    ];
+    for call in shed {
+        assert_retry(&assert_refused(call.send(&server).await, Code::ResourceExhausted, "OVERLOADED"));
+    }
+    assert!(is_serving(&server).await);
+    row.let_go().await;
+    soon("the first is done", first).await.expect("it ran").expect("there is room");
+    eventually("there is a place again", async || {
+        let asked = server.events().get_event(GetEventRequest { event_id: "e".into() }).await;
+        asked.is_ok()
+    })
+    .await;
+    assert_eq!(server.metric("reservd_rpcs_shed_total").await, 3.0);
+    let created: i64 = sqlx::query_scalar("SELECT count(*) FROM events WHERE event_id = 'other'")
+        .fetch_one(&mut server.sql().await)
+        .await
+        .expect("a count");
+    assert_eq!(created, 0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_is_told_and_comes_back() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    assert!(is_serving(&server).await);
+    let name = server.database.options.get_database().expect("a database has a name").to_owned();
+    let mut admin = PgConnection::connect_with(&server.database.options.clone().database("postgres"))
+        .await
+        .expect("PostgreSQL is there");
+    let allow = |is_allowed: bool| AssertSqlSafe(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {is_allowed}"));
+
+    admin.execute(allow(false)).await.expect("it can be closed");
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
+        .bind(&name)
+        .execute(&mut admin)
+        .await
+        .expect("its connections can be ended");
+    let calls: Vec<Call> = vec![
+        ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") }.into(),
+        ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "ann") }.into(),
+        GetEventRequest { event_id: "e".into() }.into(),
+        ListEventsRequest::default().into(),
+    ];
+    for call in calls {
+        let status = assert_refused(call.send(&server).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        assert_metadata(&status, &[("outcome", "nothing_changed")]);
+        assert_retry(&status);
+    }
+    eventually("health says NOT_SERVING", async || !is_serving(&server).await).await;
+
+    admin.execute(allow(true)).await.expect("it can be opened");
+    eventually("health says SERVING", async || is_serving(&server).await).await;
+    hold(&server, "e", "ann", 1).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_defect_is_opaque() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let mut sql = server.sql().await;
+    sql.execute("ALTER TABLE reservations RENAME TO gone").await.expect("it can be renamed");
+    for call in [Call::from(reserve("e", "ann")), confirm("e", "ann").into()] {
+        let status = assert_refused(call.send(&server).await, Code::Internal, "INTERNAL");
+        assert_eq!(status.message(), "an internal error; it has been logged");
+        assert_metadata(&status, &[]);
+    }
+    sql.execute("ALTER TABLE gone RENAME TO reservations").await.expect("it can be renamed back");
+    hold(&server, "e", "ann", 1).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_method_of_ours_is_unimplemented() {
+    let server = TestServer::start().await;
+    for path in ["/reservd.v1.ReservationService/Steal", "/reservd.v2.ReservationService/Reserve"] {
+        let status = raw_call(server.channel(), path, Vec::new()).await;
+        assert_refused(status, Code::Unimplemented, "METHOD_UNKNOWN");
+    }
+    let service = HealthCheckRequest { service: "nobody".into() };
+    let status = HealthClient::new(server.channel()).check(service).await;
+    assert_refused(status, Code::NotFound, "SERVICE_UNKNOWN");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_can_not_be_read_is_the_callers_mistake() {
+    let server = TestServer::start().await;
+    // A field of text that is not UTF-8; a length beyond the end; a tag that no message has.
+    for broken in [&b"\x0a\x02\xff\xfe"[..], b"\x0a\x7fx", b"\x07", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        let status = raw_call(server.channel(), "/reservd.v1.ReservationService/Reserve", broken.to_vec()).await;
+        assert_refused(status, InvalidArgument, "MESSAGE_MALFORMED");
+    }
+    let settled =
+        raw_call(server.channel(), "/reservd.v1.ReservationService/Reserve", vec![0x0a; 2 * 1024 * 1024]).await;
+    assert_refused(settled, Code::OutOfRange, "MESSAGE_TOO_LARGE");
+    // Fields that we don't know are a newer client's.
+    let mut newer = GetEventRequest { event_id: "gone".into() }.encode_to_vec();
+    newer.extend_from_slice(b"\xfa\x3f\x01x");
+    let status = raw_call(server.channel(), "/reservd.v1.EventService/GetEvent", newer).await;
+    assert_refused(status, Code::NotFound, "EVENT_NOT_FOUND");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_page_token_belongs_to_its_listing_and_is_not_to_be_made_up() {
+    let server = TestServer::start().await;
+    for event_id in ["a", "b", "c"] {
+        server.event(event_id, 5).await;
+        hold(&server, event_id, "ann", 1).await;
+    }
+    let (mut events, mut reservations) = (server.events(), server.reservations());
+    let listed = ListEventsRequest { page_size: 1, ..Default::default() };
+    let of_ann = ListReservationsRequest { user_id: "ann".into(), page_size: 1, ..Default::default() };
+    let events_token = events.list_events(listed.clone()).await.expect("a page").into_inner().next_page_token;
+    let holds_token =
+        reservations.list_reservations(of_ann.clone()).await.expect("a page").into_inner().next_page_token;
+
+    let forged = |token: &str, cursor: Value| {
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).expect("our tokens are base64");
+        let (bound_to, _): (String, Value) = serde_json::from_slice(&token).expect("our tokens are JSON");
+        BASE64_URL_SAFE_NO_PAD.encode(json!([bound_to, cursor]).to_string())
+    };
+    let mut calls: Vec<Call> = vec![
+        ListEventsRequest { series: "other".into(), page_token: events_token.clone(), ..Default::default() }.into(),
+        ListEventsRequest { page_token: holds_token.clone(), ..Default::default() }.into(),
+        ListReservationsRequest { user_id: "bob".into(), page_token: holds_token.clone(), ..Default::default() }.into(),
+        ListReservationsRequest { page_token: holds_token.clone(), event_id: "a".into(), ..of_ann.clone() }.into(),
+    ];
+    for token in ["x", "%%%", "AAAA", &"A".repeat(5000), &events_token[1..]] {
+        calls.push(ListEventsRequest { page_token: token.into(), ..Default::default() }.into());
+        calls.push(ListReservationsRequest { page_token: token.into(), ..of_ann.clone() }.into());
+    }
+    for cursor in [json!([i64::MIN, "a"]), json!([i64::MAX, "a"]), json!([0, "a\0"]), json!([0, ""]), json!(7)] {
+        let page_token = forged(&events_token, cursor);
+        calls.push(ListEventsRequest { page_token, ..Default::default() }.into());
+    }
+    let id = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
+    for cursor in [json!(["a\0", id]), json!(["", id]), json!(["a", "x"]), json!([null, id])] {
+        let page_token = forged(&holds_token, cursor);
+        calls.push(ListReservationsRequest { page_token, ..of_ann.clone() }.into());
+    }
+    for call in calls {
+        let asked = format!("{call:?}");
+        let status = call.send(&server).await.expect_err(&asked);
+        assert_eq!(
+            (status.code(), crate::support::reason(&status).as_str()),
+            (InvalidArgument, "PAGE_TOKEN_INVALID"),
+            "{asked}"
+        );
+        assert_eq!(bad_fields(&status), ["page_token"]);
+    }
+    // Another page size is no other listing.
+    let larger = ListEventsRequest { page_token: events_token, page_size: 10, ..Default::default() };
+    assert_eq!(events.list_events(larger).await.expect("a page").into_inner().events.len(), 2);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn creating_what_is_there_names_all_of_it_as_far_as_there_is_room() {
+    let server = TestServer::start().await;
+    let create = |event_id: String| {
+        let event = pb::Event { event_id, capacity: 1, ..Default::default() };
+        CreateEventRequest { event: Some(event), ..Default::default() }
+    };
+    let mut events = server.events();
+    let batch = |ids: &[String]| BatchCreateEventsRequest { requests: ids.iter().cloned().map(create).collect() };
+    let ids: Vec<String> = (0..120).map(|n| format!("{n:0>128}")).collect();
+    events.batch_create_events(batch(&ids)).await.expect("they are new");
+    let status = events.create_event(create(ids[7].clone())).await;
+    let status = assert_refused(status, Code::AlreadyExists, "EVENT_EXISTS");
+    assert_metadata(&status, &[("event_ids", &ids[7])]);
+    let some = [&ids[..2], &["new".to_owned()], &ids[4..5]].concat();
+    let status = assert_refused(events.batch_create_events(batch(&some)).await, Code::AlreadyExists, "EVENT_EXISTS");
+    assert_metadata(&status, &[("event_ids", &[&*ids[0], &ids[1], &ids[4]].join(","))]);
+    let status = assert_refused(events.batch_create_events(batch(&ids)).await, Code::AlreadyExists, "EVENT_EXISTS");
+    let told = metadata(&status);
+    let named = told["event_ids"].split(',').count();
+    let unlisted: usize = told["unlisted"].parse().expect("a number");
+    assert!(named > 10 && named + unlisted == 120, "{named} named, {unlisted} not");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn concurrency_tests_are_off_unless_they_are_allowed() {
+    let server = TestServer::with(&[("diagnostics.concurrency_test", "false")]).await;
+    let status = server.diagnostics().run_concurrency_test(RunConcurrencyTestRequest::default()).await;
+    assert_refused(status.map(drop), FailedPrecondition, "DIAGNOSTICS_DISABLED");
+    server.check_and_stop().await;
+}

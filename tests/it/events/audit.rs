@@ -1,0 +1,115 @@
+//! Availability, and VerifyEvent on books that were made wrong on purpose.
+
+use reservd::rpc::pb::{self, *};
+use sqlx::{AssertSqlSafe, Executor};
+use tonic::Code;
+
+use crate::support::{TestServer, assert_refused, reserve};
+
+async fn availability(server: &TestServer, event_id: &str) -> Availability {
+    let asked = server.events().get_availability(GetAvailabilityRequest { event_id: event_id.into() }).await;
+    asked.expect("it is there").into_inner().availability.expect("an answer")
+}
+
+#[tokio::test]
+async fn units_of_lapsed_holds_count_as_available() {
+    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    server.event("e", 10).await;
+    let mut client = server.reservations();
+    client.reserve(ReserveRequest { quantity: 4, ..reserve("e", "lapsing") }).await.expect("there is room");
+    server.lapse_holds("e").await;
+    let held = client.reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("there is room");
+    let held = held.into_inner().reservation.expect("it");
+    client.reserve(ReserveRequest { quantity: 1, confirm: true, ..reserve("e", "bob") }).await.expect("there is room");
+    let event = server.get_event("e").await;
+    assert_eq!((event.held, event.available), (6, 3), "the counters keep what nobody has released");
+    let expected = Availability {
+        event_id: "e".into(),
+        state: EventState::Open.into(),
+        capacity: 10,
+        held: 2,
+        confirmed: 1,
+        available: 7,
+        next_hold_expire_time: held.expire_time,
+        event_version: event.version,
+        etag: event.etag,
+    };
+    assert_eq!(availability(&server, "e").await, expected);
+    // What is said to be available can be had.
+    client.reserve(ReserveRequest { quantity: 7, ..reserve("e", "cid") }).await.expect("it was available");
+    assert_eq!(availability(&server, "e").await.available, 0);
+    let gone = server.events().get_availability(GetAvailabilityRequest { event_id: "gone".into() }).await;
+    assert_refused(gone, Code::NotFound, "EVENT_NOT_FOUND");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn the_availability_of_many_comes_in_the_order_asked_and_names_what_is_missing() {
+    let server = TestServer::start().await;
+    for (id, capacity) in [("a", 1), ("b", 2), ("c", 3)] {
+        server.event(id, capacity).await;
+    }
+    let event_ids = ["c", "gone", "a", "c", "never"].map(String::from).to_vec();
+    let answer = server.events().batch_get_availability(BatchGetAvailabilityRequest { event_ids }).await;
+    let answer = answer.expect("an answer").into_inner();
+    let found: Vec<_> = answer.availabilities.iter().map(|one| (one.event_id.as_str(), one.available)).collect();
+    assert_eq!(found, [("c", 3), ("a", 1)]);
+    assert_eq!(answer.missing_event_ids, ["gone", "never"]);
+    server.check_and_stop().await;
+}
+
+/// Books on which every kind of drift can be planted.
+const DRIFTS: [(&str, &str); 9] = [
+    ("UPDATE events SET held = held + 1", "units counted as held"),
+    ("UPDATE events SET confirmed = confirmed - 1", "units counted as confirmed"),
+    ("UPDATE events SET held = -1", "-1 units counted as held"),
+    ("UPDATE reservations SET quantity = 3 WHERE user_id = 'ann'", "units counted as held, 3 in rows"),
+    ("UPDATE events SET capacity = 2", "oversold: 4 units reserved of 2"),
+    ("UPDATE reservations SET user_id = 'ann'", "1 users have more than one live reservation"),
+    ("UPDATE events SET version = version + 1", "the event is at version 4, its newest change at 3"),
+    ("DELETE FROM changes WHERE version = 2", "1 changes are missing from the history"),
+    ("UPDATE events SET state = 'CANCELLED'", "the event is cancelled, and 4 units are still reserved"),
+];
+
+#[tokio::test]
+async fn verify_event_reports_every_kind_of_drift() {
+    for (drift, problem) in DRIFTS {
+        let server = TestServer::start().await;
+        server.event("e", 5).await;
+        let mut client = server.reservations();
+        client.reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("there is room");
+        client.reserve(ReserveRequest { quantity: 2, confirm: true, ..reserve("e", "bob") }).await.expect("room");
+        let verify = async || {
+            let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await;
+            books.expect("it is there").into_inner()
+        };
+        let books = verify().await;
+        assert_eq!((books.ok, books.problems.len()), (true, 0));
+        let told = (books.capacity, books.held_counter, books.held_rows, books.confirmed_counter, books.confirmed_rows);
+        assert_eq!((told, books.event_version, books.newest_change), ((5, 2, 2, 2, 2), 3, 3));
+
+        let mut sql = server.sql().await;
+        sql.execute(
+            "ALTER TABLE events DROP CONSTRAINT events_never_oversold;
+             ALTER TABLE reservations DROP CONSTRAINT reservations_one_live_per_user",
+        )
+        .await
+        .expect("the guards can be taken away");
+        sql.execute(AssertSqlSafe(drift)).await.expect("the drift can be planted");
+        let books = verify().await;
+        assert!(!books.ok && books.problems.iter().any(|found| found.contains(problem)), "{drift}: {books:?}");
+        server.app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn verify_event_tells_lapsed_holds_that_nobody_has_released() {
+    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    server.event_with(pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() }).await;
+    server.reservations().reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("room");
+    server.lapse_holds("e").await;
+    let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await.expect("there");
+    let books = books.into_inner();
+    assert_eq!((books.ok, books.held_rows, books.lapsed_rows), (true, 2, 2));
+    server.check_and_stop().await;
+}

@@ -1,0 +1,54 @@
+//! Every RPC as a value, for tests that say the same of all of them.
+
+use reservd::rpc::pb;
+use tonic::Status;
+
+use super::TestServer;
+
+/// Declares one variant for each RPC: its request, the client that has it, its method.
+macro_rules! calls {
+    ($($name:ident($request:ident) = $client:ident.$method:ident;)+) => {
+        /// A request of any RPC that answers with one message.
+        #[derive(Clone, Debug)]
+        pub enum Call {
+            $($name(pb::$request),)+
+        }
+
+        impl Call {
+            /// Makes the call; what it answers when it succeeds is of no interest here.
+            pub async fn send(self, server: &TestServer) -> Result<(), Status> {
+                match self {
+                    $(Self::$name(request) => server.$client().$method(request).await.map(drop),)+
+                }
+            }
+        }
+
+        $(impl From<pb::$request> for Call {
+            fn from(request: pb::$request) -> Self {
+                Self::$name(request)
+            }
+        })+
+    };
+}
+
+calls! {
+    CreateEvent(CreateEventRequest) = events.create_event;
+    BatchCreateEvents(BatchCreateEventsRequest) = events.batch_create_events;
+    GetEvent(GetEventRequest) = events.get_event;
+    ListEvents(ListEventsRequest) = events.list_events;
+    UpdateEvent(UpdateEventRequest) = events.update_event;
+    OpenEvent(OpenEventRequest) = events.open_event;
+    CloseEvent(CloseEventRequest) = events.close_event;
+    CancelEvent(CancelEventRequest) = events.cancel_event;
+    GetAvailability(GetAvailabilityRequest) = events.get_availability;
+    BatchGetAvailability(BatchGetAvailabilityRequest) = events.batch_get_availability;
+    VerifyEvent(VerifyEventRequest) = events.verify_event;
+    Reserve(ReserveRequest) = reservations.reserve;
+    Confirm(ConfirmRequest) = reservations.confirm;
+    Cancel(CancelRequest) = reservations.cancel;
+    Extend(ExtendRequest) = reservations.extend;
+    Amend(AmendRequest) = reservations.amend;
+    GetReservation(GetReservationRequest) = reservations.get_reservation;
+    ListReservations(ListReservationsRequest) = reservations.list_reservations;
+    RunConcurrencyTest(RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
+}

@@ -1,0 +1,54 @@
+//! Calls below the generated clients: any method, any bytes.
+
+use prost::bytes::{Buf, BufMut};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+
+/// Calls the method at `path` with `message`, bytes as they are.
+pub async fn raw_call(channel: Channel, path: &'static str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.expect("the channel is ready");
+    client.unary(Request::new(message), PathAndQuery::from_static(path), Raw).await.map(tonic::Response::into_inner)
+}
+
+/// Bytes as they are.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}

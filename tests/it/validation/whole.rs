@@ -1,0 +1,207 @@
+//! Requests whose fields are each right, but not together; and requests in which everything is wrong.
+
+use std::collections::BTreeMap;
+
+use prost_types::{FieldMask, Timestamp};
+use reservd::rpc::pb::{self, *};
+use tonic::Code;
+
+use super::{Case, assert_all_invalid, case};
+use crate::support::{TestServer, assert_refused, bad_fields, metadata, millis, of_user, reserve};
+
+fn event(event_id: &str) -> pb::Event {
+    Event { event_id: event_id.into(), capacity: 1, ..Default::default() }
+}
+
+fn create(event: Event) -> CreateEventRequest {
+    CreateEventRequest { event: Some(event), ..Default::default() }
+}
+
+fn update(event: Event, paths: &[&str]) -> UpdateEventRequest {
+    let mask = FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
+    UpdateEventRequest { event: Some(event), update_mask: Some(mask), ..Default::default() }
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+fn labels(count: usize) -> BTreeMap<String, String> {
+    (0..count).map(|n| (format!("k{n}"), String::new())).collect()
+}
+
+#[tokio::test]
+async fn what_is_missing_or_contradicts_itself_is_named() {
+    let good = || "good".to_owned();
+    let amend = || AmendRequest { event_id: good(), reservation: of_user("ann"), ..Default::default() };
+    let nobody = Some(ReservationSelector::default());
+    let limits = |default, max| {
+        Some(EventLimits { hold_ttl_default: millis(default), hold_ttl_max: millis(max), ..Default::default() })
+    };
+    let cases: Vec<Case> = vec![
+        case(ReserveRequest { hold_ttl: millis(1000), confirm: true, ..reserve("good", "bob") }, &["hold_ttl"]),
+        case(ReserveRequest { labels: labels(33), ..reserve("good", "bob") }, &["labels"]),
+        // More than this event allows, which only the event's row tells.
+        case(ReserveRequest { hold_ttl: millis(3_600_001), ..reserve("good", "bob") }, &["hold_ttl"]),
+        case(ConfirmRequest { event_id: good(), ..Default::default() }, &["reservation"]),
+        case(CancelRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
+        case(ExtendRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
+        case(AmendRequest { reservation: nobody.clone(), quantity: 1, ..amend() }, &["reservation"]),
+        case(GetReservationRequest { event_id: good(), reservation: nobody }, &["reservation"]),
+        case(
+            ExtendRequest {
+                event_id: good(),
+                reservation: of_user("ann"),
+                ttl: millis(3_600_001),
+                ..Default::default()
+            },
+            &["ttl"],
+        ),
+        case(amend(), &["quantity"]),
+        case(AmendRequest { clear_labels: true, labels: labels(1), ..amend() }, &["clear_labels"]),
+        case(AmendRequest { labels: labels(33), ..amend() }, &["labels"]),
+        case(AmendRequest { labels: BTreeMap::from([("No".into(), String::new())]), ..amend() }, &["labels"]),
+        case(CreateEventRequest::default(), &["event"]),
+        case(create(Event { labels: labels(33), ..event("new") }), &["event.labels"]),
+        case(create(Event { start_time: at(10), end_time: at(9), ..event("new") }), &["event.end_time"]),
+        case(
+            create(Event { booking_open_time: at(9), booking_close_time: at(9), ..event("new") }),
+            &["event.booking_close_time"],
+        ),
+        case(create(Event { limits: limits(2000, 1000), ..event("new") }), &["event.limits.hold_ttl_default"]),
+        case(UpdateEventRequest::default(), &["event.event_id", "update_mask"]),
+        case(update(event("good"), &["version"]), &["update_mask"]),
+        case(update(event("good"), &["capacity", "event_id", "held"]), &["update_mask", "update_mask"]),
+        case(update(event("good"), &["labels.k"]), &["update_mask"]),
+        case(update(Event { event_id: good(), ..Default::default() }, &[]), &["update_mask"]),
+        // Which only the event's row tells: both times together.
+        case(
+            update(Event { start_time: at(10), end_time: at(9), ..event("good") }, &["start_time", "end_time"]),
+            &["event.end_time"],
+        ),
+        case(
+            update(Event { limits: limits(2000, 1000), ..event("good") }, &["limits"]),
+            &["event.limits.hold_ttl_default"],
+        ),
+        case(ListReservationsRequest::default(), &["event_id"]),
+        case(ListEventsRequest { states: vec![1; 17], ..Default::default() }, &["states"]),
+    ];
+    assert_all_invalid(cases).await;
+}
+
+#[tokio::test]
+async fn batches_have_1_to_1000_items_each_once() {
+    let batch = |requests| BatchCreateEventsRequest { requests };
+    let five = || ["a", "b", "c", "a", "e"].map(|id| create(event(id))).to_vec();
+    // Made from the same request_id, the ids are the same.
+    let made = CreateEventRequest { request_id: "r".into(), ..create(event("")) };
+    assert_all_invalid(vec![
+        case(batch(vec![]), &["requests"]),
+        case(batch(vec![create(event("x")); 1001]), &["requests"]),
+        case(batch(five()), &["requests[3].event.event_id"]),
+        case(batch(vec![made.clone(), made]), &["requests[1].event.event_id"]),
+        case(batch(vec![create(event("a")), CreateEventRequest::default()]), &["requests[1].event"]),
+        case(BatchGetAvailabilityRequest::default(), &["event_ids"]),
+        case(BatchGetAvailabilityRequest { event_ids: vec!["x".into(); 1001] }, &["event_ids"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn every_bad_field_is_named_at_once() {
+    let bad_time = Some(Timestamp { seconds: 0, nanos: -1 });
+    let everything_wrong = Event {
+        event_id: " ".into(),
+        display_name: "\n".into(),
+        series: "\0".into(),
+        venue: "\0".into(),
+        start_time: bad_time,
+        end_time: bad_time,
+        booking_open_time: bad_time,
+        booking_close_time: bad_time,
+        capacity: -1,
+        labels: BTreeMap::from([("k".into(), "\0".into())]),
+        limits: Some(EventLimits {
+            max_quantity: Some(0),
+            max_extensions: Some(-1),
+            hold_ttl_default: millis(0),
+            hold_ttl_max: millis(0),
+        }),
+        ..Default::default()
+    };
+    let paths = [
+        "event.event_id",
+        "event.display_name",
+        "event.series",
+        "event.venue",
+        "event.start_time",
+        "event.end_time",
+        "event.booking_open_time",
+        "event.booking_close_time",
+        "event.capacity",
+        "event.limits.max_quantity",
+        "event.limits.max_extensions",
+        "event.limits.hold_ttl_default",
+        "event.limits.hold_ttl_max",
+        "event.labels[k]",
+    ];
+    let server = TestServer::start().await;
+    let mut events = server.events();
+    let request = CreateEventRequest { request_id: " ".into(), ..create(everything_wrong.clone()) };
+    let status = assert_refused(events.create_event(request).await, Code::InvalidArgument, "FIELD_INVALID");
+    assert_eq!(bad_fields(&status), [&["request_id"], &paths[..]].concat());
+
+    let request = ReserveRequest {
+        event_id: String::new(),
+        user_id: String::new(),
+        quantity: 0,
+        hold_ttl: millis(0),
+        labels: BTreeMap::from([("k".into(), "\0".into())]),
+        etag: "e".repeat(129),
+        request_id: " ".into(),
+        options: Some(ExecutionOptions { strategy: 9, lock_wait: 9 }),
+        ..Default::default()
+    };
+    let status = server.reservations().reserve(request).await;
+    let status = assert_refused(status, Code::InvalidArgument, "FIELD_INVALID");
+    let all = [
+        "options.strategy",
+        "options.lock_wait",
+        "event_id",
+        "user_id",
+        "quantity",
+        "hold_ttl",
+        "labels[k]",
+        "etag",
+        "request_id",
+    ];
+    assert_eq!(bad_fields(&status), all);
+    server.check_and_stop().await;
+}
+
+/// A status travels in headers, and clients take only so much of these: where there is more to say, it
+/// says how much.
+#[tokio::test]
+async fn more_violations_than_a_status_has_room_for_are_counted() {
+    let server = TestServer::start().await;
+    let (mut events, mut reservations) = (server.events(), server.reservations());
+    let bad = Event { event_id: " ".into(), capacity: -1, ..Default::default() };
+    let request = BatchCreateEventsRequest { requests: vec![create(bad); 1000] };
+    let status = assert_refused(events.batch_create_events(request).await, Code::InvalidArgument, "FIELD_INVALID");
+    assert_eq!(
+        bad_fields(&status)[..3],
+        ["requests[0].event.event_id", "requests[0].event.capacity", "requests[1].event.event_id"]
+    );
+    let unlisted: usize = metadata(&status)["unlisted"].parse().expect("a number");
+    assert_eq!(bad_fields(&status).len() + unlisted, 2000);
+
+    let hostile_keys = (0..5000).map(|n| (format!("{n}{}", "\u{10ffff}".repeat(40)), String::new())).collect();
+    let request = ReserveRequest { labels: hostile_keys, ..reserve("good", "bob") };
+    assert_refused(reservations.reserve(request).await, Code::InvalidArgument, "FIELD_INVALID");
+
+    for path in ["\0".repeat(900_000), "é".repeat(500_000), "x".repeat(900_000)] {
+        let request = update(event("good"), &[&path]);
+        assert_refused(events.update_event(request).await, Code::InvalidArgument, "FIELD_INVALID");
+    }
+    server.check_and_stop().await;
+}

@@ -1,9 +1,11 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
+mod diagnostics;
 mod embedded;
 mod errors;
 mod events;
 mod model;
+mod reservations;
 mod support;
 mod tidy;
 mod validation;

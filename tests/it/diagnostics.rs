@@ -1,0 +1,117 @@
+//! RunConcurrencyTest: what it reports, and that it is one at a time, bounded, and ends with its caller.
+
+use reservd::rpc::pb::{self, run_concurrency_test_response::Update, *};
+use tonic::{Code, Streaming};
+
+use crate::support::{TestServer, assert_refused, eventually};
+
+async fn run(server: &TestServer, request: RunConcurrencyTestRequest) -> Streaming<RunConcurrencyTestResponse> {
+    server.diagnostics().run_concurrency_test(request).await.expect("it starts").into_inner()
+}
+
+/// Reads a test to its end, and checks that progress never goes back and the report comes last.
+async fn report(mut stream: Streaming<RunConcurrencyTestResponse>, operations: i32) -> ConcurrencyTestReport {
+    let mut done = 0;
+    let report = loop {
+        match stream.message().await.expect("it goes on").expect("it ends with a report").update.expect("an update") {
+            Update::Progress(progress) => {
+                assert_eq!(progress.total, operations);
+                assert!(done <= progress.done && progress.done <= operations, "{done}, then {}", progress.done);
+                done = progress.done;
+            }
+            Update::Report(report) => break report,
+        }
+    };
+    assert_eq!(stream.message().await.expect("it ends in order"), None, "nothing follows the report");
+    report
+}
+
+fn sum(report: &ConcurrencyTestReport) -> i32 {
+    report.successes + report.refusals.values().sum::<i32>()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_numbers_of_every_strategy_and_workload_add_up() {
+    use pb::Strategy::{Optimistic, Pessimistic, Unspecified};
+    let server = TestServer::start().await;
+    for strategy in [Pessimistic, Optimistic, Unspecified] {
+        for workload in [Workload::Reserve, Workload::Life] {
+            let request = RunConcurrencyTestRequest {
+                strategy: strategy.into(),
+                workload: workload.into(),
+                operations: 120,
+                concurrency: 8,
+                capacity: 50,
+                ..Default::default()
+            };
+            let report = report(run(&server, request).await, 120).await;
+            let said = format!("{strategy:?} {workload:?}: {report:?}");
+            assert_eq!((report.operations, sum(&report)), (120, 120), "{said}");
+            assert!(report.invariants_held && report.problems.is_empty(), "{said}");
+            assert_eq!(report.version_increments, i64::from(report.successes), "{said}");
+            let latency = report.latency.expect("latencies");
+            let order = [latency.p50, latency.p90, latency.p99, latency.max].map(|span| {
+                let span = span.expect("a span");
+                (span.seconds, span.nanos)
+            });
+            assert!(order.is_sorted() && order[0] > (0, 0), "{said}");
+            let of = |reason: &str| report.refusals.get(reason).copied().unwrap_or_default();
+            match (workload, strategy) {
+                // Each operation is a user of its own: as many succeed as there are units.
+                (Workload::Reserve, Pessimistic) => assert_eq!((report.successes, of("SOLD_OUT")), (50, 70), "{said}"),
+                (Workload::Reserve, _) => assert!(report.successes <= 50, "{said}"),
+                _ => assert!(of("ALREADY_RESERVED") > 0, "{said}"),
+            }
+            match strategy {
+                Pessimistic => assert_eq!((report.version_conflicts, report.retries), (0, 0), "{said}"),
+                Optimistic => assert!(report.retries <= report.version_conflicts, "{said}"),
+                _ => {}
+            }
+            // The scratch event stays, cancelled, as a record.
+            let event = server.get_event(&report.event_id).await;
+            assert_eq!((event.state(), event.held, event.confirmed), (EventState::Cancelled, 0, 0));
+        }
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_said_takes_the_documented_defaults() {
+    let server = TestServer::start().await;
+    let report = report(run(&server, RunConcurrencyTestRequest::default()).await, 1000).await;
+    assert_eq!((report.operations, report.successes <= 500), (1000, true));
+    server.check_and_stop().await;
+}
+
+/// The scratch events that operations go on at, and how far they have come.
+async fn scratch(server: &TestServer) -> Vec<pb::Event> {
+    let request = ListEventsRequest { series: "reservd-concurrency-test".into(), ..Default::default() };
+    server.events().list_events(request).await.expect("a page").into_inner().events
+}
+
+#[tokio::test]
+async fn one_runs_at_a_time_and_a_caller_that_leaves_ends_it() {
+    let server = TestServer::start().await;
+    let endless =
+        RunConcurrencyTestRequest { operations: 100_000, concurrency: 4, capacity: 100_000, ..Default::default() };
+    let mut stream = run(&server, endless).await;
+    stream.message().await.expect("it goes on").expect("progress comes first");
+    let status = server.diagnostics().run_concurrency_test(endless).await.map(drop);
+    assert_refused(status, Code::ResourceExhausted, "OVERLOADED");
+    drop(stream);
+
+    let small = RunConcurrencyTestRequest { operations: 1, ..Default::default() };
+    eventually("the next may run", async || server.diagnostics().run_concurrency_test(small).await.is_ok()).await;
+    // Nothing of the abandoned one goes on: its event stands still, look after look.
+    let (mut before, mut still) = (Vec::new(), 0);
+    eventually("the operations have ended", async || {
+        let now: Vec<i64> = scratch(&server).await.iter().map(|event| event.version).collect();
+        still = if now == before { still + 1 } else { 0 };
+        before = now;
+        still == 40
+    })
+    .await;
+    let begun = scratch(&server).await.iter().map(|event| event.version).max().expect("there are two");
+    assert!(begun < 50_000, "{begun} versions");
+    server.check_and_stop().await;
+}

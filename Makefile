@@ -11,8 +11,8 @@ help: ## list the targets
 run: postgres ## serve on 127.0.0.1:50051, with a PostgreSQL of its own unless DATABASE_URL is set
 	cargo run --release -- serve
 
-demo: postgres ## show what reservd does, in a minute
-	examples/demo.sh
+demo: postgres ## show what reservd does, in a minute; ARGS="--csv FILE" takes other events
+	examples/demo.sh $(ARGS)
 
 probe: postgres ## run concurrent operations on a scratch event and check every invariant
 	cargo run --release --quiet -- probe

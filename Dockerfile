@@ -1,0 +1,42 @@
+# reservd in a container: a release build, then the one program on a base without a shell, as
+# an ordinary user. Nothing is downloaded when it runs. There is no PostgreSQL inside: give it
+# one with DATABASE_URL, as compose.yaml does.
+
+ARG RUST_VERSION=1.95
+
+FROM rust:${RUST_VERSION}-slim-bookworm AS build
+WORKDIR /build
+
+# The dependencies alone, with nothing of ours: this layer lasts until the list of packages
+# changes. What was built of the placeholders is removed, or cargo, which goes by times, would
+# take it for newer than the real sources.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' >src/main.rs \
+    && cp src/main.rs build.rs \
+    && cargo build --locked --release --bin reservd \
+    && cargo clean --locked --release --package reservd \
+    && rm -r src build.rs
+
+COPY build.rs ./
+COPY proto proto
+COPY migrations migrations
+COPY src src
+RUN cargo build --locked --release --bin reservd
+
+# As old as the system that it was built on; with the roots that TLS trusts.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
+
+ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051 \
+    RESERVD_SERVER__METRICS_LISTEN=0.0.0.0:9464
+EXPOSE 50051 9464
+
+# On another port, say so to the check as well: RESERVD_ADDRESS=http://127.0.0.1:PORT.
+HEALTHCHECK --interval=10s --timeout=7s --start-period=30s --retries=3 \
+    CMD ["/usr/local/bin/reservd", "healthcheck"]
+
+# SIGTERM drains for up to server.drain_limit (20s): give `docker stop` more time than that.
+ENTRYPOINT ["/usr/local/bin/reservd"]
+CMD ["serve"]

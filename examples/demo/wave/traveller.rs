@@ -142,20 +142,21 @@ impl Traveller {
         }
     }
 
-    /// The same request twice at once, as after a lost answer; then its request_id with another payload.
+    /// The same request twice at once, and once more, as after a lost answer; then its request_id with
+    /// another payload.
     async fn send_again(&mut self, wish: ReserveRequest) {
         let (one, other) = self.race(wish.clone(), wish.clone()).await;
-        let (one, other) = match (one, other) {
-            (Some(one), Some(other)) => (one, other),
-            (None, None) => return,
-            // Refused at first, but not remembered: in between seats may have become free.
-            _ => return,
-        };
-        if one.reservation != other.reservation {
-            self.tally.problem(format!("{} got two answers to one request_id", self.user_id));
-        }
-        if one.replayed == other.replayed {
+        if let (Some(one), Some(other)) = (&one, &other)
+            && one.replayed == other.replayed
+        {
             self.tally.problem(format!("{} saw one request_id take effect other than once", self.user_id));
+        }
+        let Some(first) = one.or(other) else { return };
+        let wish = ReserveRequest { options: patient(), ..wish };
+        let again = send!(self.client, reserve, wish.clone());
+        let again = self.tally.note(Call::Reserve, again);
+        if !again.is_some_and(|again| again.replayed && again.reservation == first.reservation) {
+            self.tally.problem(format!("{} was not told the first answer again", self.user_id));
         }
         if self.reserve(ReserveRequest { quantity: wish.quantity + 1, ..wish }).await.is_some() {
             self.tally.problem(format!("{} used one request_id for two requests", self.user_id));
@@ -222,6 +223,11 @@ impl Traveller {
         let lock_wait = if self.rng.u8(..20) == 0 { LockWait::Nowait } else { LockWait::Wait };
         Some(ExecutionOptions { strategy: strategy.into(), lock_wait: lock_wait.into() })
     }
+}
+
+/// Queues for its turn, so that nothing but the rules can refuse it.
+fn patient() -> Option<ExecutionOptions> {
+    Some(ExecutionOptions { strategy: Strategy::Pessimistic.into(), lock_wait: LockWait::Wait.into() })
 }
 
 fn lapsing(wish: ReserveRequest) -> ReserveRequest {

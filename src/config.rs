@@ -103,6 +103,8 @@ pub enum Strategy {
     Pessimistic,
     /// By the event's version.
     Optimistic,
+    /// Under the row lock, many commands in one commit.
+    Coalesced,
 }
 
 impl Strategy {
@@ -111,6 +113,7 @@ impl Strategy {
         match self {
             Self::Pessimistic => "PESSIMISTIC",
             Self::Optimistic => "OPTIMISTIC",
+            Self::Coalesced => "COALESCED",
         }
     }
 }
@@ -127,6 +130,9 @@ pub struct Execution {
     pub backoff_cap: Duration,
     #[serde(with = "humantime_serde")]
     pub max_lock_wait: Duration,
+    pub lanes: usize,
+    pub max_batch: usize,
+    pub max_queue: usize,
 }
 
 /// `[holds]`
@@ -302,6 +308,9 @@ impl Config {
         number("server.max_request_bytes", self.server.max_request_bytes, 1024..=64 * 1024 * 1024);
         number("database.max_connections", self.database.max_connections as usize, 2..=1000);
         number("execution.max_attempts", self.execution.max_attempts as usize, 1..=100);
+        number("execution.lanes", self.execution.lanes, 1..=64);
+        number("execution.max_batch", self.execution.max_batch, 1..=5000);
+        number("execution.max_queue", self.execution.max_queue, 1..=1_000_000);
         number("holds.sweep_batch", self.holds.sweep_batch as usize, 1..=10_000);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }

@@ -55,6 +55,7 @@ enum StrategyChoice {
     Mixed,
     Pessimistic,
     Optimistic,
+    Coalesced,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -80,6 +81,7 @@ impl Probe {
             StrategyChoice::Mixed => pb::Strategy::Unspecified,
             StrategyChoice::Pessimistic => pb::Strategy::Pessimistic,
             StrategyChoice::Optimistic => pb::Strategy::Optimistic,
+            StrategyChoice::Coalesced => pb::Strategy::Coalesced,
         };
         let workload = match self.workload {
             WorkloadChoice::Reserve => pb::Workload::Reserve,

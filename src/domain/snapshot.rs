@@ -54,10 +54,15 @@ impl Snapshot {
         self.reservations.insert(reservation.id, reservation);
     }
 
-    /// Adds a hold past its time; in expiry order.
-    pub fn add_lapsed(&mut self, hold: Reservation) {
-        self.lapsed.push_back(hold.id);
-        self.add_reservation(hold);
+    /// Adds a hold that is past its time at `now`, or one that tells when the next one will be. To be
+    /// called in expiry order.
+    pub fn add_hold(&mut self, hold: Reservation, now: Timestamp) {
+        if hold.has_lapsed(now) {
+            self.lapsed.push_back(hold.id);
+            self.add_reservation(hold);
+        } else if self.next_hold_expiry.is_none() {
+            self.next_hold_expiry = hold.expire_time;
+        }
     }
 
     /// Adds the change that a request_id stands for.

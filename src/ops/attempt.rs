@@ -52,20 +52,14 @@ pub(super) async fn load(
     let holds = match short {
         0 => Vec::new(),
         // A hold has at least one unit; one more hold tells when the next units may come free.
-        units => context::earliest_holds(conn, &event.id, units.saturating_add(1)).await?,
+        units => context::earliest_holds(conn, &[(event.id.clone(), units.saturating_add(1))]).await?,
     };
     let Some((_, context)) = context::load(conn, &[command]).await?.pop() else { return Ok(None) };
     if context.event_version != event.counters.version {
         return Ok(None);
     }
     let mut snapshot = Snapshot::new(event);
-    for hold in holds {
-        if hold.has_lapsed(context.now) {
-            snapshot.add_lapsed(hold);
-        } else if snapshot.next_hold_expiry.is_none() {
-            snapshot.next_hold_expiry = hold.expire_time;
-        }
-    }
+    holds.into_iter().for_each(|hold| snapshot.add_hold(hold, context.now));
     context.target.into_iter().for_each(|reservation| snapshot.add_reservation(reservation));
     context.record.into_iter().for_each(|change| snapshot.add_record(change));
     Ok(Some(Loaded { snapshot, now: context.now }))

@@ -228,7 +228,7 @@ impl Run {
     }
 
     async fn operate(&self, turn: u32, action: Action) {
-        let alternating = if turn.is_multiple_of(2) { Strategy::Pessimistic } else { Strategy::Optimistic };
+        let alternating = [Strategy::Pessimistic, Strategy::Optimistic, Strategy::Coalesced][turn as usize % 3];
         let how = how(Some(self.plan.strategy.unwrap_or(alternating)), self.plan.lock_wait);
         let began = Instant::now();
         let result = self.ledger.execute(command(&self.event_id, action), how).await;

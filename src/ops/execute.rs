@@ -13,7 +13,7 @@ use crate::{
 
 /// How much longer than its deadline an execution may run: PostgreSQL's own time-out then speaks
 /// first, and the connection is saved.
-const GRACE: Duration = Duration::from_millis(250);
+pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// How often a transaction is repeated that PostgreSQL or a broken connection undid.
 const MAX_REPEATS: u32 = 4;
 
@@ -52,6 +52,8 @@ pub struct Effort {
     pub conflicts: u32,
     /// Time spent on getting the row lock.
     pub lock_wait: Duration,
+    /// How many commands were committed together.
+    pub batch_size: u32,
 }
 
 impl Ledger {
@@ -59,7 +61,8 @@ impl Ledger {
     pub async fn execute(&self, command: Command, how: How) -> Result<Outcome, OpError> {
         let ledger = self.clone();
         self.detached(async move {
-            let mut effort = Effort { strategy: how.strategy, attempts: 0, conflicts: 0, lock_wait: Duration::ZERO };
+            let mut effort =
+                Effort { strategy: how.strategy, attempts: 0, conflicts: 0, lock_wait: Duration::ZERO, batch_size: 1 };
             let result = timeout_at(how.deadline + GRACE, ledger.try_until_done(&command, how, &mut effort))
                 .await
                 .unwrap_or(Err(OpError::Deadline));
@@ -67,6 +70,20 @@ impl Ledger {
             result.map(|(change, replayed)| Outcome { change: *change, replayed, effort })
         })
         .await
+    }
+
+    /// The command in a batch with others, which has its own way of repeating.
+    async fn in_a_batch(
+        &self,
+        command: &Command,
+        how: &How,
+        effort: &mut Effort,
+    ) -> Result<(Box<Change>, bool), OpError> {
+        let carried = self.coalesce(command.clone(), how).await?;
+        effort.attempts = carried.attempts;
+        effort.lock_wait = carried.lock_wait;
+        effort.batch_size = carried.batch_size;
+        Ok((carried.change, carried.replayed))
     }
 
     async fn try_until_done(
@@ -83,6 +100,13 @@ impl Ledger {
                 _ if how.validate_only => self.rehearse(command, &how).await,
                 Strategy::Pessimistic => self.attempt_pessimistic(command, &how, &mut effort.lock_wait).await,
                 Strategy::Optimistic => self.attempt_optimistic(command, &how).await,
+                // A batch has many callers: it can't fail for one that won't wait.
+                Strategy::Coalesced if how.lock_wait == LockWait::NoWait => {
+                    how.strategy = Strategy::Pessimistic;
+                    effort.attempts -= 1;
+                    continue;
+                }
+                Strategy::Coalesced => return self.in_a_batch(command, &how, effort).await,
             };
             match step {
                 Ok(Step::Done { change, replayed }) => return Ok((change, replayed)),
@@ -109,7 +133,7 @@ impl Ledger {
     }
 
     /// Waits before the next attempt; refuses where the deadline would pass meanwhile.
-    async fn back_off(&self, retry: u32, deadline: Instant) -> Result<(), OpError> {
+    pub(super) async fn back_off(&self, retry: u32, deadline: Instant) -> Result<(), OpError> {
         let wait = full_jitter(retry, self.settings.backoff_base, self.settings.backoff_cap, fastrand::f64());
         if Instant::now() + wait >= deadline {
             return Err(OpError::Deadline);

@@ -8,6 +8,7 @@
 //! a transaction half-way.
 
 mod attempt;
+mod coalesced;
 
 pub mod concurrency_test;
 pub mod create_events;
@@ -25,6 +26,8 @@ use std::{future::Future, sync::Arc};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use coalesced::Coalescer;
+
 use crate::{config::Execution, store::Pool, telemetry::metrics::Metrics};
 pub use error::OpError;
 
@@ -34,13 +37,15 @@ pub struct Ledger {
     pool: Pool,
     settings: Execution,
     metrics: Arc<Metrics>,
+    coalescer: Coalescer,
     tasks: TaskTracker,
 }
 
 impl Ledger {
     /// A ledger in the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, metrics: Arc<Metrics>) -> Self {
-        Self { pool, settings, metrics, tasks: TaskTracker::new() }
+        let coalescer = Coalescer::new(settings);
+        Self { pool, settings, metrics, coalescer, tasks: TaskTracker::new() }
     }
 
     /// Its metrics.

@@ -34,6 +34,7 @@ pub fn strategy(strategy: Strategy) -> pb::Strategy {
     match strategy {
         Strategy::Pessimistic => pb::Strategy::Pessimistic,
         Strategy::Optimistic => pb::Strategy::Optimistic,
+        Strategy::Coalesced => pb::Strategy::Coalesced,
     }
 }
 
@@ -146,6 +147,7 @@ pub fn execution(outcome: &Outcome) -> pb::ExecutionReport {
         lock_wait: Some(duration(effort.lock_wait)),
         event_version: outcome.change.version,
         replayed: outcome.replayed,
+        batch_size: effort.batch_size.cast_signed(),
     }
 }
 

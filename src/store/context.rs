@@ -18,6 +18,8 @@ use crate::{
 
 /// What one command needs to see besides its event.
 pub struct Context {
+    /// The event.
+    pub event_id: EventId,
     /// PostgreSQL's time, read in this statement: after a lock that an earlier statement took.
     pub now: Timestamp,
     /// The event's version in this statement's snapshot.
@@ -32,7 +34,7 @@ pub struct Context {
 /// place in `commands`.
 pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Vec<(usize, Context)>, StoreError> {
     const SQL: &str = concat!(
-        "-- context::load\nSELECT q.place, (SELECT clock_timestamp()), e.version, ",
+        "-- context::load\nSELECT q.place, q.event_id, (SELECT clock_timestamp()), e.version, ",
         reservation_columns!(),
         ", ",
         change_columns!(),
@@ -63,6 +65,7 @@ pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Vec<
         let mut columns = Columns::of(row);
         let place: i64 = columns.get()?;
         let context = Context {
+            event_id: columns.get()?,
             now: columns.get()?,
             event_version: columns.get()?,
             target: columns.optional_reservation()?,
@@ -73,17 +76,21 @@ pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Vec<
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// The holds of an event that lapse first, or have lapsed, in expiry order.
+/// The holds of each event that lapse first, or have lapsed, so many of each, in expiry order.
 pub async fn earliest_holds(
     conn: &mut PgConnection,
-    event_id: &EventId,
-    limit: u32,
+    limits: &[(EventId, u32)],
 ) -> Result<Vec<Reservation>, StoreError> {
     const SQL: &str = concat!(
         "-- context::earliest_holds\nSELECT ",
         reservation_columns!(),
-        " FROM reservations r WHERE r.event_id = $1 AND r.state = 'HELD' ORDER BY r.expire_time LIMIT $2"
+        " FROM unnest($1::text[], $2::bigint[]) AS q (event_id, most)
+          CROSS JOIN LATERAL (
+              SELECT * FROM reservations h WHERE h.event_id = q.event_id AND h.state = 'HELD'
+               ORDER BY h.expire_time LIMIT q.most) r
+          ORDER BY r.expire_time"
     );
-    let rows = sqlx::query(SQL).bind(event_id).bind(i64::from(limit)).fetch_all(conn).await?;
+    let (event_ids, limits): (Vec<_>, Vec<_>) = limits.iter().map(|(id, limit)| (id, i64::from(*limit))).unzip();
+    let rows = sqlx::query(SQL).bind(event_ids).bind(limits).fetch_all(conn).await?;
     Ok(rows.iter().map(|row| Columns::of(row).reservation()).collect::<Result<_, _>>()?)
 }

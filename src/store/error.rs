@@ -64,6 +64,23 @@ fn is_outage(code: &str) -> bool {
 }
 
 impl StoreError {
+    /// Another error that says the same, for another caller of the same batch.
+    #[must_use]
+    pub fn alike(&self) -> Self {
+        let same = || sqlx::Error::Protocol("the error of the batch, told to each of its callers".into());
+        match self {
+            Self::LockTimeout => Self::LockTimeout,
+            Self::Deadline => Self::Deadline,
+            Self::PoolExhausted => Self::PoolExhausted,
+            Self::Unique(name) => Self::Unique(name.clone()),
+            Self::Check(name) => Self::Check(name.clone()),
+            Self::Repeat(_) => Self::Repeat(same()),
+            Self::Unavailable(_) => Self::Unavailable(same()),
+            Self::OutcomeUnknown(_) => Self::OutcomeUnknown(same()),
+            Self::Unexpected(_) => Self::Unexpected(same()),
+        }
+    }
+
     /// Whether the connection can serve the next caller once its transaction is rolled back.
     pub fn spares_the_connection(&self) -> bool {
         matches!(self, Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Unique(_) | Self::Check(_))

@@ -43,6 +43,17 @@ pub async fn lock_free_ones(conn: &mut PgConnection, ids: &[EventId]) -> Result<
     Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
 }
 
+/// Locks the rows of these events, in id order, and reads them. Waits for each.
+pub async fn lock_all(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+    const SQL: &str = concat!(
+        "-- events::lock_all\nSELECT ",
+        event_columns!(),
+        " FROM events e WHERE e.event_id = ANY($1) ORDER BY e.event_id FOR UPDATE"
+    );
+    let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
+}
+
 /// Reads one event without a lock.
 pub async fn get(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event>, StoreError> {
     const SQL: &str = concat!("-- events::get\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1");

@@ -276,7 +276,7 @@ fn the_service_and_the_model_agree() {
     // Holds lapse when the test says so, and nobody releases them but those who need the units.
     let server = runtime.block_on(TestServer::with(&[("holds.sweep_interval", "1h")]));
     let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
-    let locking = prop_oneof![Just(Locking::Pessimistic), Just(Locking::Optimistic)];
+    let locking = prop_oneof![Just(Locking::Pessimistic), Just(Locking::Optimistic), Just(Locking::Coalesced)];
     let cases = (locking, 0..10_i32, prop::collection::vec(a_step(), 1..40));
     runner
         .run(&cases, |(locking, capacity, steps)| runtime.block_on(agree(&server, locking, capacity, &steps)))

@@ -52,11 +52,7 @@ impl World {
         let mut holds: Vec<_> = self.rows.values().filter(|row| row.state == State::Held).collect();
         holds.sort_by_key(|hold| (hold.expire_time, hold.id));
         for hold in holds {
-            if hold.has_lapsed(now) {
-                snapshot.add_lapsed(hold.clone());
-            } else if snapshot.next_hold_expiry.is_none() {
-                snapshot.next_hold_expiry = hold.expire_time;
-            }
+            snapshot.add_hold(hold.clone(), now);
         }
         for command in commands {
             let found = match command.target() {

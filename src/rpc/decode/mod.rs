@@ -36,6 +36,7 @@ fn request(id: Option<RequestId>, fingerprint: Fingerprint) -> Option<Request> {
 pub fn strategy_of(strategy: pb::Strategy) -> Strategy {
     match strategy {
         pb::Strategy::Optimistic => Strategy::Optimistic,
+        pb::Strategy::Coalesced => Strategy::Coalesced,
         pb::Strategy::Pessimistic | pb::Strategy::Unspecified => Strategy::Pessimistic,
     }
 }

@@ -85,7 +85,8 @@ pub fn with(strategy: pb::Strategy) -> Option<pb::ExecutionOptions> {
 }
 
 /// Every strategy.
-pub const STRATEGIES: [pb::Strategy; 2] = [pb::Strategy::Pessimistic, pb::Strategy::Optimistic];
+pub const STRATEGIES: [pb::Strategy; 3] =
+    [pb::Strategy::Pessimistic, pb::Strategy::Optimistic, pb::Strategy::Coalesced];
 
 /// A span as a message.
 pub fn millis(millis: i64) -> Option<prost_types::Duration> {

@@ -1,0 +1,78 @@
+//! COALESCED: commands that arrive while a commit is in flight form the next batch.
+//!
+//! Events are spread over a few [`lane`]s by hash. A lane takes what is waiting, up to a bound, and
+//! carries it out in one transaction ([`batch`]): lock the events, load once, fold `decide` over the
+//! commands in arrival order, write, commit; then it answers each caller. There is no timer: a lone
+//! command is a batch of one, and runs at once.
+//!
+//! A batch never waits for a row lock. An event that somebody else has locked leaves the batch and
+//! gets a lane of its own, which waits for it and for nothing else, until its queue is empty. So no
+//! lane holds a lock while it waits for another, and nobody waits for an event but those who want it.
+
+mod batch;
+mod lane;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{Ledger, OpError};
+use crate::{
+    config::Execution,
+    domain::{change::Change, command::Command},
+    ops::execute::How,
+};
+use lane::Lane;
+
+/// One command that waits for its turn.
+pub(super) struct Item {
+    command: Command,
+    deadline: tokio::time::Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What became of one command.
+pub(super) type Answer = Result<Carried, OpError>;
+
+/// A command that was carried out.
+pub(super) struct Carried {
+    pub(super) change: Box<Change>,
+    pub(super) replayed: bool,
+    pub(super) attempts: u32,
+    pub(super) batch_size: u32,
+    pub(super) lock_wait: Duration,
+}
+
+/// The lanes. Clones share them.
+#[derive(Clone)]
+pub(super) struct Coalescer {
+    lanes: Arc<[Arc<Lane>]>,
+    hasher: RandomState,
+}
+
+impl Coalescer {
+    pub(super) fn new(settings: Execution) -> Self {
+        let lanes = (0..settings.lanes.max(1)).map(|_| Arc::new(Lane::new(settings))).collect();
+        Self { lanes, hasher: RandomState::new() }
+    }
+
+    fn lane_of(&self, command: &Command) -> &Arc<Lane> {
+        let hash = self.hasher.hash_one(&command.event_id);
+        let place = usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0);
+        &self.lanes[place]
+    }
+}
+
+impl Ledger {
+    /// Puts the command into its lane's queue and waits for the answer.
+    pub(super) async fn coalesce(&self, command: Command, how: &How) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let lane = self.coalescer.lane_of(&command);
+        lane.submit(self, Item { command, deadline: how.deadline, answer })?;
+        answered.await.unwrap_or(Err(OpError::Busy("the lane was stopped")))
+    }
+}

@@ -131,8 +131,19 @@ pub struct Execution {
     #[serde(with = "humantime_serde")]
     pub max_lock_wait: Duration,
     pub lanes: usize,
+    pub batch_scope: BatchScope,
     pub max_batch: usize,
     pub max_queue: usize,
+}
+
+/// What one batch may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum BatchScope {
+    /// Commands on any events.
+    Any,
+    /// Commands on one event, and so on one shard.
+    Event,
 }
 
 /// `[holds]`

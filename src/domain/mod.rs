@@ -9,6 +9,7 @@ pub mod audit;
 pub mod backoff;
 pub mod change;
 pub mod command;
+pub mod contention;
 pub mod decide;
 pub mod event;
 pub mod ids;

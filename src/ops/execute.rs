@@ -52,8 +52,22 @@ pub struct Effort {
     pub conflicts: u32,
     /// Time spent on getting the row lock.
     pub lock_wait: Duration,
+    /// Time spent on waiting for a turn in a batch.
+    pub queue_wait: Duration,
     /// How many commands were committed together.
     pub batch_size: u32,
+}
+
+impl Effort {
+    fn begun(strategy: Strategy) -> Self {
+        let none = Duration::ZERO;
+        Self { strategy, attempts: 0, conflicts: 0, lock_wait: none, queue_wait: none, batch_size: 1 }
+    }
+
+    /// Time spent on waiting for others.
+    pub fn waited(&self) -> Duration {
+        self.lock_wait + self.queue_wait
+    }
 }
 
 impl Ledger {
@@ -61,8 +75,7 @@ impl Ledger {
     pub async fn execute(&self, command: Command, how: How) -> Result<Outcome, OpError> {
         let ledger = self.clone();
         self.detached(async move {
-            let mut effort =
-                Effort { strategy: how.strategy, attempts: 0, conflicts: 0, lock_wait: Duration::ZERO, batch_size: 1 };
+            let mut effort = Effort::begun(how.strategy);
             let result = timeout_at(how.deadline + GRACE, ledger.try_until_done(&command, how, &mut effort))
                 .await
                 .unwrap_or(Err(OpError::Deadline));
@@ -82,6 +95,7 @@ impl Ledger {
         let carried = self.coalesce(command.clone(), how).await?;
         effort.attempts = carried.attempts;
         effort.lock_wait = carried.lock_wait;
+        effort.queue_wait = carried.queue_wait;
         effort.batch_size = carried.batch_size;
         Ok((carried.change, carried.replayed))
     }
@@ -156,9 +170,10 @@ impl Ledger {
         metrics.version_conflicts.with_label_values(&[operation]).inc_by(effort.conflicts.into());
         let retries = effort.attempts.saturating_sub(1);
         metrics.retries.with_label_values(&[operation, strategy]).inc_by(retries.into());
-        if effort.strategy == Strategy::Pessimistic {
+        if effort.strategy != Strategy::Optimistic {
             metrics.lock_wait_seconds.with_label_values(&[operation]).observe(effort.lock_wait.as_secs_f64());
         }
+        self.contention.note(&command.event_id, effort);
     }
 }
 

@@ -11,6 +11,7 @@ mod attempt;
 mod coalesced;
 
 pub mod concurrency_test;
+pub mod contention;
 pub mod create_events;
 pub mod error;
 pub mod execute;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use coalesced::Coalescer;
+use contention::{Contention, EventContention};
 
 use crate::{config::Execution, store::Pool, telemetry::metrics::Metrics};
 pub use error::OpError;
@@ -38,6 +40,7 @@ pub struct Ledger {
     settings: Execution,
     metrics: Arc<Metrics>,
     coalescer: Coalescer,
+    contention: Arc<Contention>,
     tasks: TaskTracker,
 }
 
@@ -45,7 +48,7 @@ impl Ledger {
     /// A ledger in the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, metrics: Arc<Metrics>) -> Self {
         let coalescer = Coalescer::new(settings);
-        Self { pool, settings, metrics, coalescer, tasks: TaskTracker::new() }
+        Self { pool, settings, metrics, coalescer, contention: Arc::new(Contention::new()), tasks: TaskTracker::new() }
     }
 
     /// Its metrics.
@@ -56,6 +59,11 @@ impl Ledger {
     /// Its connections.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// The `limit` events on which callers waited most for each other in the last `window`.
+    pub fn contention(&self, window: std::time::Duration, limit: usize) -> Vec<EventContention> {
+        self.contention.report(window, limit)
     }
 
     /// Waits until every task has ended. To be called when nothing new is started any more.

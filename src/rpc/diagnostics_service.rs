@@ -1,6 +1,6 @@
 //! DiagnosticsService: a concurrency test as a stream of progress, then the report.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +56,24 @@ impl DiagnosticsService for Diagnostics {
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    async fn get_contention_report(
+        &self,
+        request: Request<pb::GetContentionReportRequest>,
+    ) -> Result<Response<pb::GetContentionReportResponse>, Status> {
+        let (window, limit) = report_bounds(&request.into_inner())?;
+        let events = self.ledger.contention(window, limit).iter().map(encode::contention).collect();
+        Ok(Response::new(pb::GetContentionReportResponse { events }))
+    }
+}
+
+fn report_bounds(m: &pb::GetContentionReportRequest) -> Result<(Duration, usize), Status> {
+    let mut fields = Fields::default();
+    let window = fields.span("window", m.window, &(Duration::from_secs(1)..=Duration::from_secs(600)));
+    let limit = fields.number_or_zero("limit", m.limit, &(1..=1000));
+    let bounds = || Some((window?.unwrap_or(Duration::from_secs(60)), limit?.unwrap_or(10) as usize));
+    let bounds = bounds();
+    fields.finish(bounds)
 }
 
 type Sender = mpsc::Sender<Result<pb::RunConcurrencyTestResponse, Status>>;
@@ -126,7 +144,7 @@ pub fn progress_message(done: u32, total: u32) -> pb::RunConcurrencyTestResponse
 /// What came of a test.
 pub fn report_message(report: &Report) -> pb::RunConcurrencyTestResponse {
     let tally = &report.tally;
-    let micros = |value| Some(encode::duration(std::time::Duration::from_micros(value)));
+    let micros = |value| Some(encode::duration(Duration::from_micros(value)));
     let report = pb::ConcurrencyTestReport {
         event_id: report.event_id.to_string(),
         operations: tally.operations.cast_signed(),

@@ -122,14 +122,25 @@ impl Fields {
         self.parsed(field, time.and_then(Timestamp::from_micros), rule).map(Some)
     }
 
-    /// A hold's duration, or none if unset. Digits beyond the microsecond are cut off.
+    /// A hold's duration, or none if unset.
     pub fn hold_ttl(&mut self, field: &str, value: Option<prost_types::Duration>) -> Option<Option<Duration>> {
+        self.span(field, value, &limits::HOLD_TTL)
+    }
+
+    /// A duration, or none if unset. Digits beyond the microsecond are cut off.
+    pub fn span(
+        &mut self,
+        field: &str,
+        value: Option<prost_types::Duration>,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Option<Duration>> {
         let Some(value) = value else { return Some(None) };
         let seconds = u64::try_from(value.seconds).ok();
         let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
         let span = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos / 1000 * 1000));
-        let good = span.filter(|span| limits::HOLD_TTL.contains(span));
-        self.parsed(field, good, "must be from 100 ms to 30 days").map(Some)
+        let good = span.filter(|span| range.contains(span));
+        let (min, max) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        self.parsed(field, good, &format!("must be from {min} to {max}")).map(Some)
     }
 
     pub fn labels(&mut self, field: &str, pairs: BTreeMap<String, String>) -> Option<Labels> {

@@ -13,6 +13,9 @@ use prometheus::{
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 16.0];
 
+/// Commands, from a lone one to the largest batch.
+const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
 /// The metrics of one server.
 pub struct Metrics {
     registry: Registry,
@@ -32,6 +35,16 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// How long it took to get the event's row lock, by operation.
     pub lock_wait_seconds: HistogramVec,
+    /// How many commands were committed together, by batch.
+    pub batch_sizes: Histogram,
+    /// How long commands waited for their turn in a batch.
+    pub batch_wait_seconds: Histogram,
+    /// Commands that wait for their turn in a batch.
+    pub batch_queue: IntGauge,
+    /// Commands refused because their wait would have been too long, or the queue was full.
+    pub batch_shed: IntCounter,
+    /// Batches cut in two because they failed.
+    pub batch_splits: IntCounter,
     /// Connections to PostgreSQL: `in_use` and `max`.
     pub pool_connections: IntGaugeVec,
     /// Holds in the books.
@@ -81,6 +94,22 @@ impl Metrics {
                 "How long it took to get the event's row lock",
                 &["operation"],
             ),
+            batch_sizes: histogram(r, "reservd_batch_size", "Commands committed together", &BATCH_BUCKETS),
+            batch_wait_seconds: histogram(
+                r,
+                "reservd_batch_wait_seconds",
+                "How long commands waited for their turn in a batch",
+                &LATENCY_BUCKETS,
+            ),
+            batch_queue: register(r, IntGauge::new("reservd_batch_queue", "Commands that wait for a batch")),
+            batch_shed: register(
+                r,
+                IntCounter::new("reservd_batch_shed_total", "Commands refused: the wait would be too long"),
+            ),
+            batch_splits: register(
+                r,
+                IntCounter::new("reservd_batch_splits_total", "Batches cut in two because they failed"),
+            ),
             pool_connections: register(
                 r,
                 IntGaugeVec::new(Opts::new("reservd_pool_connections", "Connections to PostgreSQL"), &["state"]),
@@ -90,15 +119,11 @@ impl Metrics {
                 r,
                 Gauge::new("reservd_expiry_lag_seconds", "How long the oldest lapsed hold is overdue"),
             ),
-            expiry_delay_seconds: register(
+            expiry_delay_seconds: histogram(
                 r,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "reservd_expiry_delay_seconds",
-                        "How long after its expire time a hold was released by the sweeper",
-                    )
-                    .buckets(LATENCY_BUCKETS.to_vec()),
-                ),
+                "reservd_expiry_delay_seconds",
+                "How long after its expire time a hold was released by the sweeper",
+                &LATENCY_BUCKETS,
             ),
             worker_failures: counters(r, "reservd_worker_failures_total", "Background runs that failed", &["worker"]),
             changes_forgotten: register(
@@ -132,6 +157,10 @@ impl Metrics {
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
 }
 
 fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {

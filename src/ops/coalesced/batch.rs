@@ -52,6 +52,7 @@ enum Fate {
 struct Done {
     fates: Vec<Fate>,
     lock_wait: Duration,
+    began: Instant,
 }
 
 /// Carries out commands in the order given, and answers each caller. Returns the commands that were
@@ -64,9 +65,13 @@ pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> 
     let mut parts = VecDeque::from([items]);
     while let Some(mut items) = parts.pop_front() {
         match persist(ledger, &mut items, busy).await {
-            Ok((done, attempts)) => left_out.extend(answer(items, done, attempts)),
+            Ok((done, attempts)) => {
+                ledger.metrics.batch_sizes.observe(items.len() as f64);
+                left_out.extend(answer(ledger, items, done, attempts));
+            }
             Err(error) if items.len() > 1 && may_be_one_commands_fault(&error) => {
                 tracing::warn!(size = items.len(), %error, "a batch failed and is cut in two");
+                ledger.metrics.batch_splits.inc();
                 let second = items.split_off(items.len() / 2);
                 parts.push_front(second);
                 parts.push_front(items);
@@ -143,7 +148,7 @@ async fn under_locks(tx: &mut Tx, items: &[Item], busy: Busy) -> Result<Option<D
         .enumerate()
         .map(|(place, item)| if item.deadline <= now { Fate::Late } else { books.decide(place, &item.command) })
         .collect();
-    if books.write(tx, &fates, items).await? { Ok(Some(Done { fates, lock_wait })) } else { Ok(None) }
+    if books.write(tx, &fates, items).await? { Ok(Some(Done { fates, lock_wait, began: asked })) } else { Ok(None) }
 }
 
 /// The events of a batch, as they are after the commands decided so far.
@@ -228,7 +233,7 @@ impl Books {
 }
 
 /// Answers the commands of a batch that was carried out, and returns those left out.
-fn answer(items: Vec<Item>, done: Done, attempts: u32) -> Vec<Item> {
+fn answer(ledger: &Ledger, items: Vec<Item>, done: Done, attempts: u32) -> Vec<Item> {
     let batch_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let mut left_out = Vec::new();
     for (item, fate) in items.into_iter().zip(done.fates) {
@@ -251,7 +256,10 @@ fn answer(items: Vec<Item>, done: Done, attempts: u32) -> Vec<Item> {
                 continue;
             }
         };
-        answer_one(item, Ok(Carried { change, replayed, attempts, batch_size, lock_wait: done.lock_wait }));
+        let queue_wait = done.began.saturating_duration_since(item.submitted);
+        ledger.metrics.batch_wait_seconds.observe(queue_wait.as_secs_f64());
+        let lock_wait = done.lock_wait;
+        answer_one(item, Ok(Carried { change, replayed, attempts, batch_size, lock_wait, queue_wait }));
     }
     left_out
 }

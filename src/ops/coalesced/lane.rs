@@ -13,7 +13,7 @@ use super::{
     batch::{self, Busy},
 };
 use crate::{
-    config::Execution,
+    config::{BatchScope, Execution},
     domain::ids::EventId,
     ops::{Ledger, OpError},
 };
@@ -39,6 +39,26 @@ impl State {
         self.queue.len() + self.busy.values().map(VecDeque::len).sum::<usize>()
     }
 
+    fn take_first(&mut self, most: usize) -> Vec<Item> {
+        let size = self.queue.len().min(most);
+        self.queue.drain(..size).collect()
+    }
+
+    /// Takes the first command and those on the same event; the others keep their order.
+    fn take_of_one_event(&mut self, most: usize) -> Vec<Item> {
+        let Some(event_id) = self.queue.front().map(|item| item.command.event_id.clone()) else { return Vec::new() };
+        let (mut taken, mut kept) = (Vec::new(), VecDeque::with_capacity(self.queue.len()));
+        for item in self.queue.drain(..) {
+            if taken.len() < most && item.command.event_id == event_id {
+                taken.push(item);
+            } else {
+                kept.push_back(item);
+            }
+        }
+        self.queue = kept;
+        taken
+    }
+
     /// How long a command that comes now will have to wait, if all goes on as it does.
     fn expected_wait(&self, max_batch: usize) -> Duration {
         let batches = self.waiting() / max_batch.max(1) + usize::from(self.is_running);
@@ -55,12 +75,11 @@ impl Lane {
     /// command's time would be over before its turn.
     pub(super) fn submit(self: &Arc<Self>, ledger: &Ledger, item: Item) -> Result<(), OpError> {
         let mut state = self.lock();
-        if state.waiting() >= self.settings.max_queue {
-            return Err(OpError::Busy("too many commands are waiting"));
+        if let Some(why) = self.refusal(&state, &item) {
+            ledger.metrics.batch_shed.inc();
+            return Err(OpError::Busy(why));
         }
-        if Instant::now() + state.expected_wait(self.settings.max_batch) > item.deadline {
-            return Err(OpError::Busy("the wait would be longer than the call's deadline"));
-        }
+        ledger.metrics.batch_queue.inc();
         if let Some(queue) = state.busy.get_mut(&item.command.event_id) {
             queue.push_back(item);
             return Ok(());
@@ -73,10 +92,19 @@ impl Lane {
         Ok(())
     }
 
+    fn refusal(&self, state: &State, item: &Item) -> Option<&'static str> {
+        if state.waiting() >= self.settings.max_queue {
+            return Some("too many commands are waiting");
+        }
+        let turn = Instant::now() + state.expected_wait(self.settings.max_batch);
+        (turn > item.deadline).then_some("the wait would be longer than the call's deadline")
+    }
+
     /// Carries out what waits, until nothing does.
     async fn run(self: Arc<Self>, ledger: Ledger) {
         while let Some(items) = self.next_batch() {
             let began = Instant::now();
+            ledger.metrics.batch_queue.sub(count(&items));
             let left = batch::carry_out(&ledger, items, Busy::LeaveOut).await;
             self.keep_pace(began.elapsed());
             self.set_aside(&ledger, left);
@@ -86,6 +114,7 @@ impl Lane {
     /// Carries out what waits for one event that others have locked, until nothing does.
     async fn run_busy(self: Arc<Self>, ledger: Ledger, event_id: EventId) {
         while let Some(items) = self.next_busy_batch(&event_id) {
+            ledger.metrics.batch_queue.sub(count(&items));
             // It waits for the lock, so it leaves nothing out.
             batch::carry_out(&ledger, items, Busy::WaitFor).await;
         }
@@ -93,12 +122,15 @@ impl Lane {
 
     fn next_batch(&self) -> Option<Vec<Item>> {
         let mut state = self.lock();
-        let size = state.queue.len().min(self.settings.max_batch);
-        if size == 0 {
+        let items = match self.settings.batch_scope {
+            BatchScope::Any => state.take_first(self.settings.max_batch),
+            BatchScope::Event => state.take_of_one_event(self.settings.max_batch),
+        };
+        if items.is_empty() {
             state.is_running = false;
             return None;
         }
-        Some(state.queue.drain(..size).collect())
+        Some(items)
     }
 
     fn next_busy_batch(&self, event_id: &EventId) -> Option<Vec<Item>> {
@@ -118,6 +150,7 @@ impl Lane {
         if left.is_empty() {
             return;
         }
+        ledger.metrics.batch_queue.add(count(&left));
         let mut state = self.lock();
         let mut fresh = Vec::new();
         for item in left {
@@ -146,4 +179,8 @@ impl Lane {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(items: &[Item]) -> i64 {
+    i64::try_from(items.len()).unwrap_or(i64::MAX)
 }

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Ledger, OpError};
 use crate::{
@@ -31,7 +31,8 @@ use lane::Lane;
 /// One command that waits for its turn.
 pub(super) struct Item {
     command: Command,
-    deadline: tokio::time::Instant,
+    submitted: Instant,
+    deadline: Instant,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -45,6 +46,7 @@ pub(super) struct Carried {
     pub(super) attempts: u32,
     pub(super) batch_size: u32,
     pub(super) lock_wait: Duration,
+    pub(super) queue_wait: Duration,
 }
 
 /// The lanes. Clones share them.
@@ -72,7 +74,7 @@ impl Ledger {
     pub(super) async fn coalesce(&self, command: Command, how: &How) -> Answer {
         let (answer, answered) = oneshot::channel();
         let lane = self.coalescer.lane_of(&command);
-        lane.submit(self, Item { command, deadline: how.deadline, answer })?;
+        lane.submit(self, Item { command, submitted: Instant::now(), deadline: how.deadline, answer })?;
         answered.await.unwrap_or(Err(OpError::Busy("the lane was stopped")))
     }
 }

@@ -40,6 +40,9 @@ pub enum OpError {
     /// A defect.
     #[error("unexpected: {0}")]
     Unexpected(#[source] StoreError),
+    /// A defect: the batch that the command was in has vanished with its answer.
+    #[error("the answer was lost")]
+    Lost,
     /// A defect: the task panicked.
     #[error("the task failed: {0}")]
     Crashed(#[source] tokio::task::JoinError),
@@ -79,7 +82,7 @@ impl OpError {
             Self::Deadline => "DEADLINE",
             Self::Unavailable { .. } => "DATABASE_UNAVAILABLE",
             Self::Busy(_) => "OVERLOADED",
-            Self::Unexpected(_) | Self::Crashed(_) => "INTERNAL",
+            Self::Unexpected(_) | Self::Lost | Self::Crashed(_) => "INTERNAL",
         }
     }
 }

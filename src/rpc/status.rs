@@ -189,7 +189,7 @@ pub fn of(error: &OpError, event_id: Option<&EventId>) -> Status {
                 .retry_in(Duration::from_secs(1))
                 .finish()
         }
-        OpError::Unexpected(_) | OpError::Crashed(_) => {
+        OpError::Unexpected(_) | OpError::Lost | OpError::Crashed(_) => {
             tracing::error!(error = chain(error), "internal error");
             internal()
         }

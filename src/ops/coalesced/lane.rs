@@ -105,7 +105,7 @@ impl Lane {
         while let Some(items) = self.next_batch() {
             let began = Instant::now();
             ledger.metrics.batch_queue.sub(count(&items));
-            let left = batch::carry_out(&ledger, items, Busy::LeaveOut).await;
+            let left = guarded(&ledger, items, Busy::LeaveOut).await;
             self.keep_pace(began.elapsed());
             self.set_aside(&ledger, left);
         }
@@ -116,7 +116,7 @@ impl Lane {
         while let Some(items) = self.next_busy_batch(&event_id) {
             ledger.metrics.batch_queue.sub(count(&items));
             // It waits for the lock, so it leaves nothing out.
-            batch::carry_out(&ledger, items, Busy::WaitFor).await;
+            guarded(&ledger, items, Busy::WaitFor).await;
         }
     }
 
@@ -179,6 +179,16 @@ impl Lane {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Carries a batch out in a task of its own: a panic ends the batch, and not the lane.
+async fn guarded(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> Vec<Item> {
+    let worker = ledger.clone();
+    let batch = ledger.tasks.spawn(async move { batch::carry_out(&worker, items, busy).await });
+    batch.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a batch was lost");
+        Vec::new()
+    })
 }
 
 fn count(items: &[Item]) -> i64 {

@@ -75,6 +75,6 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         let lane = self.coalescer.lane_of(&command);
         lane.submit(self, Item { command, submitted: Instant::now(), deadline: how.deadline, answer })?;
-        answered.await.unwrap_or(Err(OpError::Busy("the lane was stopped")))
+        answered.await.unwrap_or(Err(OpError::Lost))
     }
 }

@@ -16,8 +16,9 @@ use tower::{Layer, Service};
 
 use super::{super::status, Response};
 
-/// How much earlier than the caller's deadline this server's is, so that it, and not tonic's, answers.
-const HEAD_START: Duration = Duration::from_millis(1);
+/// How much earlier than the caller's deadline this server's is, at most: so that it, and not tonic's,
+/// answers, and the answer is there before the caller's own patience ends.
+const HEAD_START: Duration = Duration::from_millis(5);
 
 /// When an RPC's time is over; in the extensions of its request.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let asked = grpc_timeout(request.headers()).map(|asked| asked.saturating_sub(HEAD_START));
+        let asked = grpc_timeout(request.headers()).map(|asked| asked - HEAD_START.min(asked / 10));
         let deadline = Instant::now() + asked.unwrap_or(self.settings.default).min(self.settings.max);
         request.extensions_mut().insert(Deadline(deadline));
         let work = self.inner.call(request);

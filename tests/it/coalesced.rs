@@ -1,0 +1,284 @@
+//! COALESCED: what arrives together is committed together, and nobody notices but by the speed.
+//!
+//! A row lock held beside the service makes a queue form; once it is let go, the queue is one batch.
+
+use reservd::rpc::pb::{self, Strategy};
+use sqlx::{Executor, PgConnection};
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Response, Status};
+
+use crate::support::{TestServer, assert_refused, by_id, eventually, millis, of_user, reason, reserve, soon, with};
+
+type Answer = Result<Response<pb::ReserveResponse>, Status>;
+
+/// Locks an event's row until [`release`].
+async fn lock(server: &TestServer, event_id: &str) -> PgConnection {
+    let mut sql = server.sql().await;
+    sql.execute("BEGIN").await.expect("a transaction begins");
+    let locked = sqlx::query("SELECT FROM events WHERE event_id = $1 FOR UPDATE").bind(event_id).execute(&mut sql);
+    assert_eq!(locked.await.expect("the row is free").rows_affected(), 1);
+    sql
+}
+
+async fn release(mut sql: PgConnection) {
+    sql.execute("COMMIT").await.expect("the lock is let go");
+}
+
+fn wish(event_id: &str, user: &str) -> pb::ReserveRequest {
+    pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve(event_id, user) }
+}
+
+fn send(server: &TestServer, wish: pb::ReserveRequest) -> JoinHandle<Answer> {
+    let mut client = server.reservations();
+    tokio::spawn(async move { client.reserve(wish).await })
+}
+
+/// Sends calls one after the other, each when the one before is known to wait.
+async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<JoinHandle<Answer>> {
+    let mut calls = Vec::new();
+    for wish in wishes {
+        let before = server.metric("reservd_rpcs_in_flight").await;
+        let queued = server.app.metrics().batch_queue.get();
+        calls.push(send(server, wish));
+        // The first two leave the queue: one to find the row locked, one to wait for it.
+        let is_queued = async || {
+            server.metric("reservd_rpcs_in_flight").await > before
+                && (calls.len() <= 1 || server.app.metrics().batch_queue.get() > queued)
+        };
+        eventually("the call is in the queue", is_queued).await;
+        if calls.len() == 1 {
+            waits_for_lock(server).await;
+        }
+    }
+    calls
+}
+
+/// Until the service waits for a row lock in PostgreSQL.
+async fn waits_for_lock(server: &TestServer) {
+    let mut sql = server.sql().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'reservd' AND wait_event_type = 'Lock'";
+    eventually("the service waits for the lock", async || {
+        let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut sql).await.expect("activity can be read");
+        count > 0
+    })
+    .await;
+}
+
+async fn answers(calls: Vec<JoinHandle<Answer>>) -> Vec<Result<pb::ReserveResponse, Status>> {
+    let mut answers = Vec::new();
+    for call in calls {
+        let answer = soon("every caller is answered", call).await.expect("the call does not panic");
+        answers.push(answer.map(Response::into_inner));
+    }
+    answers
+}
+
+fn batch_size(answer: &Result<pb::ReserveResponse, Status>) -> i32 {
+    answer.as_ref().expect("it succeeded").execution.expect("a report").batch_size
+}
+
+#[tokio::test]
+async fn a_lone_command_is_a_batch_of_one() {
+    let server = TestServer::start().await;
+    server.event("e", 1).await;
+    let answer = server.reservations().reserve(wish("e", "ann")).await.expect("there is room").into_inner();
+    let report = answer.execution.expect("a report");
+    assert_eq!((report.strategy(), report.attempts, report.batch_size), (Strategy::Coalesced, 1, 1));
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_is_committed_together_in_the_order_of_arrival() {
+    let server = TestServer::start().await;
+    server.event("e", 6).await;
+    let held = lock(&server, "e").await;
+    let calls = queue_up(&server, (0..10).map(|user| wish("e", &format!("user-{user}"))).collect()).await;
+    release(held).await;
+    let answers = answers(calls).await;
+    for (place, answer) in answers.iter().enumerate() {
+        match answer {
+            Ok(answer) => {
+                let version = answer.reservation.as_ref().expect("a reservation").version;
+                assert_eq!(version, 2 + i64::try_from(place).expect("small"), "arrival order is version order");
+            }
+            Err(status) => assert_eq!(reason(status), "SOLD_OUT"),
+        }
+    }
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [vec![true; 6], vec![false; 4]].concat());
+    assert_eq!(batch_size(&answers[5]), 9, "all that waited for the first one's commit");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
+    let server = TestServer::with(&[("execution.lanes", "1")]).await;
+    server.event("locked", 5).await;
+    server.event("free", 50).await;
+    let held = lock(&server, "locked").await;
+    let waiting = queue_up(&server, vec![wish("locked", "ann"), wish("locked", "bob")]).await;
+    for user in 0..20 {
+        let call = send(&server, wish("free", &format!("user-{user}")));
+        soon("an event that nobody has locked", call).await.expect("no panic").expect("there is room");
+    }
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    release(held).await;
+    assert!(answers(waiting).await.iter().all(Result::is_ok));
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other() {
+    let server = TestServer::start().await;
+    server.event("e", 9).await;
+    let held = lock(&server, "e").await;
+    let named = |user: &str, quantity, request_id: &str| pb::ReserveRequest {
+        quantity,
+        request_id: request_id.into(),
+        ..wish("e", user)
+    };
+    let calls = vec![
+        wish("e", "first"),
+        named("ann", 1, "r-1"),
+        named("ann", 1, "r-1"),
+        named("ann", 1, "r-2"),
+        named("bob", 2, "r-1"),
+        named("bob", 2, ""),
+    ];
+    let calls = queue_up(&server, calls).await;
+    release(held).await;
+    let answers = answers(calls).await;
+    let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("told again"));
+    assert_eq!(ann.reservation, again.reservation);
+    assert_eq!([ann, again].map(|answer| answer.execution.expect("a report").replayed), [false, true]);
+    assert_eq!(answers[3].as_ref().map_err(reason).map(|_| ()), Err("ALREADY_RESERVED".to_owned()));
+    assert_eq!(answers[4].as_ref().map_err(reason).map(|_| ()), Err("REQUEST_ID_REUSED".to_owned()));
+    assert_eq!(batch_size(&answers[5]), 5, "all of these were one batch");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_whole_life_fits_into_one_batch() {
+    let server = TestServer::start().await;
+    server.event("e", 2).await;
+    let held = lock(&server, "e").await;
+    let mut calls = queue_up(&server, vec![wish("e", "first"), wish("e", "ann")]).await;
+    let metrics = server.app.metrics();
+    let options = with(Strategy::Coalesced);
+    let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
+    let mut client = server.reservations();
+    let confirm = pb::ConfirmRequest { event_id, reservation, options, ..Default::default() };
+    let confirm = tokio::spawn(async move { client.confirm(confirm).await });
+    eventually("the confirm waits", async || metrics.batch_queue.get() == 2).await;
+    let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
+    let mut client = server.reservations();
+    let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
+    let cancel = tokio::spawn(async move { client.cancel(cancel).await });
+    eventually("the cancel waits", async || metrics.batch_queue.get() == 3).await;
+    calls.push(send(&server, wish("e", "ann")));
+    eventually("the next reserve waits", async || metrics.batch_queue.get() == 4).await;
+    release(held).await;
+
+    let confirmed = soon("confirmed", confirm).await.expect("no panic").expect("a hold").into_inner();
+    assert_eq!(confirmed.reservation.expect("it").state(), pb::ReservationState::Confirmed);
+    let cancelled = soon("cancelled", cancel).await.expect("no panic").expect("live").into_inner();
+    let cancelled = cancelled.reservation.expect("it");
+    assert_eq!(cancelled.state(), pb::ReservationState::Cancelled);
+    let answers = answers(calls).await;
+    assert_eq!(batch_size(&answers[2]), 4);
+    let found = pb::GetReservationRequest { event_id: "e".into(), reservation: by_id(&cancelled.reservation_id) };
+    let found = server.reservations().get_reservation(found).await.expect("it stays as a record").into_inner();
+    assert_eq!(found.reservation.expect("it"), cancelled);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_the_database_refuses_fails_alone() {
+    let server = TestServer::start().await;
+    server.event("e", 50).await;
+    server
+        .sql()
+        .await
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN IF NEW.user_id = 'poison' THEN RAISE 'poison'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON reservations FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .await
+        .expect("the trigger is made");
+    let held = lock(&server, "e").await;
+    let user = |number| if number == 5 { "poison".to_owned() } else { format!("user-{number}") };
+    let calls = queue_up(&server, (0..12).map(|number| wish("e", &user(number))).collect()).await;
+    release(held).await;
+    for (number, answer) in answers(calls).await.into_iter().enumerate() {
+        match (number, answer) {
+            (5, answer) => drop(assert_refused(answer, Code::Internal, "INTERNAL")),
+            (_, answer) => assert!(answer.is_ok(), "{number}: {answer:?}"),
+        }
+    }
+    assert!(server.metric("reservd_batch_splits_total").await > 0.0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let server = TestServer::with(&[("execution.max_queue", "3"), ("execution.lanes", "1")]).await;
+    server.event("e", 50).await;
+    let held = lock(&server, "e").await;
+    let calls = queue_up(&server, (0..4).map(|user| wish("e", &format!("user-{user}"))).collect()).await;
+    let refused = server.reservations().reserve(wish("e", "late")).await;
+    assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
+    release(held).await;
+    assert!(answers(calls).await.iter().all(Result::is_ok));
+    server.reservations().reserve(wish("e", "late")).await.expect("there is room again");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let held = lock(&server, "e").await;
+    let calls = queue_up(&server, vec![wish("e", "ann"), wish("e", "bob")]).await;
+    let mut hasty = Request::new(wish("e", "hasty"));
+    hasty.set_timeout(std::time::Duration::from_millis(150));
+    let refused = server.reservations().reserve(hasty).await.expect_err("nobody gets the lock");
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    release(held).await;
+    assert!(answers(calls).await.iter().all(Result::is_ok));
+    let seen = pb::ListReservationsRequest { event_id: "e".into(), ..Default::default() };
+    let seen = server.reservations().list_reservations(seen).await.expect("a list").into_inner().reservations;
+    assert!(seen.iter().all(|reservation| reservation.user_id != "hasty"));
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_may_be_kept_to_one_event() {
+    let server = TestServer::with(&[("execution.batch_scope", "EVENT"), ("execution.lanes", "1")]).await;
+    for event_id in ["a", "b", "c"] {
+        server.event(event_id, 20).await;
+    }
+    let calls = (0..60).map(|n| send(&server, wish(["a", "b", "c"][n % 3], &format!("user-{n}")))).collect();
+    assert!(answers(calls).await.iter().all(Result::is_ok));
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn the_contention_report_names_the_event_that_callers_wait_for() {
+    let server = TestServer::start().await;
+    server.event("quiet", 5).await;
+    server.event("hot", 50).await;
+    server.reservations().reserve(wish("quiet", "ann")).await.expect("there is room");
+    let held = lock(&server, "hot").await;
+    let calls = queue_up(&server, (0..20).map(|user| wish("hot", &format!("user-{user}"))).collect()).await;
+    release(held).await;
+    answers(calls).await;
+    let asked = pb::GetContentionReportRequest { window: millis(10_000), limit: 1 };
+    let report = server.diagnostics().get_contention_report(asked).await.expect("always on").into_inner();
+    let [hot] = report.events.as_slice() else { panic!("one event was asked for: {report:?}") };
+    assert_eq!(hot.event_id, "hot");
+    let [used] = hot.strategies.as_slice() else { panic!("one strategy was used: {hot:?}") };
+    assert_eq!((used.strategy(), used.commands, used.batch_size_max), (Strategy::Coalesced, 20, 19));
+    assert!(used.wait_max.is_some_and(|wait| wait.nanos > 0 || wait.seconds > 0));
+    server.check_and_stop().await;
+}

@@ -243,7 +243,8 @@ async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
     let mut hasty = Request::new(wish("e", "hasty"));
     hasty.set_timeout(std::time::Duration::from_millis(150));
     let refused = server.reservations().reserve(hasty).await.expect_err("nobody gets the lock");
-    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    // The client has a clock of its own, which says CANCELLED where it is first.
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&refused.code()), "{refused:?}");
     release(held).await;
     assert!(answers(calls).await.iter().all(Result::is_ok));
     let seen = pb::ListReservationsRequest { event_id: "e".into(), ..Default::default() };

@@ -1,5 +1,5 @@
-# reservd in a container: a release build, then the one program on a base without a shell, as
-# an ordinary user. Nothing is downloaded when it runs. There is no PostgreSQL inside: give it
+# reservd in a container: a release build, then the one program on a small base, as an
+# ordinary user. Nothing is downloaded when it runs. There is no PostgreSQL inside: give it
 # one with DATABASE_URL, as compose.yaml does.
 
 ARG RUST_VERSION=1.95
@@ -26,7 +26,12 @@ COPY src src
 RUN cargo build --locked --release --bin reservd
 
 # As old as the system that it was built on; with the roots that TLS trusts.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 65532 --no-create-home reservd
+USER 65532
 COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 
 ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051 \

@@ -1,16 +1,10 @@
 //! The settings: one documented file of defaults, overlaid by a file, the environment and flags.
-//!
-//! An unknown key is an error that names the nearest right one; a wrong value names its key. Secrets
-//! print redacted.
+//! Secrets print redacted.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
+mod load;
 
-use figment::{
-    Figment,
-    error::Kind,
-    providers::{Env, Format, Serialized, Toml},
-    value::Value,
-};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 /// The documented defaults, as they are in the repository.
@@ -249,37 +243,10 @@ fn redact(url: &str) -> String {
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
-/// Variables `RESERVD_...` that stand for a flag of the command line, and for no setting.
-const OF_THE_COMMAND_LINE: [&str; 2] = ["config", "address"];
-
 /// What a command line sets, as `section.key` and value.
 pub type Flags = Vec<(String, String)>;
 
 impl Config {
-    /// Loads the defaults, then `file`, then the environment, then `flags`.
-    pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Toml::string(DEFAULTS));
-        if let Some(file) = file {
-            if !file.is_file() {
-                return Err(ConfigError(vec![format!("there is no configuration file {}", file.display())]));
-            }
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        figment = figment
-            .merge(Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into()))
-            .merge(Env::raw().only(&["OTEL_EXPORTER_OTLP_ENDPOINT"]).map(|_| "telemetry.otlp_endpoint".into()))
-            .merge(Env::prefixed("RESERVD_").ignore(&OF_THE_COMMAND_LINE).split("__"));
-        for (key, value) in flags {
-            let value: Value = value.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-            figment = figment.merge(Serialized::default(key, value));
-        }
-        let config: Self = figment
-            .extract()
-            .map_err(|errors| ConfigError(errors.into_iter().map(|error| explain(&error)).collect()))?;
-        config.check()?;
-        Ok(config)
-    }
-
     /// The settings in force, as a file that could be loaded again but for its secrets.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
@@ -327,38 +294,6 @@ impl Config {
     }
 }
 
-/// One line for one error: the key, what is wrong, where it was set, and for an unknown key the
-/// nearest right one.
-fn explain(error: &figment::Error) -> String {
-    let source = error.metadata.as_ref().map(|found| {
-        found.source.as_ref().map_or_else(|| found.name.to_string(), |source| format!("{} ({source})", found.name))
-    });
-    let source = source.map_or_else(String::new, |source| format!(", set in {source}"));
-    let key = |last: &str| {
-        let mut path = error.path.clone();
-        if path.last().is_none_or(|found| found != last) {
-            path.push(last.to_owned());
-        }
-        path.join(".")
-    };
-    match &error.kind {
-        Kind::UnknownField(name, known) => {
-            let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
-            let hint = nearest.map_or_else(String::new, |nearest| {
-                let mut path = error.path.clone();
-                path.retain(|part| part != name);
-                path.push((*nearest).to_owned());
-                format!(": did you mean {}?", path.join("."))
-            });
-            format!("unknown setting {}{source}{hint}", key(name))
-        }
-        Kind::UnknownVariant(found, known) => {
-            format!("{} is {found:?}{source}: must be one of {}", error.path.join("."), known.join(", "))
-        }
-        kind => format!("{}: {kind}{source}", error.path.join(".")),
-    }
-}
-
 fn address_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
@@ -373,32 +308,17 @@ fn or_empty<S: serde::Serializer>(address: &Option<SocketAddr>, serializer: S) -
 
 #[cfg(test)]
 mod tests {
+    use figment::{
+        Figment,
+        providers::{Format, Toml},
+    };
+
     use super::*;
 
     #[test]
     fn the_documented_defaults_are_valid() {
         let figment = Figment::from(Toml::string(DEFAULTS));
         figment.extract::<Config>().expect("readable").check().expect("within bounds");
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_right_one() {
-        let error = Config::load(None, &vec![("server.listn".into(), "x".into())]).expect_err("unknown");
-        assert!(error.to_string().contains("server.listn"), "{error}");
-        assert!(error.to_string().contains("did you mean server.listen?"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_value_names_its_key() {
-        for (key, value) in [
-            ("server.listen", "nowhere"),
-            ("holds.sweep_interval", "soon"),
-            ("strategy.reserve", "MAYBE"),
-            ("retention.changes", "1h"),
-        ] {
-            let error = Config::load(None, &vec![(key.into(), value.into())]).expect_err(key);
-            assert!(error.to_string().contains(key), "{key}: {error}");
-        }
     }
 
     #[test]

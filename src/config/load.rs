@@ -1,0 +1,178 @@
+//! Lays the file, the environment and the flags over the defaults, and says in one line each what is
+//! wrong with them: the key, where it was set, and for an unknown key the nearest right one. A message
+//! never quotes a line of a file: it may hold a secret.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    error::Kind,
+    providers::{Env, Format, Toml},
+    util::nest,
+    value::{Dict, Map, Value},
+};
+
+use super::{Config, ConfigError, DEFAULTS, Flags};
+
+/// Variables of other programs that are settings of ours.
+const BORROWED: [(&str, &str); 2] =
+    [("DATABASE_URL", "database.url"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
+
+/// Settings that were made in one place.
+struct Layer {
+    place: String,
+    settings: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.place.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.settings.clone()))
+    }
+}
+
+impl Config {
+    /// Loads the defaults, then `file`, then the environment, then `flags`.
+    pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
+        let mut layers = Vec::new();
+        if let Some(file) = file {
+            let settings = of_file(file).map_err(|problem| ConfigError(vec![problem]))?;
+            layers.push(Layer { place: format!("in {}", file.display()), settings });
+        }
+        layers.extend(of_environment());
+        layers.extend(flags.iter().map(|(key, text)| one(key, text, "on the command line".to_owned())));
+        let figment = layers.into_iter().fold(Figment::from(Toml::string(DEFAULTS)), Figment::merge);
+        let config: Self = figment
+            .extract()
+            .map_err(|errors| ConfigError(errors.into_iter().map(|error| explain(&error)).collect()))?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn of_file(file: &Path) -> Result<Dict, String> {
+    let name = file.display();
+    let text = fs::read_to_string(file).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("there is no configuration file {name}"),
+        _ => format!("cannot read the configuration file {name}: {error}"),
+    })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        format!("{name} is not valid TOML: line {line}: {}", error.message().replace('\n', ", "))
+    })?;
+    let value = Value::serialize(table).map_err(|error| format!("{name}: {error}"))?;
+    Ok(value.into_dict().unwrap_or_default())
+}
+
+fn of_environment() -> Vec<Layer> {
+    let place = |name: &str| format!("in the environment ({name})");
+    let borrowed = BORROWED.iter().flat_map(|(name, key)| {
+        Env::raw().only(&[name]).iter().map(move |(_, text)| one(key, &text, place(name))).collect::<Vec<_>>()
+    });
+    let own = Env::prefixed("RESERVD_").split("__");
+    let own = own.iter().filter(|(key, _)| !is_for_others(key.as_str())).map(|(key, text)| {
+        let name = key.as_str().to_ascii_uppercase().replace('.', "__");
+        one(key.as_str(), &text, place(&format!("RESERVD_{name}")))
+    });
+    borrowed.chain(own).collect()
+}
+
+/// Variables that begin with RESERVD_ and are no settings: options of the command line, and what
+/// Kubernetes tells every container about a service that is called reservd.
+fn is_for_others(key: &str) -> bool {
+    ["config", "address", "port"].contains(&key) || key.starts_with("port_") || key.starts_with("service_")
+}
+
+/// One setting, as text. What is text by default stays text even if it looks like a number.
+fn one(key: &str, text: &str, place: String) -> Layer {
+    let value = match Figment::from(Toml::string(DEFAULTS)).find_value(key) {
+        Ok(Value::String(..)) => Value::from(text),
+        _ => text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}),
+    };
+    Layer { place, settings: nest(key, value).into_dict().unwrap_or_default() }
+}
+
+/// One line for one error.
+fn explain(error: &figment::Error) -> String {
+    let place = error.metadata.as_ref().map_or_else(String::new, |found| format!(", set {}", found.name));
+    match &error.kind {
+        Kind::UnknownField(name, _) => {
+            let mut path = error.path.clone();
+            if path.last() != Some(name) {
+                path.push(name.clone());
+            }
+            format!("unknown setting {}{place}: did you mean {}?", path.join("."), nearest(&path))
+        }
+        Kind::UnknownVariant(found, known) => {
+            format!("{} is {found:?}{place}: must be one of {}", error.path.join("."), known.join(", "))
+        }
+        kind => format!("{}: {kind}{place}", error.path.join(".")),
+    }
+}
+
+/// The section or setting that is most like an unknown one; of those alike, one of the same section.
+fn nearest(path: &[String]) -> String {
+    let (section, name) = match path {
+        [section, .., name] => (section.as_str(), name.as_str()),
+        [name] => ("", name.as_str()),
+        [] => ("", ""),
+    };
+    let mut known = Vec::new();
+    for (section, settings) in DEFAULTS.parse::<toml::Table>().unwrap_or_default() {
+        known.extend(settings.as_table().into_iter().flatten().map(|(name, _)| (section.clone(), name.clone())));
+        known.push((String::new(), section));
+    }
+    known
+        .into_iter()
+        .min_by_key(|(of, known)| (strsim::damerau_levenshtein(known, name), of != section))
+        .map_or_else(String::new, |(of, known)| if of.is_empty() { known } else { format!("{of}.{known}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(key: &str, value: &str) -> String {
+        Config::load(None, &vec![(key.into(), value.into())]).expect_err(key).to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_right_one() {
+        for (unknown, right) in [
+            ("server.listn", "server.listen"),
+            ("servr.listen", "server"),
+            ("listen", "server.listen"),
+            ("server.url", "database.url"),
+            ("strategy.extnd", "strategy.extend"),
+        ] {
+            let problem = problem(unknown, "x");
+            assert!(problem.ends_with(&format!("did you mean {right}?")), "{problem}");
+        }
+        assert!(problem("server.listn", "x").starts_with("unknown setting server.listn, set on the command line:"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key() {
+        for (key, value) in [
+            ("server.listen", "nowhere"),
+            ("server.max_in_flight", "many"),
+            ("holds.sweep_interval", "soon"),
+            ("strategy.reserve", "MAYBE"),
+            ("retention.changes", "1h"),
+            ("database.migrate", "perhaps"),
+        ] {
+            let problem = problem(key, value);
+            assert!(problem.starts_with(key) && !problem.contains(".rs"), "{key}: {problem}");
+        }
+    }
+
+    #[test]
+    fn text_may_look_like_a_number() {
+        let flags = vec![("embedded.data_dir".into(), "2030".into()), ("telemetry.service_name".into(), "true".into())];
+        let config = Config::load(None, &flags).expect("both are text");
+        assert_eq!((config.embedded.data_dir.as_str(), config.telemetry.service_name.as_str()), ("2030", "true"));
+    }
+}

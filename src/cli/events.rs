@@ -4,7 +4,7 @@
 //! end_time (RFC 3339). Bad lines are reported with their number and reason, good ones kept. A line
 //! whose event is there already, as the line says, counts as done: the import can be repeated.
 
-use std::{fmt, fs::File, io, path::PathBuf};
+use std::{fmt, fs, path::PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -78,26 +78,26 @@ struct Run {
 impl Import {
     pub async fn run(self) -> Result<(), Failure> {
         let name = self.file.display();
-        let file = File::open(&self.file).map_err(|error| format!("cannot read {name}: {error}"))?;
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(io::BufReader::new(file));
-        let headers = reader.headers().map_err(|error| format!("{name}: {error}"))?.clone();
+        let file = fs::read(&self.file).map_err(|error| format!("cannot read {name}: {error}"))?;
+        // Spreadsheets begin a file with a byte order mark.
+        let file = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&file);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+        let headers = reader.headers().map_err(|error| format!("{name}: the header line {}", plain(&error)))?.clone();
         check_headers(&headers).map_err(|problem| format!("{name}: {problem}"))?;
 
         let client = EventServiceClient::new(self.target.connect().await?);
         let mut run = Run { client, bar: progress_bar(), tally: Tally::default() };
         let mut batch = Vec::with_capacity(BATCH);
         let mut record = csv::StringRecord::new();
+        let mut lines = LineNumbers::of(file);
         loop {
-            let number = reader.position().line();
+            let number = lines.at(reader.position().byte());
             match reader.read_record(&mut record) {
                 Ok(false) => break,
-                Ok(true) => {
-                    let number = record.position().map_or(number, csv::Position::line);
-                    match wanted(&record, &headers) {
-                        Ok(request) => batch.push(Wanted { number, request }),
-                        Err(reason) => run.reject(number, &reason),
-                    }
-                }
+                Ok(true) => match wanted(&record, &headers) {
+                    Ok(request) => batch.push(Wanted { number, request }),
+                    Err(reason) => run.reject(number, &reason),
+                },
                 Err(error) => run.reject(number, &plain(&error)),
             }
             if batch.len() == BATCH {
@@ -171,6 +171,34 @@ impl Run {
     }
 }
 
+/// The numbers of the lines on which records begin, as an editor counts them. The CSV reader's own
+/// leave out empty lines, and half of each CRLF.
+struct LineNumbers<'a> {
+    file: &'a [u8],
+    /// What has been counted.
+    byte: usize,
+    number: u64,
+}
+
+impl<'a> LineNumbers<'a> {
+    const fn of(file: &'a [u8]) -> Self {
+        Self { file, byte: 0, number: 1 }
+    }
+
+    /// The line of the first record that begins at `byte` or later. To be asked from front to back.
+    fn at(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(this) = self.file.get(self.byte)
+            && (self.byte < byte || matches!(this, b'\r' | b'\n'))
+        {
+            self.byte += 1;
+            let is_half = *this == b'\r' && self.file.get(self.byte) == Some(&b'\n');
+            self.number += u64::from(matches!(this, b'\r' | b'\n') && !is_half);
+        }
+        self.number
+    }
+}
+
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {pos} lines, {per_sec}");
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
@@ -183,10 +211,15 @@ fn check_headers(headers: &csv::StringRecord) -> Result<(), String> {
             return Err(format!("the header line has no column {needed}"));
         }
     }
-    match headers.iter().find(|header| !KNOWN.contains(header)) {
-        Some(unknown) => Err(format!("unknown column {unknown:?}; known are {}", KNOWN.join(", "))),
-        None => Ok(()),
+    for (place, header) in headers.iter().enumerate() {
+        if !KNOWN.contains(&header) {
+            return Err(format!("unknown column {header:?}; known are {}", KNOWN.join(", ")));
+        }
+        if headers.iter().take(place).any(|earlier| earlier == header) {
+            return Err(format!("the header line has the column {header} twice"));
+        }
     }
+    Ok(())
 }
 
 fn wanted(record: &csv::StringRecord, headers: &csv::StringRecord) -> Result<CreateEventRequest, String> {

@@ -81,7 +81,8 @@ struct Target {
 
 impl Target {
     async fn connect(&self) -> Result<Channel, Failure> {
-        let endpoint = Endpoint::from_shared(self.server.clone())
+        let scheme = if self.server.contains("://") { "" } else { "http://" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
             .map_err(|error| format!("{} is not a server's URL: {error}", self.server))?
             .connect_timeout(Duration::from_secs(3));
         endpoint.connect().await.map_err(|_| format!("no server answers at {}", self.server).into())
@@ -120,7 +121,7 @@ impl Settings {
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

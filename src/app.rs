@@ -33,6 +33,8 @@ use crate::{
     worker,
 };
 
+/// How long a scrape of the metrics may still take once the service stops.
+const LAST_SCRAPE: Duration = Duration::from_millis(200);
 /// How long workers may take to end once told, after the drain.
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -50,7 +52,7 @@ pub enum StartError {
         cause: std::io::Error,
     },
     /// `database.url` is no PostgreSQL URL.
-    #[error("database.url is not a PostgreSQL URL")]
+    #[error("database.url (DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database")]
     Url,
     /// The embedded PostgreSQL does not start.
     #[error(transparent)]
@@ -72,6 +74,10 @@ impl Database {
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let url = config.database.url.expose();
         if !url.is_empty() {
+            // sqlx would connect to the server of any scheme.
+            if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(StartError::Url);
+            }
             let options: PgConnectOptions = url.parse().map_err(|_| StartError::Url)?;
             return Ok(Self { options: options.application_name("reservd"), embedded: None });
         }
@@ -241,8 +247,18 @@ async fn serve_metrics(listener: TcpListener, ledger: Ledger, stop: Cancellation
         ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
     };
     let router = Router::new().route("/metrics", get(render));
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::warn!(%error, "metrics are no longer served");
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let cut = async {
+        stop.cancelled().await;
+        sleep(LAST_SCRAPE).await;
+    };
+    tokio::select! {
+        result = served => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "metrics are no longer served");
+            }
+        }
+        // A connection that says nothing would hold up the stop.
+        () = cut => {}
     }
 }

@@ -1,15 +1,16 @@
 //! The schema: brought up to date, or found to be right, before anything is served.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use sqlx::{
-    Connection, PgConnection,
+    Connection, Executor, PgConnection,
     migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
 use tokio::time::timeout;
 
-/// How long the database may take to answer at the start.
+/// How long the database may take to answer at the start: without a limit, an address that swallows
+/// packets takes minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The migrations that this program was built with.
@@ -50,6 +51,8 @@ pub enum SchemaError {
 /// once: they queue for a lock.
 pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
     let mut conn = connect(options).await?;
+    let table = MIGRATIONS.table_name.as_ref();
+    conn.ensure_migrations_table(table).await.map_err(SchemaError::Migrate)?;
     let before = applied(&mut conn).await?;
     refuse_newer(&before)?;
     MIGRATIONS.run(&mut conn).await.map_err(SchemaError::Migrate)?;
@@ -61,22 +64,33 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
 /// Makes sure that the schema is the one this program needs.
 pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
     let mut conn = connect(options).await?;
-    let applied = applied(&mut conn).await?;
+    // Asking for the table must not make it: a server may have no right to.
+    let applied = if is_begun(&mut conn).await? { applied(&mut conn).await? } else { Vec::new() };
     refuse_newer(&applied)?;
     let (found, known) = (newest(&applied), newest_known());
     if found < known { Err(SchemaError::Older { found, known }) } else { Ok(()) }
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SchemaError> {
-    let connected = timeout(CONNECT_LIMIT, PgConnection::connect_with(options)).await;
-    connected
-        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-        .map_err(SchemaError::Connect)
+    let connected = timeout(CONNECT_LIMIT, async {
+        let mut conn = PgConnection::connect_with(options).await?;
+        // What is there already is no news.
+        conn.execute("SET client_min_messages = warning").await?;
+        Ok(conn)
+    });
+    let too_late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+    connected.await.unwrap_or_else(|_| Err(too_late())).map_err(SchemaError::Connect)
 }
 
+async fn is_begun(conn: &mut PgConnection) -> Result<bool, SchemaError> {
+    const SQL: &str = "-- schema::is_begun\nSELECT to_regclass($1) IS NOT NULL";
+    let found = sqlx::query_scalar(SQL).bind(MIGRATIONS.table_name.as_ref()).fetch_one(conn);
+    found.await.map_err(|error| SchemaError::Migrate(error.into()))
+}
+
+/// The migrations that the table of them names.
 async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
     let table = MIGRATIONS.table_name.as_ref();
-    conn.ensure_migrations_table(table).await.map_err(SchemaError::Migrate)?;
     let applied = conn.list_applied_migrations(table).await.map_err(SchemaError::Migrate)?;
     Ok(applied.into_iter().map(|migration| migration.version).collect())
 }

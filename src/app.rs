@@ -218,6 +218,7 @@ impl App {
         sleep(server::NOTICE).await;
         self.draining.store(true, Ordering::Relaxed);
         self.stop_serving.cancel();
+        server::end_watches(&self.health).await;
         if timeout_at(limit, self.server).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "calls were still under way at the drain limit, and were cut off");
         }
@@ -226,7 +227,9 @@ impl App {
             tracing::warn!("transactions were still under way at the drain limit; PostgreSQL rolls them back");
         }
         self.workers.close();
-        let _ = timeout_at(Instant::now() + WORKER_LIMIT, self.workers.wait()).await;
+        if timeout_at(Instant::now() + WORKER_LIMIT, self.workers.wait()).await.is_err() {
+            tracing::warn!(limit = ?WORKER_LIMIT, "background work did not end in time");
+        }
         self.ledger.pool().close().await;
         self.database.close().await;
     }

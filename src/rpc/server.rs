@@ -32,6 +32,14 @@ const MAX_RESETS: usize = 64;
 /// Bytes of metadata of one call.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
 
+/// What health checks may ask for: the server as a whole, and each service.
+const SERVICES: [&str; 4] = [
+    "",
+    pb::event_service_server::SERVICE_NAME,
+    pb::reservation_service_server::SERVICE_NAME,
+    pb::diagnostics_service_server::SERVICE_NAME,
+];
+
 /// What the server needs.
 pub struct Parts {
     /// The use cases.
@@ -53,13 +61,15 @@ pub async fn health()
 /// Tells health checks, of the server as a whole and of each service, whether it serves.
 pub async fn set_serving(reporter: &HealthReporter, serves: bool) {
     let status = if serves { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-    for service in [
-        "",
-        pb::event_service_server::SERVICE_NAME,
-        pb::reservation_service_server::SERVICE_NAME,
-        pb::diagnostics_service_server::SERVICE_NAME,
-    ] {
+    for service in SERVICES {
         reporter.set_service_status(service, status).await;
+    }
+}
+
+/// Ends the streams of those who watch the health, which would hold up the stop: they were told.
+pub async fn end_watches(reporter: &HealthReporter) {
+    for service in SERVICES {
+        reporter.clone().clear_service_status(service).await;
     }
 }
 

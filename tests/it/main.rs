@@ -1,13 +1,16 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod coalesced;
+mod crash;
 mod demo;
 mod diagnostics;
+mod drain;
 mod embedded;
 mod errors;
 mod events;
 mod model;
 mod reservations;
+mod startup;
 mod support;
 mod tidy;
 mod validation;

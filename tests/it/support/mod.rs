@@ -3,6 +3,7 @@
 mod calls;
 mod locks;
 mod postgres;
+pub mod process;
 mod raw;
 mod server;
 

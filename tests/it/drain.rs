@@ -1,0 +1,162 @@
+//! SIGTERM: what runs is finished, nothing new is let in, and nobody can hold up the stop for longer
+//! than the drain limit.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reservd::rpc::pb;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
+use tokio_stream::StreamExt;
+use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+use tonic_types::StatusExt;
+
+use crate::support::{
+    TestDatabase, eventually,
+    process::{Process, TempFolder, clients, program},
+    reserve, soon,
+};
+
+type Answer = Result<Response<pb::ReserveResponse>, Status>;
+
+async fn create_event(server: &Process) {
+    let event = pb::Event { event_id: "show".into(), capacity: 5, ..Default::default() };
+    let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
+    clients(&server.connect().await).0.create_event(request).await.expect("the event is created");
+}
+
+/// Locks the event's row as another transaction would.
+async fn lock_row(sql: &mut PgConnection) {
+    sql.execute("BEGIN; SELECT FROM events WHERE event_id = 'show' FOR UPDATE").await.expect("the row is free");
+}
+
+async fn count(sql: &mut PgConnection, what: &'static str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {what}"))).fetch_one(sql).await.expect("counted")
+}
+
+/// Sends a Reserve that waits for the row's lock, and returns once it does.
+async fn blocked_reserve(channel: &Channel, database: &TestDatabase) -> JoinHandle<Answer> {
+    let mut client = clients(channel).1;
+    let mut request = Request::new(reserve("show", "ann"));
+    request.set_timeout(Duration::from_secs(60));
+    let call = tokio::spawn(async move { client.reserve(request).await });
+    let mut sql = database.connect().await;
+    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the call waits for the lock", async || count(&mut sql, waiting).await == 1).await;
+    call
+}
+
+#[tokio::test]
+async fn on_sigterm_what_runs_is_finished_and_nothing_new_is_let_in() {
+    let database = TestDatabase::new().await;
+    let server = Process::on(&database.url, &["server.drain_limit=1h"]).await;
+    create_event(&server).await;
+    let (busy, idle) = (server.connect().await, server.connect().await);
+    let mut health = HealthClient::new(server.connect().await);
+    let mut told = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
+    let first = told.next().await.expect("told").expect("well");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let mut locker = database.connect().await;
+    lock_row(&mut locker).await;
+    let running = blocked_reserve(&busy, &database).await;
+
+    server.signal(Signal::SIGTERM);
+
+    let next = soon("health is told", told.next()).await.expect("told").expect("well");
+    assert_eq!(next.status(), ServingStatus::NotServing);
+    eventually("new calls are refused", async || {
+        let request = pb::GetEventRequest { event_id: "show".into() };
+        match clients(&idle).0.get_event(request).await {
+            Ok(_) => false,
+            Err(status) => {
+                let info = status.get_details_error_info();
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                assert!(info.is_none_or(|info| info.reason == "DRAINING"), "{status:?}");
+                true
+            }
+        }
+    })
+    .await;
+    assert!(!running.is_finished(), "it still waits for the lock");
+    locker.execute("COMMIT").await.expect("unlocked");
+    let answer = soon("the running call ends", running).await.expect("no panic").expect("it is finished");
+    let reservation = answer.into_inner().reservation.expect("the reservation");
+    // The stream of health is still held; it must not hold up the stop, for an hour.
+    server.ends_well().await;
+    drop(told);
+
+    let kept = sqlx::query_scalar("SELECT user_id FROM reservations WHERE reservation_id::text = $1");
+    let kept: String = kept.bind(&reservation.reservation_id).fetch_one(&mut locker).await.expect("it was committed");
+    assert_eq!(kept, "ann");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_do_not_hold_up_the_stop() {
+    let database = TestDatabase::new().await;
+    let server = Process::on(&database.url, &["server.drain_limit=300ms"]).await;
+    let silent = TcpStream::connect(server.address).await.expect("connected");
+    let mut stammering = TcpStream::connect(server.address).await.expect("connected");
+    // The first letter of HTTP/2's greeting, so that no limit on the first byte ends it.
+    stammering.write_all(b"P").await.expect("sent");
+    let mut scraping = TcpStream::connect(server.metrics_address()).await.expect("connected");
+    scraping.write_all(b"G").await.expect("sent");
+    let log = server.stop().await;
+    drop((silent, stammering, scraping));
+    assert!(!log.iter().any(|line| line.contains("background work")), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_never_ends_is_cut_at_the_drain_limit() {
+    let database = TestDatabase::new().await;
+    let server = Process::on(&database.url, &["server.drain_limit=300ms"]).await;
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    // It asks once, and leaves its side open.
+    let asked = tokio_stream::once(request).chain(tokio_stream::pending());
+    let mut reflection = ServerReflectionClient::new(server.connect().await);
+    let mut answers = reflection.server_reflection_info(asked).await.expect("reflection is on").into_inner();
+    answers.next().await.expect("answered").expect("well");
+    server.stop().await;
+    let end = soon("the stream ends", answers.next()).await;
+    assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_ever_is_cut_at_the_drain_limit_and_leaves_nothing() {
+    let database = TestDatabase::new().await;
+    let server = Process::on(&database.url, &["server.drain_limit=300ms"]).await;
+    create_event(&server).await;
+    let mut locker = database.connect().await;
+    lock_row(&mut locker).await;
+    let channel = server.connect().await;
+    let call = blocked_reserve(&channel, &database).await;
+    server.stop().await;
+    let answer = soon("the call is cut", call).await.expect("no panic");
+    answer.expect_err("it was never done");
+    locker.execute("COMMIT").await.expect("unlocked");
+    let sessions = "pg_stat_activity WHERE datname = current_database() AND application_name = 'reservd'";
+    eventually("no session is left", async || count(&mut locker, sessions).await == 0).await;
+    assert_eq!(count(&mut locker, "reservations").await, 0);
+    locker.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_stop_while_starting_is_a_stop() {
+    let folder = TempFolder::new();
+    let data_dir = folder.path("data");
+    let mut command = program(["--listen", "127.0.0.1:0", "--set", "server.metrics_listen=", "--data-dir"]);
+    let mut child = command.arg(&data_dir).spawn().expect("the program can be started");
+    eventually("it makes its database", async || data_dir.join("cluster.partial").exists()).await;
+    let pid = nix::unistd::Pid::from_raw(child.id().expect("it runs").cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it can be signalled");
+    let status = soon("it ends", child.wait()).await.expect("it can be waited for");
+    assert_eq!(status.code(), Some(0));
+    Process::embedded(&data_dir, &[]).await.stop().await;
+}

@@ -1,0 +1,181 @@
+//! What keeps the server from starting is one clear line on standard error, and exit code 1.
+
+use sqlx::{AssertSqlSafe, Executor};
+use tokio::net::TcpListener;
+
+use crate::support::{
+    TestDatabase,
+    process::{Process, Said, TempFolder, finish, program},
+};
+
+/// Tries to serve, and returns the one line that says why not.
+async fn refusal(database_url: Option<&str>, arguments: &[&str]) -> String {
+    let mut command = program(["serve"]);
+    // Nothing that this machine has is touched. What a test gives comes later, and wins.
+    for setting in ["server.listen=127.0.0.1:0", "server.metrics_listen=", "embedded.data_dir=/proc/reservd"] {
+        command.args(["--set", setting]);
+    }
+    command.args(arguments);
+    if let Some(url) = database_url {
+        command.env("DATABASE_URL", url);
+    }
+    one_line(finish(command).await)
+}
+
+fn one_line(said: Said) -> String {
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    let line = said.err.strip_suffix('\n').expect("a line");
+    assert!(!line.contains('\n'), "more than one line: {line}");
+    line.strip_prefix("reservd: ").expect("it says who speaks").to_owned()
+}
+
+#[track_caller]
+fn assert_says(line: &str, words: &[&str]) {
+    for word in words {
+        assert!(line.contains(word), "no {word:?} in {line:?}");
+    }
+    for noise in ["canary", "Error {", ".rs:"] {
+        assert!(!line.contains(noise), "{noise:?} in {line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there() {
+    let line = refusal(Some("postgres://me:canary@127.0.0.1:1/x"), &[]).await;
+    assert_says(&line, &["cannot connect to the database", "Connection refused"]);
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    let line = refusal(Some(&format!("postgres://me:canary@{address}/x")), &[]).await;
+    assert_says(&line, &["cannot connect to the database", "does not answer"]);
+}
+
+#[tokio::test]
+async fn a_database_of_another_name() {
+    let database = TestDatabase::unmigrated().await;
+    let name = database.options.get_database().expect("it has a name");
+    let line = refusal(Some(&database.url.replace(name, "nowhere_to_be_found")), &[]).await;
+    assert_says(&line, &["cannot connect to the database", "nowhere_to_be_found"]);
+}
+
+#[tokio::test]
+async fn a_url_of_no_postgresql() {
+    for wrong in ["nonsense", "mysql://me:canary@127.0.0.1/x", "postgres://me:canary@127.0.0.1:99999/x"] {
+        let line = refusal(Some(wrong), &[]).await;
+        assert_says(&line, &["DATABASE_URL", "is not a PostgreSQL URL"]);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_newer() {
+    let database = TestDatabase::new().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9999, 'from the future', true, '', 0)";
+    database.connect().await.execute(newer).await.expect("inserted");
+    for migrate in ["database.migrate=true", "database.migrate=false"] {
+        let line = refusal(Some(&database.url), &["--set", migrate]).await;
+        assert_says(&line, &["schema is newer", "9999", "use a newer reservd"]);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_older_and_must_not_be_migrated() {
+    let database = TestDatabase::unmigrated().await;
+    let line = refusal(Some(&database.url), &["--set", "database.migrate=false"]).await;
+    assert_says(&line, &["schema is older", "run `reservd migrate`"]);
+    let mut sql = database.connect().await;
+    let tables = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'");
+    assert_eq!(tables.fetch_one(&mut sql).await.expect("counted"), 0, "looking changed something");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_migrate_needs_no_right_to_create() {
+    let database = TestDatabase::new().await;
+    let role = format!("teller_of_{}", database.options.get_database().expect("it has a name"));
+    let mut sql = database.connect().await;
+    for statement in [
+        format!("CREATE ROLE {role} LOGIN"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"),
+    ] {
+        sql.execute(AssertSqlSafe(statement)).await.expect("granted");
+    }
+    let url = database.url.replace("user=reservd", &format!("user={role}"));
+    assert_ne!(url, database.url);
+    Process::on(&url, &["database.migrate=false"]).await.stop().await;
+    for statement in [format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")] {
+        sql.execute(AssertSqlSafe(statement)).await.expect("dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken() {
+    let database = TestDatabase::new().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for setting in ["server.listen", "server.metrics_listen"] {
+        let line = refusal(Some(&database.url), &["--set", &format!("{setting}={address}")]).await;
+        assert_says(&line, &["cannot listen on", &address, setting, "in use"]);
+    }
+}
+
+#[tokio::test]
+async fn settings_that_are_wrong() {
+    let folder = TempFolder::new();
+    let unknown = folder.file("unknown.toml", "[server]\nlistn = \"127.0.0.1:1\"\n");
+    let broken = folder.file("broken.toml", "[database]\n\nurl = \"postgres://me:canary@host/x\n");
+    let binary = folder.file("binary.toml", b"\xff\xfe");
+    let missing = folder.path("missing.toml").display().to_string();
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["--config", &unknown], &["unknown setting server.listn", &unknown, "did you mean server.listen?"]),
+        (&["--set", "holds.sweep_intervall=1s"], &["holds.sweep_intervall", "did you mean holds.sweep_interval?"]),
+        (&["--set", "holds.sweep_interval=soon"], &["holds.sweep_interval", "soon", "command line"]),
+        (&["--set", "retention.changes=1h"], &["retention.changes must be from 1day"]),
+        (&["--config", &broken], &[&broken, "not valid TOML", "line 3"]),
+        (&["--config", &binary], &["cannot read the configuration file", &binary]),
+        (&["--config", &missing], &["there is no configuration file", &missing]),
+        (&["--set", "telemetry.log=reservd=loud"], &["telemetry.log", "reservd=loud", "not a log filter"]),
+        (&["--set", "telemetry.otlp_endpoint=::"], &["telemetry.otlp_endpoint can't be used"]),
+    ];
+    for (arguments, words) in cases {
+        assert_says(&refusal(None, arguments).await, words);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_variable_names_itself() {
+    for (name, value, words) in [
+        ("RESERVD_SERVER__LISTN", "x", ["unknown setting server.listn", "did you mean server.listen?"]),
+        ("RESERVD_LISTEN", "127.0.0.1:1", ["unknown setting listen", "did you mean server.listen?"]),
+        ("RESERVD_STRATEGY__RESERVE", "LUCKY", ["strategy.reserve", "must be one of PESSIMISTIC, OPTIMISTIC"]),
+    ] {
+        let mut command = program(["serve"]);
+        command.env(name, value);
+        let line = one_line(finish(command).await);
+        assert_says(&line, &words);
+        assert_says(&line, &[name]);
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_made() {
+    let folder = TempFolder::new();
+    let file = folder.file("file", "not a folder");
+    let inside = format!("{file}/data");
+    assert_says(&refusal(None, &["--data-dir", &inside]).await, &["cannot make the folder", &inside]);
+    // Where even root may not write.
+    assert_says(&refusal(None, &["--data-dir", "/proc/reservd"]).await, &["cannot make the folder /proc/reservd"]);
+}
+
+#[tokio::test]
+async fn several_wrong_settings_are_told_at_once() {
+    let mut command = program(["serve", "--set", "holds.sweep_batch=0", "--set", "database.max_connections=1"]);
+    command.env("RESERVD_RETENTION__CHANGES", "1h");
+    let said = finish(command).await;
+    assert_eq!(said.code, Some(1));
+    for key in ["holds.sweep_batch", "database.max_connections", "retention.changes"] {
+        assert!(said.err.lines().any(|line| line.contains(key)), "{key}: {}", said.err);
+    }
+}

@@ -1,0 +1,212 @@
+//! The real program as a child process: `reservd serve` on a free port, and its commands.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use reservd::rpc::pb::{
+    event_service_client::EventServiceClient, reservation_service_client::ReservationServiceClient,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+use tonic::transport::Channel;
+
+use super::soon;
+
+/// A folder that goes with the test.
+pub struct TempFolder(PathBuf);
+
+impl TempFolder {
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("reservd-process-{}-{count}", std::process::id()));
+        std::fs::create_dir(&path).expect("a temporary folder can be made");
+        Self(path)
+    }
+
+    /// A path in here.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file in here.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), content).expect("a temporary file can be written");
+        self.path(name).display().to_string()
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The program, with nothing of the test's own environment that it would take for a setting.
+pub fn program<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["RESERVD_", "DATABASE_URL", "OTEL_", "PG"].iter().any(|ours| name.starts_with(ours)) {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Runs a command to its end.
+pub async fn finish(mut command: Command) -> Said {
+    soon("the command ends", command.output()).await.expect("the command can be started").into()
+}
+
+/// Runs the program to its end.
+pub async fn run(arguments: &[&str]) -> Said {
+    finish(program(arguments)).await
+}
+
+/// A server in a process of its own.
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+    /// What it said before it served.
+    log: Vec<String>,
+    /// What it says after, until it ends.
+    rest: JoinHandle<Vec<String>>,
+}
+
+impl Process {
+    /// On an embedded PostgreSQL in this folder.
+    pub async fn embedded(data_dir: &Path, settings: &[&str]) -> Self {
+        let mut command = serve(settings);
+        command.arg("--data-dir").arg(data_dir);
+        Self::start(command).await
+    }
+
+    /// On a database that runs already.
+    pub async fn on(database_url: &str, settings: &[&str]) -> Self {
+        let mut command = serve(settings);
+        command.env("DATABASE_URL", database_url);
+        Self::start(command).await
+    }
+
+    async fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the program can be started");
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        let mut lines = BufReader::new(stderr).lines();
+        let mut log = Vec::new();
+        let address = loop {
+            let line = soon("the server serves", lines.next_line()).await.expect("the program prints text");
+            let line = line.unwrap_or_else(|| panic!("the server ended: {log:?}"));
+            match line.strip_prefix("reservd serves on ") {
+                Some(address) => break address.parse().expect("an address"),
+                None => log.push(line),
+            }
+        };
+        // Read on, or the server would wait for a reader once the pipe is full.
+        let rest = tokio::spawn(async move {
+            let mut rest = Vec::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                rest.push(line);
+            }
+            rest
+        });
+        Self { address, child, log, rest }
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Channel {
+        let endpoint = Channel::from_shared(self.url()).expect("a valid URL");
+        endpoint.connect().await.expect("the server can be connected to")
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it tells its metrics, which its log says.
+    pub fn metrics_address(&self) -> SocketAddr {
+        let told = self.log.iter().find_map(|line| line.split_once("\"metrics_address\":\"Some("));
+        let address = told.and_then(|(_, rest)| rest.split_once(')')).expect("it is logged").0;
+        address.parse().expect("an address")
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().expect("the server runs").cast_signed())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the server can be signalled");
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the server can be killed");
+    }
+
+    /// Waits for it to end in order, and returns what it said since it served.
+    pub async fn ends_well(mut self) -> Vec<String> {
+        let status = soon("the server ends", self.child.wait()).await.expect("it can be waited for");
+        let log = soon("its log ends", self.rest).await.expect("it was read");
+        assert_eq!(status.code(), Some(0), "{log:?}");
+        log
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        self.ends_well().await
+    }
+}
+
+/// Clients on a connection.
+pub fn clients(channel: &Channel) -> (EventServiceClient<Channel>, ReservationServiceClient<Channel>) {
+    (EventServiceClient::new(channel.clone()), ReservationServiceClient::new(channel.clone()))
+}
+
+fn serve(settings: &[&str]) -> Command {
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen=127.0.0.1:0"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// The process of the embedded PostgreSQL in this folder; None where none has started.
+pub fn postmaster(data_dir: &Path) -> Option<Pid> {
+    let file = std::fs::read_to_string(data_dir.join("cluster/postmaster.pid")).ok()?;
+    file.lines().next()?.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// Whether nothing of the embedded PostgreSQL in this folder runs any more.
+pub fn is_at_rest(data_dir: &Path) -> bool {
+    let lock = File::options().write(true).open(data_dir.join("server.lock")).expect("a server has run here");
+    lock.try_lock().is_ok()
+}

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
+mod cli;
 mod coalesced;
 mod crash;
 mod demo;
@@ -8,6 +9,7 @@ mod drain;
 mod embedded;
 mod errors;
 mod events;
+mod import;
 mod model;
 mod reservations;
 mod startup;

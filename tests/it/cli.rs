@@ -1,0 +1,226 @@
+//! The commands of the real program: config, migrate, healthcheck, probe and the help.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use reservd::config::DEFAULTS;
+use sqlx::Executor;
+
+use crate::support::{
+    TestDatabase, TestServer, eventually,
+    process::{Process, TempFolder, finish, postmaster, program, run},
+};
+
+/// The settings in force, as `reservd config` prints them.
+async fn printed(variables: &[(&str, &str)], arguments: &[&str]) -> toml::Table {
+    let mut command = program(["config"]);
+    command.args(arguments).envs(variables.iter().copied());
+    let said = finish(command).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    said.out.parse().expect("it prints TOML")
+}
+
+fn listen(table: &toml::Table) -> &str {
+    table["server"]["listen"].as_str().expect("text")
+}
+
+#[tokio::test]
+async fn config_prints_what_is_in_force_without_secrets() {
+    for url in [
+        "postgres://me:canary@db.example/x",
+        "postgres://me@db.example/x?password=canary",
+        "host=db.example password=canary",
+    ] {
+        let mut command = program(["config"]);
+        command.env("DATABASE_URL", url);
+        let said = finish(command).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("***") && !said.out.contains("canary"), "{}", said.out);
+    }
+    let said = run(&["config", "--set", "database.url=postgres://me:canary@db.example/x"]).await;
+    assert!(said.out.contains("postgres://me:***@db.example/x"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn config_defaults_prints_the_documented_file_and_that_is_what_is_in_force() {
+    let said = run(&["config", "--defaults"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), DEFAULTS));
+    let documented: toml::Table = DEFAULTS.parse().expect("TOML");
+    let mut in_force = printed(&[], &[]).await;
+    // Spans have several spellings.
+    assert_eq!(in_force["retention"]["changes"].as_str(), Some("30days"));
+    for (section, settings) in &documented {
+        let names: Vec<_> = settings.as_table().expect("a section").keys().collect();
+        let section = in_force.remove(section).expect("every section is printed");
+        assert_eq!(section.as_table().expect("a section").keys().collect::<Vec<_>>(), names);
+    }
+    assert!(in_force.is_empty(), "not documented: {in_force}");
+}
+
+#[tokio::test]
+async fn a_file_beats_the_defaults_the_environment_the_file_and_a_flag_everything() {
+    let folder = TempFolder::new();
+    let file =
+        folder.file("a.toml", "[server]\nlisten = \"127.0.0.1:1\"\nmax_in_flight = 7\n[embedded]\nos_user = \"u\"");
+    let variable = ("RESERVD_SERVER__LISTEN", "127.0.0.1:2");
+
+    let of_file = printed(&[], &["--config", &file]).await;
+    assert_eq!((listen(&of_file), of_file["server"]["max_in_flight"].as_integer()), ("127.0.0.1:1", Some(7)));
+    assert_eq!(listen(&printed(&[variable], &["--config", &file]).await), "127.0.0.1:2");
+    let all = printed(&[variable], &["--config", &file, "--set", "server.listen=127.0.0.1:3"]).await;
+    assert_eq!((listen(&all), all["embedded"]["os_user"].as_str()), ("127.0.0.1:3", Some("u")));
+    let flag = printed(&[variable], &["--set", "server.listen=127.0.0.1:3", "--listen", "127.0.0.1:4"]).await;
+    assert_eq!(listen(&flag), "127.0.0.1:4");
+}
+
+#[tokio::test]
+async fn variables_of_the_command_line_and_of_kubernetes_are_no_settings() {
+    let folder = TempFolder::new();
+    let file = folder.file("a.toml", "[server]\nlisten = \"127.0.0.1:1\"\n");
+    let table = printed(
+        &[
+            ("RESERVD_CONFIG", &file),
+            ("RESERVD_ADDRESS", "http://127.0.0.1:2"),
+            ("RESERVD_SERVICE_HOST", "10.0.0.1"),
+            ("RESERVD_SERVICE_PORT_GRPC", "50051"),
+            ("RESERVD_PORT", "tcp://10.0.0.1:50051"),
+            ("RESERVD_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ],
+        &[],
+    )
+    .await;
+    assert_eq!(listen(&table), "127.0.0.1:1");
+}
+
+#[tokio::test]
+async fn what_config_prints_can_be_loaded_again() {
+    let folder = TempFolder::new();
+    let first = run(&["config", "--set", "holds.sweep_interval=1500ms", "--set", "server.metrics_listen="]).await;
+    let file = folder.file("printed.toml", &first.out);
+    assert_eq!(run(&["config", "--config", &file]).await.out, first.out);
+}
+
+#[tokio::test]
+async fn migrate_is_safe_to_repeat() {
+    let database = TestDatabase::unmigrated().await;
+    for applied in [reservd::store::schema::MIGRATIONS.iter().count(), 0] {
+        let mut command = program(["migrate"]);
+        command.env("DATABASE_URL", &database.url);
+        let said = finish(command).await;
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+        assert_eq!(said.out, format!("{applied} migrations applied; the schema is up to date\n"));
+    }
+    Process::on(&database.url, &["database.migrate=false"]).await.stop().await;
+}
+
+/// Kills the postmaster whenever it is up, so that the database does not answer for a while.
+fn keep_down(data_dir: &Path) {
+    if let Some(pid) = postmaster(data_dir) {
+        // It may have ended just now.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+}
+
+#[tokio::test]
+async fn healthcheck_tells_by_its_exit_code_whether_a_server_serves() {
+    let nobody = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
+    assert_eq!((nobody.code, nobody.err.as_str()), (Some(1), "reservd: no server answers at http://127.0.0.1:1\n"));
+
+    let folder = TempFolder::new();
+    let data_dir = folder.path("data");
+    let server = Process::embedded(&data_dir, &[]).await;
+    let check = async || run(&["healthcheck", "--server", &server.address.to_string()]).await;
+    let serving = check().await;
+    assert_eq!((serving.code, serving.out.as_str(), serving.err.as_str()), (Some(0), "", ""));
+
+    let mut last = serving;
+    eventually("it does not serve without its database", async || {
+        keep_down(&data_dir);
+        last = check().await;
+        last.code == Some(1)
+    })
+    .await;
+    assert!(last.err.contains("NOT_SERVING") && last.err.lines().count() == 1, "{last:?}");
+    eventually("it serves again", async || check().await.code == Some(0)).await;
+    server.stop().await;
+}
+
+/// The value of a row of the probe's table.
+fn cell<'a>(table: &'a str, name: &str) -> &'a str {
+    let row = table.lines().find_map(|line| line.trim_matches(['│', ' ']).strip_prefix(name));
+    row.unwrap_or_else(|| panic!("no row {name} in {table}")).trim()
+}
+
+fn assert_is_a_good_report(table: &str) {
+    assert_eq!((cell(table, "operations"), cell(table, "successes"), cell(table, "SOLD_OUT")), ("400", "150", "250"));
+    assert_eq!((cell(table, "version increments"), cell(table, "invariants")), ("150", "held"));
+    let millis = |name| cell(table, name).trim_end_matches(" ms").parse::<f64>().expect("a number");
+    assert!(millis("latency max") >= millis("lock wait, longest"), "{table}");
+    assert!(millis("latency p50") > 0.0 && millis("latency p50") <= millis("latency max"), "{table}");
+}
+
+const PROBE: [&str; 7] = ["probe", "--operations", "400", "--capacity", "150", "--strategy", "pessimistic"];
+
+#[tokio::test]
+async fn probe_runs_on_the_database_itself() {
+    let database = TestDatabase::unmigrated().await;
+    let mut command = program(PROBE);
+    command.env("DATABASE_URL", &database.url);
+    let said = finish(command).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_is_a_good_report(&said.out);
+}
+
+#[tokio::test]
+async fn probe_asks_a_server_that_allows_it_and_is_refused_by_others() {
+    let server = TestServer::start().await;
+    let address = format!("http://{}", server.app.address);
+    let remote = async |address: &str| finish(program(PROBE.iter().chain(&["--remote", "--server", address]))).await;
+    let said = remote(&address).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_is_a_good_report(&said.out);
+    server.check_and_stop().await;
+
+    let server = TestServer::with(&[("diagnostics.concurrency_test", "false")]).await;
+    let said = remote(&format!("http://{}", server.app.address)).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    assert_eq!(said.err, "reservd: concurrency tests are off; set diagnostics.concurrency_test to allow them\n");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_a_violation_fails() {
+    let database = TestDatabase::new().await;
+    // A database that counts one unit too few, as a wrong program might.
+    let forget = "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.held := greatest(NEW.held - 1, 0); RETURN NEW; END $$;
+        CREATE TRIGGER forget BEFORE UPDATE ON events FOR EACH ROW WHEN (NEW.held = 50) EXECUTE FUNCTION forget()";
+    database.connect().await.execute(forget).await.expect("made");
+    let mut command = program(PROBE);
+    command.env("DATABASE_URL", &database.url);
+    let said = finish(command).await;
+    assert_eq!((said.code, cell(&said.out, "invariants")), (Some(1), "VIOLATED"), "{said:?}");
+    assert!(said.out.contains("PROBLEM: "), "{}", said.out);
+    assert_eq!(said.err, "reservd: an invariant did not hold\n");
+}
+
+#[tokio::test]
+async fn the_help_tells_every_command_and_wrong_usage_is_exit_code_2() {
+    let help = run(&["--help"]).await;
+    assert_eq!(help.code, Some(0));
+    for word in ["serve", "migrate", "healthcheck", "probe", "events", "config", "--config", "--set", "--listen"] {
+        assert!(help.out.contains(word), "no {word} in {}", help.out);
+    }
+    for command in ["serve", "migrate", "healthcheck", "probe", "events", "config"] {
+        let said = run(&[command, "--help"]).await;
+        assert_eq!(said.code, Some(0), "{command}");
+        let about = said.out.lines().next().expect("it says what it does");
+        assert!(about.len() > 8 && help.out.contains(about), "{command}: {about}");
+    }
+    assert!(run(&["--version"]).await.out.starts_with("reservd "));
+    for wrong in
+        [&["reserve"][..], &["--set", "nothing"], &["--set", "=1"], &["probe", "--operations", "0"], &["events"]]
+    {
+        assert_eq!(run(wrong).await.code, Some(2), "{wrong:?}");
+    }
+}

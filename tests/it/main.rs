@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod cli;
+mod clients;
 mod coalesced;
 mod crash;
 mod demo;

@@ -1,0 +1,225 @@
+"""Goes through the README's walk, and beyond it, as a Python backend would: with stubs that protoc
+made from proto/ just now, and grpcio, which we did not write.
+
+    walk.py ADDRESS STUBS    the walk
+    walk.py ADDRESS STUBS deadline EVENT    a Reserve whose time is over while EVENT is locked
+
+Prints each step; ends with exit code 1 at the first wrong answer."""
+
+import sys
+
+sys.path.insert(0, sys.argv[2])
+
+import grpc
+from google.protobuf import duration_pb2, field_mask_pb2
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+from reservd.v1 import event_pb2, event_service_pb2, event_service_pb2_grpc
+from reservd.v1 import reservation_pb2, reservation_service_pb2, reservation_service_pb2_grpc
+
+channel = grpc.insecure_channel(sys.argv[1])
+events = event_service_pb2_grpc.EventServiceStub(channel)
+reservations = reservation_service_pb2_grpc.ReservationServiceStub(channel)
+TIME = 30
+
+
+def step(what):
+    print(what, flush=True)
+
+
+def expect(got, wanted, what):
+    if got != wanted:
+        sys.exit(f"{what}: {got!r} instead of {wanted!r}")
+
+
+def of_user(user_id):
+    return reservation_pb2.ReservationSelector(user_id=user_id)
+
+
+def reserve(event_id, user_id, quantity=1, **rest):
+    request = reservation_service_pb2.ReserveRequest(event_id=event_id, user_id=user_id, quantity=quantity, **rest)
+    return reservations.Reserve(request, timeout=TIME)
+
+
+def details_of(error):
+    """The rich details of an error by their type, unpacked as any client would."""
+    found = {}
+    for packed in rpc_status.from_call(error).details:
+        detail = getattr(error_details_pb2, packed.type_url.rsplit(".", 1)[-1])()
+        if not packed.Unpack(detail):
+            sys.exit(f"{packed.type_url} can't be unpacked")
+        found[type(detail).__name__] = detail
+    return found
+
+
+def refused(call, code, reason):
+    """Makes a call that must fail with this code for this reason, and returns the details."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        expect(error.code(), code, f"the code of {error.details()!r}")
+        details = details_of(error)
+        expect(details["ErrorInfo"].reason, reason, "the reason")
+        expect(details["ErrorInfo"].domain, "reservd", "the domain")
+        return details
+    sys.exit(f"{reason} was expected, and the answer is {answer}")
+
+
+def create_event(event_id, capacity, **rest):
+    event = event_pb2.Event(event_id=event_id, capacity=capacity, **rest)
+    return events.CreateEvent(event_service_pb2.CreateEventRequest(event=event), timeout=TIME).event
+
+
+def the_walk():
+    step("create an event of three places")
+    event = create_event("concert", 3)
+    expect((event.available, event.version, event.state), (3, 1, event_pb2.EVENT_STATE_OPEN), "the event")
+
+    step("Ann holds two, and the same request_id tells the same again")
+    first = reserve("concert", "ann", 2, request_id="order-7")
+    expect((first.reservation.state, first.execution.replayed), (reservation_pb2.RESERVATION_STATE_HELD, False), "it")
+    left = first.reservation.expire_time.ToSeconds() - first.reservation.create_time.ToSeconds()
+    expect(left, 600, "the hold's seconds")
+    again = reserve("concert", "ann", 2, request_id="order-7")
+    expect((again.reservation, again.execution.replayed), (first.reservation, True), "the replay")
+    reused = refused(
+        lambda: reserve("concert", "ann", 1, request_id="order-7"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "REQUEST_ID_REUSED",
+    )
+    expect([bad.field for bad in reused["BadRequest"].field_violations], ["request_id"], "the field")
+
+    step("one user, one live reservation, which the error names")
+    twice = refused(lambda: reserve("concert", "ann"), grpc.StatusCode.ALREADY_EXISTS, "ALREADY_RESERVED")
+    expect(twice["ResourceInfo"].resource_name, first.reservation.reservation_id, "the live reservation")
+    expect(twice["ResourceInfo"].resource_type, "reservd.v1.Reservation", "its type")
+
+    step("three places, two held: sold out for two more")
+    sold_out = refused(lambda: reserve("concert", "bob", 2), grpc.StatusCode.FAILED_PRECONDITION, "SOLD_OUT")
+    info = sold_out["ErrorInfo"].metadata
+    expect((info["asked"], info["available"]), ("2", "1"), "what was asked and what is there")
+    expect(sold_out["PreconditionFailure"].violations[0].subject, "events/concert", "the subject")
+
+    step("Ann confirms one, Bob reserves two, and cancels")
+    confirm = reservation_service_pb2.ConfirmRequest(event_id="concert", reservation=of_user("ann"), quantity=1)
+    confirmed = reservations.Confirm(confirm, timeout=TIME).reservation
+    expect((confirmed.state, confirmed.quantity), (reservation_pb2.RESERVATION_STATE_CONFIRMED, 1), "confirmed")
+    bobs = reserve("concert", "bob", 2, hold_ttl=duration_pb2.Duration(seconds=60)).reservation
+    cancel = reservation_service_pb2.CancelRequest(event_id="concert", reservation=of_user("bob"), reason="ill")
+    cancelled = reservations.Cancel(cancel, timeout=TIME).reservation
+    expect((cancelled.state, cancelled.cancel_reason), (reservation_pb2.RESERVATION_STATE_CANCELLED, "ill"), "cancelled")
+
+    step("Bob reserves again, and the old record stays")
+    second = reserve("concert", "bob").reservation
+    listed = reservations.ListReservations(
+        reservation_service_pb2.ListReservationsRequest(event_id="concert", user_id="bob"), timeout=TIME
+    ).reservations
+    expect([it.reservation_id for it in listed], [bobs.reservation_id, second.reservation_id], "Bob's records")
+
+    step("something that only one can have")
+    create_event("room", 1)
+    taken = reserve("room", "ann", confirm=True)
+    expect(taken.reservation.state, reservation_pb2.RESERVATION_STATE_CONFIRMED, "the room")
+    refused(lambda: reserve("room", "bob", confirm=True), grpc.StatusCode.FAILED_PRECONDITION, "SOLD_OUT")
+
+    for event_id in ["concert", "room"]:
+        books = events.VerifyEvent(event_service_pb2.VerifyEventRequest(event_id=event_id), timeout=TIME)
+        expect((books.ok, list(books.problems)), (True, []), f"the books of {event_id}")
+
+
+def every_bad_field():
+    step("every bad field is named, not only the first")
+    bad = refused(
+        lambda: reserve("a b", "", 0, hold_ttl=duration_pb2.Duration(seconds=-1), request_id="x" * 129),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "FIELD_INVALID",
+    )
+    fields = sorted(violation.field for violation in bad["BadRequest"].field_violations)
+    expect(fields, ["event_id", "hold_ttl", "quantity", "request_id", "user_id"], "the bad fields")
+    if not all(violation.description for violation in bad["BadRequest"].field_violations):
+        sys.exit("a field is bad, and it is not said why")
+    missing = refused(lambda: reserve("nowhere", "ann"), grpc.StatusCode.NOT_FOUND, "EVENT_NOT_FOUND")
+    expect(missing["ResourceInfo"].resource_name, "nowhere", "the missing event")
+
+
+def masks_and_pages():
+    step("an update changes what its mask names, if the etag is right")
+    event = create_event("tour", 5, display_name="Tour", venue="Hall")
+    update = event_service_pb2.UpdateEventRequest(
+        event=event_pb2.Event(event_id="tour", capacity=9, display_name="not asked for"),
+        update_mask=field_mask_pb2.FieldMask(paths=["capacity", "venue"]),
+        etag=event.etag,
+    )
+    updated = events.UpdateEvent(update, timeout=TIME).event
+    expect((updated.capacity, updated.venue, updated.display_name), (9, "", "Tour"), "the event")
+    refused(lambda: events.UpdateEvent(update, timeout=TIME), grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    update.update_mask.paths.append("held")
+    refused(lambda: events.UpdateEvent(update, timeout=TIME), grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+
+    step("pages follow each other, and a token belongs to its filter")
+    for number in range(5):
+        create_event(f"page-{number}", 1, series="pages")
+    seen, token = [], ""
+    while True:
+        request = event_service_pb2.ListEventsRequest(series="pages", page_size=2, page_token=token)
+        page = events.ListEvents(request, timeout=TIME)
+        seen += [event.event_id for event in page.events]
+        last, token = token, page.next_page_token
+        if not token:
+            break
+    expect(seen, [f"page-{number}" for number in range(5)], "the events of all pages")
+    other = event_service_pb2.ListEventsRequest(series="other", page_token=last)
+    refused(lambda: events.ListEvents(other, timeout=TIME), grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
+
+
+def health_and_reflection():
+    step("health and reflection answer")
+    health = health_pb2_grpc.HealthStub(channel)
+    for service in ["", "reservd.v1.EventService", "reservd.v1.ReservationService"]:
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIME)
+        expect(answer.status, health_pb2.HealthCheckResponse.SERVING, f"the health of {service!r}")
+    reflection = ProtoReflectionDescriptorDatabase(channel)
+    services = set(reflection.get_services())
+    for service in ["EventService", "ReservationService", "DiagnosticsService"]:
+        if f"reservd.v1.{service}" not in services:
+            sys.exit(f"{service} is not among {services}")
+    found = reflection.FindFileContainingSymbol("reservd.v1.ReservationService")
+    methods = {method.name for service in found.service for method in service.method}
+    if not {"Reserve", "Confirm", "Cancel", "Extend", "Amend"} <= methods:
+        sys.exit(f"methods are missing: {methods}")
+
+
+def deadline(event_id):
+    """The event's row is locked: the call must end in time, in the server's words or in grpcio's own."""
+    step("a deadline that passes is DEADLINE_EXCEEDED")
+    request = reservation_service_pb2.ReserveRequest(event_id=event_id, user_id="ann", quantity=1)
+    try:
+        reservations.Reserve(request, timeout=0.3)
+        sys.exit("the row is locked, and yet there is an answer")
+    except grpc.RpcError as error:
+        expect(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED, "the code")
+
+    step("an impatient caller is told at once, and when to come again")
+    request.options.lock_wait = reservation_pb2.LOCK_WAIT_NOWAIT
+    locked = refused(
+        lambda: reservations.Reserve(request, timeout=TIME), grpc.StatusCode.ABORTED, "LOCK_TIMEOUT"
+    )
+    if locked["RetryInfo"].retry_delay.ToMilliseconds() <= 0:
+        sys.exit(f"no time to come again: {locked}")
+
+    step("the default deadline of the server speaks in its own words")
+    request.options.lock_wait = reservation_pb2.LOCK_WAIT_WAIT
+    refused(lambda: reservations.Reserve(request), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE")
+
+
+if sys.argv[3:4] == ["deadline"]:
+    deadline(sys.argv[4])
+else:
+    the_walk()
+    every_bad_field()
+    masks_and_pages()
+    health_and_reflection()
+step("all is well")

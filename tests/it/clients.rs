@@ -1,0 +1,254 @@
+//! Clients that we did not write: Python's and Node's, generated from `proto/` just now, and the
+//! README's own commands through server reflection. `make test-tools` installs them.
+
+use std::path::PathBuf;
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use prost::Message;
+use sqlx::{Connection, Executor};
+use tokio::process::Command;
+use tonic_types::pb::ErrorInfo;
+
+use crate::support::{
+    TestServer,
+    process::{Said, TempFolder, finish},
+};
+
+/// A file of the checkout.
+fn checkout(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A program that `make test-tools` installs.
+fn tool(path: &str) -> Command {
+    let path = checkout(".tools").join(path);
+    assert!(path.exists(), "{} is missing: run `make test-tools`", path.display());
+    let mut command = Command::new(path);
+    command.kill_on_drop(true);
+    command
+}
+
+/// Python with the walk, and stubs that protoc makes in `folder`.
+async fn python(folder: &TempFolder, address: &str) -> Command {
+    let stubs = folder.path("stubs");
+    std::fs::create_dir(&stubs).expect("made");
+    let mut protoc = tool("python/bin/python");
+    protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(checkout("proto"));
+    for kind in ["--python_out", "--grpc_python_out"] {
+        protoc.arg(format!("{kind}={}", stubs.display()));
+    }
+    for file in std::fs::read_dir(checkout("proto/reservd/v1")).expect("the protocol is there") {
+        protoc.arg(file.expect("readable").path());
+    }
+    assert_went_well(&finish(protoc).await);
+    let mut walk = tool("python/bin/python");
+    walk.arg(checkout("tests/clients/python/walk.py")).arg(address).arg(stubs).env("PYTHONDONTWRITEBYTECODE", "1");
+    walk
+}
+
+fn node(address: &str) -> Command {
+    assert!(checkout(".tools/node/node_modules").exists(), "run `make test-tools`");
+    let mut walk = Command::new("node");
+    walk.arg(checkout("tests/clients/node/walk.js")).arg(address).arg(checkout("proto")).kill_on_drop(true);
+    walk
+}
+
+fn assert_went_well(said: &Said) {
+    assert_eq!(said.code, Some(0), "\n{}\n{}", said.out, said.err);
+}
+
+fn assert_walked(said: &Said) {
+    assert_went_well(said);
+    assert!(said.out.ends_with("all is well\n"), "{}", said.out);
+}
+
+/// Runs a client against an event whose row another transaction keeps locked.
+async fn meet_a_locked_row(server: TestServer, mut walk: Command) {
+    server.event("locked", 5).await;
+    let mut locker = server.sql().await;
+    locker.execute("BEGIN; SELECT FROM events WHERE event_id = 'locked' FOR UPDATE").await.expect("the row is free");
+    walk.args(["deadline", "locked"]);
+    assert_walked(&finish(walk).await);
+    locker.execute("COMMIT").await.expect("unlocked");
+    locker.close().await.expect("closed");
+    assert_eq!(server.get_event("locked").await.held, 0, "a call whose time was over had an effect");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_python_client_goes_through_the_walk() {
+    let (server, folder) = (TestServer::start().await, TempFolder::new());
+    assert_walked(&finish(python(&folder, &server.app.address.to_string()).await).await);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_python_client_gets_its_deadlines_right() {
+    let (server, folder) = (TestServer::with(&[("server.default_deadline", "500ms")]).await, TempFolder::new());
+    let walk = python(&folder, &server.app.address.to_string()).await;
+    meet_a_locked_row(server, walk).await;
+}
+
+#[tokio::test]
+async fn a_node_client_goes_through_the_walk() {
+    let server = TestServer::start().await;
+    assert_walked(&finish(node(&server.app.address.to_string())).await);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_node_client_gets_its_deadlines_right() {
+    let server = TestServer::with(&[("server.default_deadline", "500ms")]).await;
+    let walk = node(&server.app.address.to_string());
+    meet_a_locked_row(server, walk).await;
+}
+
+/// `buf curl`, which speaks gRPC and learns the protocol by reflection, as grpcurl does.
+async fn buf(folder: &TempFolder, arguments: &[&str]) -> Said {
+    let mut command = tool("node/node_modules/.bin/buf");
+    command.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge"]).args(arguments);
+    command.env("BUF_CACHE_DIR", folder.path("buf"));
+    finish(command).await
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services_in_both_versions() {
+    let (server, folder) = (TestServer::start().await, TempFolder::new());
+    let url = format!("http://{}", server.app.address);
+    for version in ["grpc-v1", "grpc-v1alpha"] {
+        let said = buf(&folder, &["--reflect-protocol", version, "--list-services", &url]).await;
+        assert_went_well(&said);
+        for service in ["EventService", "ReservationService", "DiagnosticsService"] {
+            assert!(said.out.lines().any(|line| line == format!("reservd.v1.{service}")), "{}", said.out);
+        }
+        assert!(said.out.contains("grpc.health.v1.Health"), "{}", said.out);
+    }
+    server.check_and_stop().await;
+}
+
+/// Every reason that an error may have.
+const REASONS: [&str; 25] = [
+    "ALREADY_RESERVED",
+    "CAPACITY_BELOW_RESERVED",
+    "DATABASE_UNAVAILABLE",
+    "DEADLINE",
+    "DIAGNOSTICS_DISABLED",
+    "DRAINING",
+    "ETAG_MISMATCH",
+    "EVENT_EXISTS",
+    "EVENT_NOT_FOUND",
+    "EVENT_NOT_OPEN",
+    "EVENT_STATE_CONFLICT",
+    "EXTENSION_LIMIT",
+    "FIELD_INVALID",
+    "HOLD_EXPIRED",
+    "INTERNAL",
+    "LOCK_TIMEOUT",
+    "NOT_HELD",
+    "NOT_LIVE",
+    "OVERLOADED",
+    "PAGE_TOKEN_INVALID",
+    "QUANTITY_LIMIT",
+    "REQUEST_ID_REUSED",
+    "RESERVATION_NOT_FOUND",
+    "SOLD_OUT",
+    "VERSION_CONTENTION",
+];
+
+/// A `grpcurl` command of the README.
+#[derive(Debug)]
+struct Example {
+    /// Its words, `grpcurl` left out.
+    words: Vec<String>,
+    /// The reason for which it must fail: that in the comment on the line above.
+    reason: Option<&'static str>,
+}
+
+impl Example {
+    fn data(&self) -> &str {
+        let place = self.words.iter().position(|word| word == "-d").expect("it has data");
+        &self.words[place + 1]
+    }
+
+    fn method(&self) -> &str {
+        self.words.last().expect("the method is the last word")
+    }
+}
+
+/// The commands of all code blocks, in order.
+fn examples(markdown: &str) -> Vec<Example> {
+    let (mut found, mut in_code, mut reason) = (Vec::new(), false, None);
+    let mut lines = markdown.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+        }
+        let command = line.trim_start().trim_start_matches("$ ");
+        if in_code && command.starts_with("grpcurl ") {
+            let mut command = command.to_owned();
+            while let Some(open) = command.strip_suffix('\\') {
+                command = format!("{open}{}", lines.next().expect("the command goes on"));
+            }
+            found.push(Example { words: words(&command), reason });
+        }
+        let comment = line.strip_prefix('#').filter(|_| in_code).unwrap_or_default();
+        reason =
+            REASONS.into_iter().find(|reason| comment.split(|c: char| !is_in_reason(c)).any(|word| word == *reason));
+    }
+    found
+}
+
+fn is_in_reason(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// Splits a command line as a shell does, as far as single quotes and spaces go.
+fn words(command: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (place, part) in command.split('\'').enumerate() {
+        match place % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words.split_off(1)
+}
+
+/// The reason in the error that buf prints.
+fn reason(error: &str) -> String {
+    let error: serde_json::Value = serde_json::from_str(error).unwrap_or_else(|_| panic!("no JSON: {error}"));
+    let details = error["details"].as_array().expect("an error has details");
+    let info = details.iter().find(|detail| detail["type"] == "google.rpc.ErrorInfo").expect("one is ErrorInfo");
+    let encoded = BASE64_STANDARD_NO_PAD.decode(info["value"].as_str().expect("base64")).expect("base64");
+    ErrorInfo::decode(encoded.as_slice()).expect("an ErrorInfo").reason
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_do_what_it_says() {
+    let (server, folder) = (TestServer::start().await, TempFolder::new());
+    let readme = std::fs::read_to_string(checkout("README.md")).expect("there is a README");
+    let examples = examples(&readme);
+    assert!(examples.len() > 5, "the README has no walk: {examples:?}");
+    assert!(examples.iter().any(|example| example.reason.is_some()), "no example is refused: {examples:?}");
+    for example in examples {
+        let url = format!("http://{}/{}", server.app.address, example.method());
+        let said = buf(&folder, &["-d", example.data(), &url]).await;
+        match example.reason {
+            None => assert_eq!(said.code, Some(0), "{example:?}: {said:?}"),
+            Some(expected) => {
+                assert_ne!(said.code, Some(0), "{example:?}: {said:?}");
+                assert_eq!(reason(&said.err), expected, "{example:?}");
+            }
+        }
+    }
+    server.check_and_stop().await;
+}
+
+#[test]
+fn examples_are_found_with_what_they_must_do() {
+    let markdown = "# SOLD_OUT\ngrpcurl not code\n```sh\n# three places: SOLD_OUT\ngrpcurl -plaintext -d '{\"a\": \"b c\"}' \\\n  \
+                    host:1 x.Y/Z\n$ grpcurl -d '{}' host:1 x.Y/W\n```\n";
+    let found = examples(markdown);
+    let told: Vec<_> = found.iter().map(|it| (it.data(), it.method(), it.reason)).collect();
+    assert_eq!(told, [("{\"a\": \"b c\"}", "x.Y/Z", Some("SOLD_OUT")), ("{}", "x.Y/W", None)]);
+}

@@ -283,3 +283,32 @@ async fn the_contention_report_names_the_event_that_callers_wait_for() {
     assert!(used.wait_max.is_some_and(|wait| wait.nanos > 0 || wait.seconds > 0));
     server.check_and_stop().await;
 }
+
+#[tokio::test]
+async fn two_servers_and_three_strategies_on_the_same_events_never_deadlock() {
+    let server = TestServer::start().await;
+    let twin = server.twin().await;
+    let events: Vec<String> = (0..6).map(|number| format!("event-{number}")).collect();
+    for event_id in &events {
+        server.event(event_id, 1000).await;
+    }
+    let mut calls = Vec::new();
+    for number in 0..600 {
+        // Most are coalesced: batches of several events meet each other, and single commands.
+        let strategy =
+            [Strategy::Coalesced, Strategy::Coalesced, Strategy::Coalesced, Strategy::Pessimistic][number % 4];
+        let wish = pb::ReserveRequest {
+            options: with(strategy),
+            ..reserve(&events[number * 5 % events.len()], &format!("user-{number}"))
+        };
+        calls.push(send(if number % 2 == 0 { &server } else { &twin }, wish));
+    }
+    for answer in answers(calls).await {
+        answer.expect("nobody is in another's way for long");
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(&mut server.sql().await).await.expect("statistics");
+    assert_eq!(deadlocks, 0);
+    twin.app.stop().await;
+    server.check_and_stop().await;
+}

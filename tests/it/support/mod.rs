@@ -1,6 +1,7 @@
 //! The small language in which the tests are written.
 
 mod calls;
+pub mod http2;
 mod locks;
 mod postgres;
 pub mod process;

@@ -1,0 +1,80 @@
+//! Connections: silent ones, and ones that ask for too much.
+
+use crate::support::{
+    TestServer,
+    http2::{self, GOAWAY, PREFACE, RST_STREAM, RawConnection},
+    reserve,
+};
+
+const RESERVE: &str = "/reservd.v1.ReservationService/Reserve";
+/// Error codes of HTTP/2.
+const REFUSED_STREAM: u32 = 0x7;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_is_closed() {
+    let server = TestServer::with(&[("server.handshake_timeout", "200ms")]).await;
+    for said in [&b""[..], b"P", &PREFACE[..PREFACE.len() - 1]] {
+        let mut connection = RawConnection::open(&server).await;
+        connection.send(said).await;
+        connection.closed().await;
+    }
+    // The one that did begin is not.
+    server.event("e", 1).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_answers_no_ping_is_closed() {
+    let settings = [("server.keepalive_interval", "1s"), ("server.keepalive_timeout", "100ms")];
+    let server = TestServer::with(&settings).await;
+    RawConnection::begin(&server).await.closed().await;
+    server.event("e", 1).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_gets_no_more_streams_than_the_limit() {
+    let server = TestServer::with(&[("server.max_streams_per_connection", "4")]).await;
+    let mut connection = RawConnection::begin(&server).await;
+    // Calls whose messages never come: they stay open.
+    let calls: Vec<u8> = (0..10).flat_map(|n| http2::call(2 * n + 1, RESERVE)).collect();
+    connection.send(&calls).await;
+    let mut refused = Vec::new();
+    while refused.len() < 6 {
+        let frame = crate::support::soon("streams are refused", connection.receive()).await.expect("it stays open");
+        if frame.kind == RST_STREAM {
+            assert_eq!(code(&frame.payload), REFUSED_STREAM);
+            refused.push(frame.stream);
+        }
+    }
+    assert_eq!(refused, [9, 11, 13, 15, 17, 19]);
+    // Others are not concerned.
+    server.event("e", 1).await;
+    drop(connection);
+    server.check_and_stop().await;
+}
+
+/// CVE-2023-44487.
+#[tokio::test]
+async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let mut connection = RawConnection::begin(&server).await;
+    let reset = |stream: u32| http2::frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    let flood: Vec<u8> =
+        (0..2000).map(|n| 2 * n + 1).flat_map(|n| [http2::call(n, RESERVE), reset(n)].concat()).collect();
+    connection.send(&flood).await;
+    let frames = connection.closed().await;
+    let last = frames.iter().rfind(|frame| frame.kind == GOAWAY);
+    // Where the flood filled its own connection's buffers, the farewell is lost with it.
+    if let Some(last) = last {
+        assert_eq!(code(&last.payload[4..]), ENHANCE_YOUR_CALM);
+    }
+    server.reservations().reserve(reserve("e", "ann")).await.expect("others are served");
+    server.check_and_stop().await;
+}
+
+fn code(payload: &[u8]) -> u32 {
+    u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]])
+}

@@ -1,0 +1,137 @@
+//! Spans: the real program sends them to a collector of ours.
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    trace::v1::{Span, span::SpanKind},
+};
+use reservd::rpc::pb::{
+    self, event_service_client::EventServiceClient, reservation_service_client::ReservationServiceClient,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Server},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{TestDatabase, reserve, soon};
+
+/// Keeps the spans that it is sent.
+#[derive(Clone, Default)]
+struct Collector {
+    spans: Arc<Mutex<Vec<Span>>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let groups = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+        self.spans.lock().expect("nobody panics with it").extend(groups.flat_map(|group| group.spans));
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// Collects on a port of its own, and tells the address.
+    async fn listen(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let service = TraceServiceServer::new(self.clone());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        format!("http://{address}")
+    }
+}
+
+/// Starts the program, and tells where it serves.
+async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_reservd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen="])
+        .env("DATABASE_URL", &database.url)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(program.stderr.take().expect("it is piped")).lines();
+    let address = soon("the program serves", async {
+        loop {
+            let line = lines.next_line().await.expect("it is text").expect("it says where before it ends");
+            if let Some(address) = line.strip_prefix("reservd serves on ") {
+                break format!("http://{address}");
+            }
+        }
+    })
+    .await;
+    // What it says from now on is of no interest, but it must be able to say it.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (program, address)
+}
+
+#[tokio::test]
+async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
+    let collector = Collector::default();
+    let database = TestDatabase::new().await;
+    let (mut program, address) = start(&database, &collector.listen().await).await;
+    let channel = Channel::from_shared(address).expect("a valid URL").connect().await.expect("it serves");
+
+    let event = pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() };
+    let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
+    EventServiceClient::new(channel.clone()).create_event(request).await.expect("created");
+    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let mut request = Request::new(reserve("e", "ann"));
+    let context = format!("00-{trace}-{parent}-01").parse().expect("a header's value");
+    request.metadata_mut().insert("traceparent", context);
+    ReservationServiceClient::new(channel.clone()).reserve(request).await.expect("there is room");
+    HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
+
+    // A program that stops sends what is left.
+    let pid = i32::try_from(program.id().expect("it runs")).expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is there");
+    let status = soon("the program stops", program.wait()).await.expect("it was started");
+    assert!(status.success(), "{status}");
+
+    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    let named = |name: &str| {
+        let found: Vec<_> = spans.iter().filter(|span| span.name == name).cloned().collect();
+        assert_eq!(found.len(), 1, "{name}: {:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+        found[0].clone()
+    };
+    let rpc = named("reservd.v1.ReservationService/Reserve");
+    assert_eq!((hex(&rpc.trace_id), hex(&rpc.parent_span_id)), (trace.into(), parent.into()));
+    assert_eq!(rpc.kind(), SpanKind::Server);
+    assert!(
+        rpc.attributes.iter().any(|pair| pair.key == "code" && format!("{:?}", pair.value).contains("\"OK\"")),
+        "{rpc:?}"
+    );
+    let transaction = named("reserve");
+    assert_eq!((&transaction.trace_id, &transaction.parent_span_id), (&rpc.trace_id, &rpc.span_id));
+    assert!(transaction.attributes.iter().any(|pair| pair.key == "outcome"), "{transaction:?}");
+    // Without a context of its caller's a call begins a trace; the probes of load balancers make none.
+    let created = named("reservd.v1.EventService/CreateEvent");
+    assert!(created.parent_span_id.is_empty() && created.trace_id != rpc.trace_id, "{created:?}");
+    assert!(spans.iter().all(|span| !span.name.contains("health")), "{spans:?}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use prost::Message;
-use sqlx::{Connection, Executor};
 use tokio::process::Command;
 use tonic_types::pb::ErrorInfo;
 
@@ -65,12 +64,10 @@ fn assert_walked(said: &Said) {
 /// Runs a client against an event whose row another transaction keeps locked.
 async fn meet_a_locked_row(server: TestServer, mut walk: Command) {
     server.event("locked", 5).await;
-    let mut locker = server.sql().await;
-    locker.execute("BEGIN; SELECT FROM events WHERE event_id = 'locked' FOR UPDATE").await.expect("the row is free");
+    let row = server.hold_row("locked").await;
     walk.args(["deadline", "locked"]);
     assert_walked(&finish(walk).await);
-    locker.execute("COMMIT").await.expect("unlocked");
-    locker.close().await.expect("closed");
+    row.let_go().await;
     assert_eq!(server.get_event("locked").await.held, 0, "a call whose time was over had an effect");
     server.check_and_stop().await;
 }

@@ -4,7 +4,7 @@
 use sqlx::{Connection, Executor};
 
 use crate::support::{
-    TestServer, eventually,
+    TestServer,
     process::{Said, TempFolder, finish, program, run},
 };
 
@@ -140,13 +140,7 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
 
     let address = format!("http://{}", server.app.address);
     let mut importer = program(["events", "import", &file, "--server", &address]).spawn().expect("it can be started");
-    let mut sql = server.sql().await;
-    eventually("the second batch waits", async || {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut sql).await.expect("counted") == 1
-    })
-    .await;
+    server.wait_for_waiters(1).await;
     importer.kill().await.expect("it can be killed");
     assert_eq!(events(&server).await, 500, "the first batch is there, the second is not half there");
     other.execute("ROLLBACK").await.expect("rolled back");

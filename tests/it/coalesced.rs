@@ -243,8 +243,10 @@ async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
     let mut hasty = Request::new(wish("e", "hasty"));
     hasty.set_timeout(std::time::Duration::from_millis(150));
     let refused = server.reservations().reserve(hasty).await.expect_err("nobody gets the lock");
-    // The client has a clock of its own, which says CANCELLED where it is first.
-    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&refused.code()), "{refused:?}");
+    // The client has a clock of its own, which says CANCELLED where it is first; and a slow machine may
+    // foresee that the time is too short.
+    let late = [Code::DeadlineExceeded, Code::Cancelled, Code::ResourceExhausted];
+    assert!(late.contains(&refused.code()), "{refused:?}");
     release(held).await;
     assert!(answers(calls).await.iter().all(Result::is_ok));
     let seen = pb::ListReservationsRequest { event_id: "e".into(), ..Default::default() };

@@ -294,19 +294,19 @@ async fn two_servers_and_three_strategies_on_the_same_events_never_deadlock() {
     for event_id in &events {
         server.event(event_id, 1000).await;
     }
-    let mut calls = Vec::new();
-    for number in 0..600 {
-        // Most are coalesced: batches of several events meet each other, and single commands.
-        let strategy =
-            [Strategy::Coalesced, Strategy::Coalesced, Strategy::Coalesced, Strategy::Pessimistic][number % 4];
-        let wish = pb::ReserveRequest {
-            options: with(strategy),
-            ..reserve(&events[number * 5 % events.len()], &format!("user-{number}"))
-        };
-        calls.push(send(if number % 2 == 0 { &server } else { &twin }, wish));
-    }
-    for answer in answers(calls).await {
-        answer.expect("nobody is in another's way for long");
+    for round in 0..25 {
+        let mut calls = Vec::new();
+        for number in 0..48 {
+            // Most are coalesced: batches of several events meet each other, and single commands.
+            let strategy = if number % 6 == 5 { Strategy::Pessimistic } else { Strategy::Coalesced };
+            let event_id = &events[number * 5 % events.len()];
+            let wish =
+                pb::ReserveRequest { options: with(strategy), ..reserve(event_id, &format!("{round}-{number}")) };
+            calls.push(send(if number % 2 == 0 { &server } else { &twin }, wish));
+        }
+        for answer in answers(calls).await {
+            answer.expect("nobody is in another's way for long");
+        }
     }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(&mut server.sql().await).await.expect("statistics");

@@ -8,7 +8,7 @@ FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /build
 
 # The dependencies alone, with nothing of ours: this layer lasts until the list of packages
-# changes. What was built of the placeholders is removed, or cargo, which goes by times, would
+# changes. What was built of the placeholders is removed, since cargo goes by times, and could
 # take it for newer than the real sources.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \

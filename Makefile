@@ -15,7 +15,7 @@ demo: postgres ## show what reservd does, in a minute; ARGS="--csv FILE" takes o
 	examples/demo.sh $(ARGS)
 
 probe: postgres ## run concurrent operations on a scratch event and check every invariant
-	cargo run --release --quiet -- probe
+	cargo run --release -- probe
 
 test: postgres test-tools ## check the format, the lints and the protocol, and run all tests
 	cargo fmt --check

@@ -77,8 +77,7 @@ start_service() {
     server=http://$address
 }
 
-echo "Building."
-cargo build --release --locked --quiet --bin reservd --example demo
+cargo build --release --locked --bin reservd --example demo
 programs=${CARGO_TARGET_DIR:-target}/release
 
 if [ -z "$server" ]; then

@@ -25,12 +25,13 @@ COPY migrations migrations
 COPY src src
 RUN cargo build --locked --release --bin reservd
 
-# As old as the system that it was built on; with the roots that TLS trusts.
+# As old as the system that it was built on; with the roots that TLS trusts. The user has a home,
+# so that without DATABASE_URL it is PostgreSQL that is reported missing, and no folder.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 65532 --no-create-home reservd
+    && useradd --system --uid 65532 --create-home reservd
 USER 65532
 COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 

@@ -219,7 +219,8 @@ impl Traveller {
 
     /// Every strategy, the server's own choice among them; and now and then one that does not wait.
     fn options(&mut self) -> Option<ExecutionOptions> {
-        let strategy = [Strategy::Unspecified, Strategy::Pessimistic, Strategy::Optimistic][self.rng.usize(..3)];
+        let strategies = [Strategy::Unspecified, Strategy::Pessimistic, Strategy::Optimistic, Strategy::Coalesced];
+        let strategy = strategies[self.rng.usize(..strategies.len())];
         let lock_wait = if self.rng.u8(..20) == 0 { LockWait::Nowait } else { LockWait::Wait };
         Some(ExecutionOptions { strategy: strategy.into(), lock_wait: lock_wait.into() })
     }

@@ -31,8 +31,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 65532 --create-home reservd
-USER 65532
+    && useradd --uid 10001 --create-home reservd
+USER 10001
 COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 
 ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051 \

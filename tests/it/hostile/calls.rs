@@ -3,7 +3,7 @@
 use reservd::rpc::pb::{event_service_client::EventServiceClient, *};
 use tonic::{Code, Request, codec::CompressionEncoding};
 
-use crate::support::{TestServer, assert_refused, eventually, reserve};
+use crate::support::{TestServer, assert_refused, eventually, reserve, with};
 
 fn named(size: usize) -> CreateEventRequest {
     let event = Event { event_id: "e".into(), display_name: "a".repeat(size), ..Default::default() };
@@ -59,7 +59,9 @@ async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
     let row = server.hold_row("e").await;
     for (waiting, user) in (1..).zip(["ann", "bob", "cid"]) {
         let mut client = server.reservations();
-        let call = tokio::spawn(async move { client.reserve(reserve("e", user)).await });
+        // Each in a transaction of its own, which can be seen to wait.
+        let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", user) };
+        let call = tokio::spawn(async move { client.reserve(request).await });
         server.wait_for_waiters(waiting).await;
         call.abort();
     }

@@ -31,7 +31,7 @@ fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 #[tokio::test]
 async fn metrics_tell_of_calls_outcomes_conflicts_waits_and_the_pool() {
     let server = TestServer::start().await;
-    server.event("e", 3).await;
+    server.event("e", 4).await;
     let mut client = server.reservations();
     for strategy in STRATEGIES {
         let user = strategy.as_str_name();
@@ -71,13 +71,13 @@ async fn metrics_tell_of_calls_outcomes_conflicts_waits_and_the_pool() {
         sample(&text, name, labels).unwrap_or_else(|| panic!("{name} {labels:?}: {text}"))
     };
     let reserve = "reservd.v1.ReservationService/Reserve";
-    assert_eq!(of("reservd_rpcs_total", &[("code", "OK"), ("method", reserve)]), 5.0);
-    assert_eq!(of("reservd_rpcs_total", &[("code", "FAILED_PRECONDITION"), ("method", reserve)]), 2.0);
+    assert_eq!(of("reservd_rpcs_total", &[("code", "OK"), ("method", reserve)]), 7.0);
+    assert_eq!(of("reservd_rpcs_total", &[("code", "FAILED_PRECONDITION"), ("method", reserve)]), 3.0);
     let get_one = "reservd.v1.ReservationService/GetReservation";
     assert_eq!(of("reservd_rpcs_total", &[("code", "NOT_FOUND"), ("method", get_one)]), 1.0);
-    assert_eq!(of("reservd_rpc_duration_seconds_count", &[("method", reserve)]), 7.0);
+    assert_eq!(of("reservd_rpc_duration_seconds_count", &[("method", reserve)]), 10.0);
     assert_eq!(of("reservd_rpcs_in_flight", &[]), 0.0);
-    for (strategy, ok) in [("PESSIMISTIC", 1.0), ("OPTIMISTIC", 2.0)] {
+    for (strategy, ok) in [("PESSIMISTIC", 1.0), ("OPTIMISTIC", 2.0), ("COALESCED", 1.0)] {
         let outcome = |outcome| [("operation", "reserve"), ("outcome", outcome), ("strategy", strategy)];
         assert_eq!(of("reservd_outcomes_total", &outcome("ok")), ok);
         assert_eq!(of("reservd_outcomes_total", &outcome("replayed")), 1.0);

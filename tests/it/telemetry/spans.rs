@@ -31,7 +31,7 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{TestDatabase, reserve, soon};
+use crate::support::{TestDatabase, reserve, soon, with};
 
 /// Keeps the spans that it is sent.
 #[derive(Clone, Default)]
@@ -98,7 +98,9 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
     EventServiceClient::new(channel.clone()).create_event(request).await.expect("created");
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-    let mut request = Request::new(reserve("e", "ann"));
+    // A batch has many callers, and is nobody's child.
+    let alone = pb::ReserveRequest { options: with(pb::Strategy::Pessimistic), ..reserve("e", "ann") };
+    let mut request = Request::new(alone);
     let context = format!("00-{trace}-{parent}-01").parse().expect("a header's value");
     request.metadata_mut().insert("traceparent", context);
     ReservationServiceClient::new(channel.clone()).reserve(request).await.expect("there is room");

@@ -32,9 +32,9 @@ fn sum(report: &ConcurrencyTestReport) -> i32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_numbers_of_every_strategy_and_workload_add_up() {
-    use pb::Strategy::{Optimistic, Pessimistic, Unspecified};
+    use pb::Strategy::{Coalesced, Optimistic, Pessimistic, Unspecified};
     let server = TestServer::start().await;
-    for strategy in [Pessimistic, Optimistic, Unspecified] {
+    for strategy in [Pessimistic, Optimistic, Coalesced, Unspecified] {
         for workload in [Workload::Reserve, Workload::Life] {
             let request = RunConcurrencyTestRequest {
                 strategy: strategy.into(),
@@ -58,12 +58,14 @@ async fn the_numbers_of_every_strategy_and_workload_add_up() {
             let of = |reason: &str| report.refusals.get(reason).copied().unwrap_or_default();
             match (workload, strategy) {
                 // Each operation is a user of its own: as many succeed as there are units.
-                (Workload::Reserve, Pessimistic) => assert_eq!((report.successes, of("SOLD_OUT")), (50, 70), "{said}"),
+                (Workload::Reserve, Pessimistic | Coalesced) => {
+                    assert_eq!((report.successes, of("SOLD_OUT")), (50, 70), "{said}")
+                }
                 (Workload::Reserve, _) => assert!(report.successes <= 50, "{said}"),
                 _ => assert!(of("ALREADY_RESERVED") > 0, "{said}"),
             }
             match strategy {
-                Pessimistic => assert_eq!((report.version_conflicts, report.retries), (0, 0), "{said}"),
+                Pessimistic | Coalesced => assert_eq!((report.version_conflicts, report.retries), (0, 0), "{said}"),
                 Optimistic => assert!(report.retries <= report.version_conflicts, "{said}"),
                 _ => {}
             }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -141,6 +141,7 @@ struct Run {
     event_id: EventId,
     next_user: AtomicU32,
     started: AtomicU32,
+    is_abandoned: AtomicBool,
     tally: Mutex<Tally>,
 }
 
@@ -155,12 +156,11 @@ impl Ledger {
             event_id: event_id.clone(),
             next_user: AtomicU32::new(0),
             started: AtomicU32::new(0),
+            is_abandoned: AtomicBool::new(false),
             tally: Mutex::new(Tally::new()),
         });
         let began = Instant::now();
-        let users: Vec<_> = (0..plan.concurrency)
-            .map(|_| self.tasks.spawn(Arc::clone(&run).live_users(progress.subscribe())))
-            .collect();
+        let users: Vec<_> = (0..plan.concurrency).map(|_| self.tasks.spawn(Arc::clone(&run).live_users())).collect();
         let all_users = async {
             for user in users {
                 user.await.map_err(OpError::Crashed)?;
@@ -172,7 +172,10 @@ impl Ledger {
         loop {
             tokio::select! {
                 ended = &mut all_users => break ended?,
-                _ = ticks.tick() => { progress.send_replace(run.tally().operations); }
+                _ = ticks.tick() => {
+                    progress.send_replace(run.tally().operations);
+                    run.is_abandoned.store(progress.is_closed(), Ordering::Relaxed);
+                }
             }
         }
         let elapsed = began.elapsed();
@@ -213,13 +216,12 @@ impl Ledger {
 
 impl Run {
     /// One caller: a user after the other, until enough operations were started.
-    async fn live_users(self: Arc<Self>, listener: watch::Receiver<u32>) {
+    async fn live_users(self: Arc<Self>) {
         loop {
             let user = self.next_user.fetch_add(1, Ordering::Relaxed);
             for action in steps(self.plan.workload, user) {
-                // The sender itself is held by the test; others than us listening means somebody cares.
                 let turn = self.started.fetch_add(1, Ordering::Relaxed);
-                if turn >= self.plan.operations || listener.has_changed().is_err() {
+                if turn >= self.plan.operations || self.is_abandoned.load(Ordering::Relaxed) {
                     return;
                 }
                 self.operate(turn, action).await;

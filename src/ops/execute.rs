@@ -106,7 +106,7 @@ impl Ledger {
         mut how: How,
         effort: &mut Effort,
     ) -> Result<(Box<Change>, bool), OpError> {
-        let mut repeats = 0;
+        let (mut repeats, mut is_unknown) = (0, false);
         loop {
             effort.attempts += 1;
             effort.strategy = how.strategy;
@@ -136,9 +136,17 @@ impl Ledger {
                     }
                 }
                 Err(error) => {
+                    self.pool.note(&error);
                     repeats += 1;
+                    is_unknown |= matches!(error, StoreError::OutcomeUnknown(_));
                     if repeats > MAX_REPEATS || !is_worth_repeating(&error, command) {
-                        return Err(error.into());
+                        return Err(match OpError::from(error) {
+                            // What a later attempt says of itself says nothing of the commit before.
+                            OpError::Unavailable { cause, .. } => {
+                                OpError::Unavailable { outcome_unknown: is_unknown, cause }
+                            }
+                            other => other,
+                        });
                     }
                 }
             }

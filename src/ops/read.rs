@@ -32,9 +32,17 @@ impl Ledger {
         let pool = self.pool.clone();
         self.detached(async move {
             let mut conn = pool.lease(deadline).await?;
-            let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)??;
-            conn.give_back();
-            Ok(value)
+            let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)?;
+            match value {
+                Ok(value) => {
+                    conn.give_back();
+                    Ok(value)
+                }
+                Err(error) => {
+                    pool.note(&error);
+                    Err(error.into())
+                }
+            }
         })
         .await
     }

@@ -78,25 +78,24 @@ fn report_bounds(m: &pb::GetContentionReportRequest) -> Result<(Duration, usize)
 
 type Sender = mpsc::Sender<Result<pb::RunConcurrencyTestResponse, Status>>;
 
-/// Runs the test, and ends it early when the caller has gone.
+/// Runs the test; it ends early when the caller has gone, since nobody follows its progress then.
 async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
-    let (progress, mut done) = watch::channel(0);
+    let (progress, done) = watch::channel(0);
     let test = ledger.run_concurrency_test(plan, progress);
-    tokio::pin!(test);
-    let report = loop {
-        tokio::select! {
-            report = &mut test => break report,
-            Ok(()) = done.changed() => {
-                let done = *done.borrow_and_update();
-                if sender.send(Ok(progress_message(done, plan.operations))).await.is_err() {
-                    return;
-                }
-            }
-        }
-    };
+    let (report, ()) = tokio::join!(test, follow(done, plan.operations, sender.clone()));
     let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, None));
     // Nobody to hear it is no reason to complain.
     let _ = sender.send(last).await;
+}
+
+/// Tells how far a test has come, until it has ended or nobody wants to know.
+async fn follow(mut done: watch::Receiver<u32>, total: u32, sender: Sender) {
+    while done.changed().await.is_ok() {
+        let done = *done.borrow_and_update();
+        if sender.send(Ok(progress_message(done, total))).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What a request asks to be run.

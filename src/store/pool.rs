@@ -99,6 +99,14 @@ impl Pool {
         Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
     }
 
+    /// Takes note of an error that a borrower met. Where the database was gone, the idle connections
+    /// are dead too: each would cost another caller an error before it was found out.
+    pub fn note(&self, error: &StoreError) {
+        if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
+            self.shared.lock_idle().clear();
+        }
+    }
+
     /// Connections lent now, and the most there may be.
     pub fn usage(&self) -> (usize, usize) {
         let max = self.shared.settings.max_connections as usize;

@@ -85,7 +85,7 @@ pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> 
 /// Tries a batch until it is done, or fails for good. Where the outcome of a commit is unknown, the
 /// commands without a request_id are answered so, and only the others tried again.
 async fn persist(ledger: &Ledger, items: &mut Vec<Item>, busy: Busy) -> Result<(Done, u32), StoreError> {
-    let mut attempts = 0;
+    let (mut attempts, mut is_unknown) = (0, false);
     loop {
         attempts += 1;
         let latest = items.iter().map(|item| item.deadline).max().unwrap_or_else(Instant::now);
@@ -95,10 +95,14 @@ async fn persist(ledger: &Ledger, items: &mut Vec<Item>, busy: Busy) -> Result<(
             // The clock has passed a moment on which a decision rested: decide anew.
             Ok(None) if attempts < MAX_ATTEMPTS => continue,
             Ok(None) => return Err(StoreError::Deadline),
+            // What a later attempt says of itself says nothing of the commit before.
+            Err(StoreError::Unavailable(error)) if is_unknown => StoreError::OutcomeUnknown(error),
             Err(error) => error,
         };
+        ledger.pool.note(&error);
         match error {
             StoreError::OutcomeUnknown(_) => {
+                is_unknown = true;
                 for item in items.extract_if(.., |item| item.command.request.is_none()) {
                     let cause = StoreError::OutcomeUnknown(sqlx::Error::WorkerCrashed);
                     answer_one(item, Err(cause.into()));

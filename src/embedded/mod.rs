@@ -96,6 +96,8 @@ fn data_dir_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
+    /// Where the programs of the server that we started are.
+    programs: Option<PathBuf>,
     supervisor: Option<Supervisor>,
 }
 
@@ -133,6 +135,12 @@ impl Embedded {
         self.supervisor.is_some()
     }
 
+    /// Another program of the PostgreSQL that we started, such as pgbench, where it is installed.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let program = self.programs.as_ref()?.join(name);
+        program.is_file().then_some(program)
+    }
+
     /// Shuts the server down in order, in bounded time. A guest stops nothing.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.supervisor {
@@ -156,7 +164,7 @@ fn own_or_join(options: &EmbeddedOptions, deadline: Instant) -> Result<Embedded,
         if let Some(owner_lock) = folder.try_own()? {
             return launch(options, folder.clone(), owner_lock, deadline).map(Some);
         }
-        let guest = |socket_dir| Embedded { socket_dir, supervisor: None };
+        let guest = |socket_dir| Embedded { socket_dir, programs: None, supervisor: None };
         Ok(folder.socket_for_guests().map(guest))
     })?;
     outcome.ok_or_else(|| folder.owner_is_not_ready())
@@ -172,6 +180,7 @@ fn launch(
     folder.open_for(&account)?;
     let version = folder.cluster_version()?;
     let binaries = binaries::find(options.bin_dir.as_deref(), version.as_deref(), &folder, &account)?;
+    let programs = binaries.folder().to_owned();
     let launcher = Launcher::new(folder, account, binaries, options)?;
 
     let lock = launcher.wait_for_old_server(deadline)?;
@@ -182,6 +191,7 @@ fn launch(
     launcher.wait_until_ready(&mut server, deadline)?;
     Ok(Embedded {
         socket_dir: launcher.socket_dir().to_owned(),
+        programs: Some(programs),
         supervisor: Some(Supervisor::watch(server, launcher, owner_lock)?),
     })
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod events;
 mod probe;
 mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Healthcheck(Target),
     /// Run concurrent operations on a scratch event and check that every invariant held
     Probe(probe::Probe),
+    /// Measure how fast it is, against SQL alone on the same PostgreSQL, and check the books
+    Bench(bench::Bench),
     /// Work with events
     #[command(subcommand)]
     Events(EventsCommand),
@@ -98,6 +101,7 @@ impl Cli {
             Command::Migrate => migrate(settings.load()?).await,
             Command::Healthcheck(target) => healthcheck(target).await,
             Command::Probe(probe) => probe.run(|| settings.load()).await,
+            Command::Bench(bench) => bench.run(&settings).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
             Command::Config { defaults: true } => {
                 print!("{}", crate::config::DEFAULTS);

@@ -1,0 +1,165 @@
+//! The machine: what it is, how busy its cores are and with whom, and how much memory a process holds.
+//! Where the system does not tell (there is no /proc), the report says nothing about it.
+
+use std::{
+    fs::{self, File},
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+/// Ticks of /proc in a second: fixed by Linux for its readers.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// How often the disk is asked how long a commit takes it.
+const SYNCS: usize = 50;
+
+/// Processor time used so far.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuTimes {
+    at: Instant,
+    machine: f64,
+    server: f64,
+    load: f64,
+}
+
+/// Cores busy on average, and with what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CpuShare {
+    /// The server.
+    pub server: f64,
+    /// The load generator: this process.
+    pub load: f64,
+    /// PostgreSQL, the kernel's own work, and whatever else the machine did.
+    pub postgres_and_rest: f64,
+}
+
+impl CpuTimes {
+    /// Used so far by everybody, by the server of this process id, and by us.
+    pub fn now(server: u32) -> Option<Self> {
+        let machine = machine_ticks(&fs::read_to_string("/proc/stat").ok()?)?;
+        let of = |process: &str| process_ticks(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?);
+        let (server, load) = (of(&server.to_string())?, of("self")?);
+        Some(Self { at: Instant::now(), machine, server, load })
+    }
+
+    /// What was used since then.
+    pub fn share_since(&self, then: &Self) -> CpuShare {
+        let ticks = (self.at - then.at).as_secs_f64().max(0.001) * TICKS_PER_SECOND;
+        let cores = |now: f64, before: f64| ((now - before) / ticks).max(0.0);
+        let (server, load) = (cores(self.server, then.server), cores(self.load, then.load));
+        let all = cores(self.machine, then.machine);
+        CpuShare { server, load, postgres_and_rest: (all - server - load).max(0.0) }
+    }
+}
+
+/// Busy ticks of all cores: everything but idle and waiting for the disk.
+fn machine_ticks(stat: &str) -> Option<f64> {
+    let numbers: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).map_while(|it| it.parse().ok()).collect();
+    // user nice system idle iowait irq softirq; what follows is counted in these or not ours.
+    let busy = [0, 1, 2, 5, 6].iter().filter_map(|place| numbers.get(*place)).sum();
+    (numbers.len() >= 7).then_some(busy)
+}
+
+fn process_ticks(stat: &str) -> Option<f64> {
+    // The name in parentheses may have blanks; utime and stime are the 12th and 13th after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
+}
+
+/// Forgets the most memory that a process has held so far.
+pub fn reset_peak_memory(process: u32) {
+    // Where it is not allowed, the peak is that of a longer time, which is stricter.
+    let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
+}
+
+/// The most memory that a process has had resident, in bytes.
+pub fn peak_memory(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// What a report says about the machine.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Machine {
+    pub processor: String,
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+    pub kernel: String,
+    /// Processes that wanted a core just before the run, over a minute: more than a fraction of one
+    /// means that the machine was not idle.
+    pub load_before: String,
+    /// What one write to the disk of the database takes until it is safe, in milliseconds.
+    pub disk_sync_ms: Option<f64>,
+    /// Whether the folder of the database is in memory: then no write was ever safe.
+    pub data_in_memory: bool,
+}
+
+impl Machine {
+    /// This machine, with a look at the disk that holds `folder`.
+    pub fn look(folder: &Path) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let after_colon = |text: &str, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key))?;
+            line.split_once(':').map(|(_, value)| value.trim().to_owned())
+        };
+        let memory = after_colon(&read("/proc/meminfo"), "MemTotal");
+        let kilobytes = memory.and_then(|text| text.strip_suffix("kB")?.trim().parse::<u64>().ok());
+        Self {
+            processor: after_colon(&read("/proc/cpuinfo"), "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.into()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: kilobytes.map(|kilobytes| kilobytes * 1024),
+            kernel: format!("{} {}", std::env::consts::OS, read("/proc/sys/kernel/osrelease").trim()),
+            load_before: read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned(),
+            disk_sync_ms: sync_time(folder).ok().map(|time| time.as_secs_f64() * 1000.0),
+            data_in_memory: is_in_memory(folder),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(folder: &Path) -> bool {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    statfs(folder).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_folder: &Path) -> bool {
+    false
+}
+
+/// The median time of one small write with `fdatasync`, as a commit does it.
+fn sync_time(folder: &Path) -> std::io::Result<Duration> {
+    let path = folder.join("sync-test");
+    let mut file = File::create(&path)?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        let begun = Instant::now();
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&[7; 8192])?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    fs::remove_file(path)?;
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_read_as_the_kernel_writes_them() {
+        assert_eq!(machine_ticks("cpu  10 1 5 1000 7 2 3 0 0 0\ncpu0 1 1 1 1 1 1 1\n"), Some(21.0));
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 9 0 100 1 1";
+        assert_eq!(process_ticks(stat), Some(400.0));
+        assert_eq!(process_ticks("nonsense"), None);
+    }
+}

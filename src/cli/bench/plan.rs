@@ -1,0 +1,199 @@
+//! What is measured in which order. A round measures everything once; peers and service alternate in
+//! it, and every second round goes backwards, so that a machine that grows slower or faster meanwhile
+//! does not favour one of them.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::{
+    scenario::{Peer, Scenario, Who, Work},
+    seed::Fill,
+};
+use crate::rpc::pb;
+
+/// Callers of a life are as many as these, where the others are measured with more numbers.
+const LIFE_CALLERS: [u32; 2] = [64, 512];
+/// Callers that are ready for arrivals of an open loop. They wait for nothing, so it does not matter
+/// how many there are, as long as there are enough.
+pub const OPEN_LOOP_CALLERS: u32 = 512;
+/// As many as it takes to keep a server overloaded that lets 1,024 calls in.
+pub const OVERLOAD_CALLERS: u32 = 4096;
+/// Callers that the empty and the full table are compared with.
+const TABLE_CALLERS: u32 = 64;
+
+/// What to measure, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub scenarios: Vec<Scenario>,
+    pub strategies: Vec<pb::Strategy>,
+    pub callers: Vec<u32>,
+    /// Clients of pgbench; none: no peers.
+    pub clients: Vec<u32>,
+    pub rounds: u32,
+    pub warm_up: Duration,
+    pub duration: Duration,
+    pub overload_duration: Duration,
+    pub events: u32,
+    pub filled: Option<Fill>,
+    pub request_ids: bool,
+}
+
+/// One measurement: who does what, how often at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Step {
+    pub scenario: Scenario,
+    pub who: Who,
+    /// Callers; of a peer, clients.
+    pub callers: u32,
+}
+
+/// What is measured when nothing else is asked for: all that needs no full table, less where it has
+/// to be quick.
+pub fn default_scenarios(quick: bool) -> Vec<Scenario> {
+    let all = Scenario::value_variants().iter().copied().filter(|it| it.to_possible_value().is_some());
+    let leave_out = [Scenario::UniformLife, Scenario::ZipfLife, Scenario::Overload];
+    all.filter(|scenario| !(quick && leave_out.contains(scenario))).collect()
+}
+
+impl Plan {
+    /// Adds the scenarios that others are measured against, in the order of their definition.
+    pub fn complete(mut self) -> Self {
+        let bases: Vec<_> = self.scenarios.iter().filter_map(|it| it.arrivals()).map(|(base, _)| base).collect();
+        self.scenarios.extend(bases);
+        self.scenarios.sort_unstable();
+        self.scenarios.dedup();
+        self
+    }
+
+    /// The measurements of a round, from 1, on the main stage.
+    pub fn round(&self, number: u32) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let once = [Scenario::Overload, Scenario::AfterOverload];
+        for scenario in self.scenarios.iter().filter(|scenario| !once.contains(scenario)) {
+            let peers = |peer| self.clients.iter().map(move |clients| (Who::Peer(peer), *clients));
+            let with_peers = scenario.has_peers();
+            let mut add = |(who, callers)| steps.push(Step { scenario: *scenario, who, callers });
+            if with_peers {
+                peers(Peer::Plain).for_each(&mut add);
+            }
+            for callers in self.callers_of(*scenario) {
+                self.strategies.iter().for_each(|strategy| add((Who::Service(*strategy), callers)));
+            }
+            if with_peers {
+                peers(Peer::Versioned).for_each(&mut add);
+            }
+        }
+        if number.is_multiple_of(2) {
+            steps.reverse();
+        }
+        steps
+    }
+
+    /// The overload and what comes right after it: once, last.
+    pub fn overload(&self) -> Vec<Step> {
+        let strategy = super::scenario::champion().filter(|champion| self.strategies.contains(champion));
+        let Some(strategy) = strategy.or_else(|| self.strategies.first().copied()) else { return Vec::new() };
+        let who = Who::Service(strategy);
+        if !self.scenarios.contains(&Scenario::Overload) {
+            return Vec::new();
+        }
+        vec![
+            Step { scenario: Scenario::Overload, who, callers: OVERLOAD_CALLERS },
+            Step { scenario: Scenario::AfterOverload, who, callers: OPEN_LOOP_CALLERS },
+        ]
+    }
+
+    /// The measurements of a round on the empty and on the full table.
+    pub fn table_round(&self, number: u32) -> Vec<Step> {
+        let scenarios = [Scenario::Empty, Scenario::Filled, Scenario::FilledWide];
+        let mut steps: Vec<_> = self
+            .strategies
+            .iter()
+            .flat_map(|strategy| scenarios.map(|scenario| (scenario, Who::Service(*strategy))))
+            .map(|(scenario, who)| Step { scenario, who, callers: TABLE_CALLERS })
+            .collect();
+        if number.is_multiple_of(2) {
+            steps.reverse();
+        }
+        steps
+    }
+
+    fn callers_of(&self, scenario: Scenario) -> Vec<u32> {
+        if scenario.arrivals().is_some() {
+            return vec![OPEN_LOOP_CALLERS];
+        }
+        let some: Vec<_> = self.callers.iter().copied().filter(|callers| LIFE_CALLERS.contains(callers)).collect();
+        if scenario.work() == Work::Life && !some.is_empty() { some } else { self.callers.clone() }
+    }
+
+    /// How long a measurement takes, with its warm-up.
+    pub fn time_of(&self, step: Step) -> Duration {
+        self.warm_up + self.duration_of(step)
+    }
+
+    /// How long a measurement is.
+    pub fn duration_of(&self, step: Step) -> Duration {
+        if step.scenario == Scenario::Overload { self.overload_duration } else { self.duration }
+    }
+
+    /// How long all measurements take.
+    pub fn time(&self) -> Duration {
+        let rounds: Duration = (1..=self.rounds)
+            .flat_map(|number| {
+                let tables = if self.filled.is_some() { self.table_round(number) } else { Vec::new() };
+                self.round(number).into_iter().chain(tables)
+            })
+            .map(|step| self.time_of(step))
+            .sum();
+        rounds + self.overload().into_iter().map(|step| self.time_of(step)).sum::<Duration>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(scenarios: &[Scenario]) -> Plan {
+        Plan {
+            scenarios: scenarios.to_vec(),
+            strategies: super::super::scenario::strategies(),
+            callers: vec![1, 64],
+            clients: vec![1, 8],
+            rounds: 2,
+            warm_up: Duration::from_secs(1),
+            duration: Duration::from_secs(5),
+            overload_duration: Duration::from_secs(60),
+            events: 10,
+            filled: None,
+            request_ids: false,
+        }
+        .complete()
+    }
+
+    #[test]
+    fn a_rate_that_is_a_part_of_another_is_measured_after_it() {
+        let plan = plan(&[Scenario::UniformHalfRate]);
+        assert_eq!(plan.scenarios, [Scenario::Uniform, Scenario::UniformHalfRate]);
+        let scenarios: Vec<_> = plan.round(1).into_iter().map(|step| step.scenario).collect();
+        assert!(scenarios.is_sorted(), "{scenarios:?}");
+    }
+
+    #[test]
+    fn peers_stand_on_both_sides_of_the_service_and_rounds_alternate() {
+        let plan = plan(&[Scenario::Hot]);
+        let mut first = plan.round(1);
+        assert_eq!(first.first().map(|step| step.who), Some(Who::Peer(Peer::Plain)));
+        assert_eq!(first.last().map(|step| step.who), Some(Who::Peer(Peer::Versioned)));
+        first.reverse();
+        assert_eq!(first, plan.round(2));
+    }
+
+    #[test]
+    fn the_overload_comes_once() {
+        let plan = plan(&[Scenario::Overload]);
+        assert!(plan.round(1).iter().all(|step| step.scenario == Scenario::Hot));
+        assert_eq!(plan.overload().len(), 2);
+        assert_eq!(plan.time(), Duration::from_secs(6) * 2 * plan.round(1).len() as u32 + Duration::from_secs(67));
+    }
+}

@@ -1,0 +1,148 @@
+//! What was found: tables on the terminal, JSON for machines, one HTML file for people.
+
+mod html;
+mod scale;
+mod svg;
+mod terminal;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    figures::Figure,
+    machine::Machine,
+    results::{Measured, Results},
+    scenario::{Scenario, Who},
+    tally::{PERCENTILES, Sample, Spread, millis_at},
+    verify::Verified,
+};
+use crate::cli::Failure;
+
+/// A run, and what it found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// When it began, by PostgreSQL's clock.
+    pub began: String,
+    /// reservd's version.
+    pub version: &'static str,
+    /// Whether it was built for speed; if not, its numbers mean nothing.
+    pub optimised: bool,
+    /// Whether it was a quick run, too short for its numbers to be relied on.
+    pub quick: bool,
+    /// How it was measured.
+    pub method: Method,
+    /// Where.
+    pub machine: Machine,
+    /// PostgreSQL's version and the settings that matter.
+    pub postgres: BTreeMap<String, String>,
+    /// The server's settings.
+    pub settings: String,
+    /// The figures to reach.
+    pub figures: Vec<Figure>,
+    /// Whether the books were right.
+    pub verified: Verified,
+    /// Everything that was measured.
+    #[serde(serialize_with = "measurements")]
+    pub results: Results,
+}
+
+/// How it was measured.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Method {
+    pub rounds: u32,
+    pub warm_up_seconds: f64,
+    pub seconds: f64,
+    pub events: u32,
+    pub filled_reservations: Option<u64>,
+    pub request_ids: bool,
+}
+
+/// One line of `results` in the JSON.
+#[derive(Serialize)]
+struct Measurement<'a> {
+    scenario: Scenario,
+    who: Who,
+    callers: u32,
+    per_second: Option<Spread>,
+    /// Of all rounds together: percentile and milliseconds.
+    latency_percentiles_ms: Vec<(f64, f64)>,
+    mean_batch: Option<f64>,
+    /// Successes by the size of their batch.
+    batches: &'a BTreeMap<u32, u64>,
+    rounds: &'a [Sample],
+}
+
+fn measurements<S: serde::Serializer>(results: &Results, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(results.all().iter().map(|measured| {
+        let Measured { step, samples, latency, batches } = measured;
+        let percentiles = PERCENTILES.iter().filter(|_| !latency.is_empty());
+        Measurement {
+            scenario: step.scenario,
+            who: step.who,
+            callers: step.callers,
+            per_second: measured.rate(),
+            latency_percentiles_ms: percentiles.map(|at| (*at, millis_at(latency, *at))).collect(),
+            mean_batch: measured.mean_batch(),
+            batches,
+            rounds: samples,
+        }
+    }))
+}
+
+impl Report {
+    /// Prints it for the person at the terminal.
+    pub fn print(&self) {
+        println!("{}", terminal::render(self));
+    }
+
+    /// Writes `report.json` and `report.html` into a folder, and returns where they are.
+    pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2], Failure> {
+        let write = |name: &str, content: String| -> Result<PathBuf, Failure> {
+            let path = folder.join(name);
+            std::fs::write(&path, content).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            Ok(path)
+        };
+        let json = serde_json::to_string_pretty(self)?;
+        Ok([write("report.json", json + "\n")?, write("report.html", html::render(self))?])
+    }
+
+    /// What a reader must know before believing a number.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.optimised {
+            warnings.push("This is a debug build: its numbers mean nothing.".into());
+        }
+        if self.quick {
+            warnings.push("A quick run: too short for its numbers to be relied on.".into());
+        }
+        if self.machine.data_in_memory {
+            warnings.push("The database was in memory (tmpfs): no commit ever waited for a disk.".into());
+        }
+        if self.machine.load_before.parse::<f64>().is_ok_and(|load| load > 0.5) {
+            warnings.push(format!("The machine was busy before the run: load {}.", self.machine.load_before));
+        }
+        if !self.verified.problems.is_empty() {
+            warnings.push("The books were wrong: this is a failed run.".into());
+        }
+        warnings
+    }
+
+    /// What was checked in the end.
+    fn books(&self) -> String {
+        let Verified { events, acknowledged, unknown, changes, problems } = &self.verified;
+        let verdict = if problems.is_empty() { "the books are right" } else { "THE BOOKS ARE WRONG" };
+        let unknown = if *unknown > 0 { format!(" (and of {unknown} calls nothing)") } else { String::new() };
+        format!(
+            "{verdict}: VerifyEvent on {} events; callers were told of {} successes{unknown}, {} changes are in the books",
+            text::number(*events as f64),
+            text::number(*acknowledged as f64),
+            text::number(*changes as f64),
+        )
+    }
+}

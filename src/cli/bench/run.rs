@@ -1,0 +1,195 @@
+//! Carries a plan out.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    load::{self, Load},
+    machine::{self, CpuTimes},
+    peers::Peers,
+    pick::Picker,
+    plan::{Plan, Step},
+    results::Results,
+    scenario::{Scenario, Shape, Who},
+    stage::{self, Stage},
+    tally::{self, Latency, Sample},
+    verify::{self, Verified},
+};
+use crate::{cli::Failure, embedded::Embedded, rpc::pb};
+
+/// The database of the main stage, and that of the empty table.
+const MAIN: &str = "reservd_bench";
+const EMPTY: &str = "reservd_bench_empty";
+
+/// A benchmark under way.
+pub struct Run<'a> {
+    embedded: &'a Embedded,
+    plan: &'a Plan,
+    /// What the server is started with.
+    arguments: &'a [String],
+    peers: Option<Peers>,
+    results: Results,
+    verified: Verified,
+    bar: ProgressBar,
+    seed: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Nothing measured yet.
+    pub fn new(embedded: &'a Embedded, plan: &'a Plan, arguments: &'a [String], peers: Option<Peers>) -> Self {
+        let bar = progress_bar(plan.time());
+        let (results, verified) = (Results::default(), Verified::default());
+        Self { embedded, plan, arguments, peers, results, verified, bar, seed: fastrand::u64(..) }
+    }
+
+    /// Measures everything, and checks the books.
+    pub async fn carry_out(mut self) -> Result<(Results, Verified), Failure> {
+        self.main_stage().await?;
+        if self.plan.filled.is_some() {
+            self.tables().await?;
+        }
+        self.bar.finish_and_clear();
+        Ok((self.results, self.verified))
+    }
+
+    async fn main_stage(&mut self) -> Result<(), Failure> {
+        self.bar.set_message("starting the server");
+        let database = stage::database(self.embedded, MAIN, false).await?;
+        let mut stage = Stage::start(self.embedded, database, self.arguments).await?;
+        self.bar.set_message("creating events");
+        stage.create_events(self.plan.events, true).await?;
+        stage.note_versions().await?;
+        for round in 1..=self.plan.rounds {
+            for step in self.plan.round(round) {
+                let picker = Picker::new(step.scenario.shape(), self.plan.events);
+                self.measure(&mut stage, step, round, picker).await?;
+            }
+        }
+        for step in self.plan.overload() {
+            self.measure(&mut stage, step, 1, Picker::Hot).await?;
+        }
+        self.close(stage, (0..=self.plan.events).collect()).await
+    }
+
+    async fn tables(&mut self) -> Result<(), Failure> {
+        let Some(fill) = self.plan.filled else { return Ok(()) };
+        let database = stage::database(self.embedded, EMPTY, false).await?;
+        let mut empty = Stage::start(self.embedded, database, self.arguments).await?;
+        empty.create_events(self.plan.events, false).await?;
+        empty.note_versions().await?;
+        let database = stage::database(self.embedded, &fill.database(), true).await?;
+        let mut filled = Stage::start(self.embedded, database, self.arguments).await?;
+        fill.apply(&filled, &self.bar).await?;
+        filled.note_versions().await?;
+
+        let count = self.plan.events.min(fill.events());
+        let stride = fill.events() / count;
+        for round in 1..=self.plan.rounds {
+            for step in self.plan.table_round(round) {
+                let (stage, picker) = match step.scenario {
+                    Scenario::Empty => (&mut empty, Picker::new(Shape::Uniform, count)),
+                    // As many events as in the empty table, spread over the full one.
+                    Scenario::Filled => (&mut filled, Picker::Uniform { count, stride }),
+                    _ => (&mut filled, Picker::new(Shape::Uniform, fill.events())),
+                };
+                self.measure(stage, step, round, picker).await?;
+            }
+        }
+        self.close(empty, (0..=self.plan.events).collect()).await?;
+        self.close(filled, (0..count).map(|number| 1 + number * stride).collect()).await
+    }
+
+    /// Checks the books and stops the server.
+    async fn close(&mut self, stage: Stage, numbers: Vec<u32>) -> Result<(), Failure> {
+        self.verified.merge(verify::verify(&stage, numbers, &self.bar).await?);
+        stage.stop().await
+    }
+
+    async fn measure(&mut self, stage: &mut Stage, step: Step, round: u32, picker: Picker) -> Result<(), Failure> {
+        let what = format!("{}, {}, {} at once", step.scenario.name(), step.who.name(), step.callers);
+        let message = format!("round {round} of {}: {what}", self.plan.rounds);
+        if self.bar.is_hidden() {
+            eprintln!("{message}");
+        }
+        self.bar.set_message(message);
+        // What comes right after the overload must meet what the overload left behind.
+        if step.scenario != Scenario::AfterOverload {
+            stage.checkpoint().await?;
+        }
+        match step.who {
+            Who::Peer(_) => self.measure_peer(stage, step, round).await,
+            Who::Service(strategy) => self.measure_service(stage, step, strategy, round, picker).await,
+        }
+        .map_err(|error| format!("{what}: {error}"))?;
+        self.bar.inc(self.plan.time_of(step).as_millis().try_into().unwrap_or(0));
+        Ok(())
+    }
+
+    async fn measure_peer(&mut self, stage: &Stage, step: Step, round: u32) -> Result<(), Failure> {
+        let (Who::Peer(peer), Some(peers)) = (step.who, &self.peers) else { return Ok(()) };
+        let (warm_up, duration) = (self.plan.warm_up, self.plan.duration);
+        let what = (peer, step.scenario.shape(), step.callers);
+        let per_second = peers.run(stage, what, warm_up, duration).await?;
+        let sample = Sample { round, per_second, ..Sample::default() };
+        self.results.add(step, sample, &tally::new_histogram()?, &Default::default());
+        Ok(())
+    }
+
+    async fn measure_service(
+        &mut self,
+        stage: &mut Stage,
+        step: Step,
+        strategy: pb::Strategy,
+        round: u32,
+        picker: Picker,
+    ) -> Result<(), Failure> {
+        let arrivals = match step.scenario.arrivals() {
+            None => None,
+            Some((base, factor)) => {
+                let peak = self.results.best(base, step.who).and_then(|best| best.rate());
+                // In a round that goes backwards, of the rounds before.
+                Some(peak.ok_or("its highest rate was not measured")?.median * factor)
+            }
+        };
+        self.seed = self.seed.wrapping_add(1 << 48);
+        let load = Load {
+            server: stage.address,
+            strategy,
+            work: step.scenario.work(),
+            picker,
+            callers: step.callers,
+            arrivals,
+            warm_up: self.plan.warm_up,
+            duration: self.plan.duration_of(step),
+            request_ids: self.plan.request_ids,
+            seed: self.seed,
+        };
+        stage.reset_peak_memory();
+        let before = CpuTimes::now(stage.process());
+        let tally = load::run(&load).await?;
+        let after = CpuTimes::now(stage.process());
+        stage.acknowledged += tally.acknowledged;
+        stage.unknown += tally.unknown;
+        let sample = Sample {
+            round,
+            per_second: tally.successes as f64 / load.duration.as_secs_f64(),
+            offered_per_second: arrivals,
+            latency_ms: Latency::of(&tally.latency),
+            failures: tally.failures,
+            attempts: (tally.successes > 0).then(|| tally.attempts as f64 / tally.successes as f64),
+            cpu: after.zip(before).map(|(after, before)| after.share_since(&before)),
+            server_memory_bytes: machine::peak_memory(stage.process()),
+        };
+        self.results.add(step, sample, &tally.latency, &tally.batches);
+        Ok(())
+    }
+}
+
+fn progress_bar(time: Duration) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {bar:30} {percent:>3}%  {elapsed} of about {duration}  {msg}");
+    let length = time.as_millis().try_into().unwrap_or(u64::MAX);
+    let bar = ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

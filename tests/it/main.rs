@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
+mod bench;
 mod cli;
 mod clients;
 mod coalesced;

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe test postgres test-tools fmt clean
+.PHONY: help run demo probe bench test postgres test-tools fmt clean
 
 BUF := .tools/node/node_modules/.bin/buf
 
@@ -16,6 +16,9 @@ demo: postgres ## show what reservd does, in a minute; ARGS="--csv FILE" takes o
 
 probe: postgres ## run concurrent operations on a scratch event and check every invariant
 	cargo run --release -- probe
+
+bench: postgres ## measure how fast it is against SQL alone (half an hour; BENCH=--quick: a minute)
+	cargo run --release --quiet -- bench $(BENCH)
 
 test: postgres test-tools ## check the format, the lints and the protocol, and run all tests
 	cargo fmt --check

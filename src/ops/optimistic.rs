@@ -11,7 +11,7 @@ use crate::{
         decide::{Commit, Decision, decide},
         refusal::Refusal,
     },
-    store::{Budget, StoreError, events},
+    store::{Budget, LockWait, StoreError, Tx, events},
 };
 
 /// Something to be written, or how the attempt ended without.
@@ -26,7 +26,7 @@ impl Ledger {
         };
         let budget = Budget { deadline: how.deadline, max_lock_wait: self.settings.max_lock_wait };
         let mut tx = self.pool.begin(command.operation(), budget).await?;
-        let step = attempt::write(&mut tx, &loaded, command, commit).await;
+        let step = write(&mut tx, &loaded, command, how, commit).await;
         tx.finish(step, |step| matches!(step, Step::Done { .. })).await
     }
 
@@ -51,4 +51,12 @@ impl Ledger {
             Ok(Decision::Commit(commit)) => Ok((loaded, commit)),
         }))
     }
+}
+
+async fn write(tx: &mut Tx, loaded: &Loaded, command: &Command, how: &How, commit: Commit) -> Result<Step, StoreError> {
+    // The write itself would wait for a row that is locked.
+    if how.lock_wait == LockWait::NoWait {
+        events::lock(tx, &command.event_id, LockWait::NoWait).await?;
+    }
+    attempt::write(tx, loaded, command, commit).await
 }

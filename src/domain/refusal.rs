@@ -108,6 +108,6 @@ impl Refusal {
     /// without the lock, such a "no" could be overtaken by a "yes" that was decided just in time and
     /// is about to be committed; it needs the lock to be final.
     pub const fn rests_on_the_clock(&self) -> bool {
-        matches!(self, Self::HoldExpired(_))
+        matches!(self, Self::HoldExpired(_) | Self::EventNotOpen { state: EventState::Open, closed: Some(_), .. })
     }
 }

@@ -67,7 +67,7 @@ async fn meet_a_locked_row(server: TestServer, mut walk: Command) {
     let row = server.hold_row("locked").await;
     walk.args(["deadline", "locked"]);
     assert_walked(&finish(walk).await);
-    row.let_go().await;
+    row.release().await;
     assert_eq!(server.get_event("locked").await.held, 0, "a call whose time was over had an effect");
     server.check_and_stop().await;
 }

@@ -140,7 +140,7 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
 
     let address = format!("http://{}", server.app.address);
     let mut importer = program(["events", "import", &file, "--server", &address]).spawn().expect("it can be started");
-    server.wait_for_waiters(1).await;
+    server.waiting(1).await;
     importer.kill().await.expect("it can be killed");
     assert_eq!(events(&server).await, 500, "the first batch is there, the second is not half there");
     other.execute("ROLLBACK").await.expect("rolled back");

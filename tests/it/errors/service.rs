@@ -28,7 +28,7 @@ async fn a_locked_row_is_told_at_once_to_those_who_do_not_want_to_wait() {
     let request = ReserveRequest { options: Some(options), ..reserve("e", "ann") };
     let status = assert_refused(server.reservations().reserve(request.clone()).await, Aborted, "LOCK_TIMEOUT");
     assert_retry(&status);
-    row.let_go().await;
+    row.release().await;
     server.reservations().reserve(request).await.expect("the row is free");
     server.check_and_stop().await;
 }
@@ -42,12 +42,12 @@ async fn a_change_between_reading_and_writing_is_contention() {
     let mut client = server.reservations();
     let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") };
     let first = tokio::spawn(async move { client.reserve(request).await });
-    server.wait_for_waiters(1).await;
+    server.waiting(1).await;
     let mut client = server.reservations();
     let request = ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "bob") };
     let second = tokio::spawn(async move { client.reserve(request).await });
-    server.wait_for_waiters(2).await;
-    row.let_go().await;
+    server.waiting(2).await;
+    row.release().await;
     soon("the first is done", first).await.expect("it ran").expect("there is room");
     let status = soon("the second is done", second).await.expect("it ran");
     let status = assert_refused(status, Aborted, "VERSION_CONTENTION");
@@ -66,7 +66,7 @@ async fn a_deadline_that_passes_is_told_as_that() {
         let request = ReserveRequest { options: with(strategy), ..reserve("e", "ann") };
         assert_refused(server.reservations().reserve(request).await, Code::DeadlineExceeded, "DEADLINE");
     }
-    row.let_go().await;
+    row.release().await;
     server.check_and_stop().await;
 }
 
@@ -77,7 +77,7 @@ async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
     let row = server.hold_row("e").await;
     let mut client = server.reservations();
     let first = tokio::spawn(async move { client.reserve(reserve("e", "ann")).await });
-    server.wait_for_waiters(1).await;
+    server.waiting(1).await;
     let event = Some(pb::Event { event_id: "other".into(), capacity: 1, ..Default::default() });
     let shed: [Call; 3] = [
         reserve("e", "bob").into(),
@@ -89,7 +89,7 @@ async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
         assert_retry(&assert_refused(call.send(&server).await, Code::ResourceExhausted, "OVERLOADED"));
     }
     assert!(is_serving(&server).await);
-    row.let_go().await;
+    row.release().await;
     soon("the first is done", first).await.expect("it ran").expect("there is room");
     eventually("there is a place again", async || {
         let asked = server.events().get_event(GetEventRequest { event_id: "e".into() }).await;

@@ -62,14 +62,14 @@ async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
         // Each in a transaction of its own, which can be seen to wait.
         let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", user) };
         let call = tokio::spawn(async move { client.reserve(request).await });
-        server.wait_for_waiters(waiting).await;
+        server.waiting(waiting).await;
         call.abort();
     }
     let hung_up = "reservd_rpcs_total{code=\"CANCELLED\",method=\"reservd.v1.ReservationService/Reserve\"}";
     eventually("the server has noticed", async || server.metric(hung_up).await == 3.0).await;
     let one_more = server.reservations().reserve(reserve("e", "dan")).await;
     assert_refused(one_more, Code::ResourceExhausted, "OVERLOADED");
-    row.let_go().await;
+    row.release().await;
     eventually("there is room again", async || {
         server.events().get_event(GetEventRequest { event_id: "e".into() }).await.is_ok()
     })

@@ -233,8 +233,8 @@ async fn the_execution_report_says_what_happened() {
         ReserveRequest { options: with(Strategy::Pessimistic), request_id: "r".into(), ..reserve("e", "bob") };
     let asked = request.clone();
     let waiting = tokio::spawn(async move { waiting.reserve(asked).await });
-    server.wait_for_waiters(1).await;
-    row.let_go().await;
+    server.waiting(1).await;
+    row.release().await;
     let report = waiting.await.expect("it ran").expect("room").into_inner().execution.expect("a report");
     let waited = report.lock_wait.expect("a span");
     assert!(waited.seconds > 0 || waited.nanos > 0, "{report:?}");

@@ -1,41 +1,70 @@
-//! Rows locked from outside, to stop calls where a test wants them; and holds whose time is over.
+//! What tests hold still beside the service, a row or every commit, and who waits for it.
 
+use prost_types::Timestamp;
 use sqlx::{Executor, PgConnection};
 
-use super::{TestServer, eventually};
+use super::{TestServer, mutations::all, eventually};
 
-/// An event's row, locked until this is let go.
-pub struct HeldRow {
-    connection: PgConnection,
-}
+/// Connections that the service of a test may have: so many of its calls can wait for a lock at once.
+pub const CONNECTIONS: usize = 12;
+
+/// An event's row lock, held by a connection beside the service.
+pub struct HeldRow(PgConnection);
 
 impl HeldRow {
-    /// Lets the row go.
-    pub async fn let_go(mut self) {
-        self.connection.execute("ROLLBACK").await.expect("the transaction ends");
+    pub async fn release(mut self) {
+        self.0.execute("ROLLBACK").await.expect("the row can be released");
+    }
+}
+
+/// Every commit that has a change in it waits until this is released.
+pub struct HeldCommits(PgConnection);
+
+impl HeldCommits {
+    pub async fn release(mut self) {
+        self.0.execute("SELECT pg_advisory_unlock(1)").await.expect("commits can be released");
     }
 }
 
 impl TestServer {
-    /// Locks an event's row.
     pub async fn hold_row(&self, event_id: &str) -> HeldRow {
-        let mut connection = self.sql().await;
-        connection.execute("BEGIN").await.expect("a transaction begins");
-        let locked = sqlx::query("SELECT 1 FROM events WHERE event_id = $1 FOR UPDATE").bind(event_id);
-        locked.fetch_one(&mut connection).await.expect("the event is there");
-        HeldRow { connection }
+        let mut sql = self.sql().await;
+        sql.execute("BEGIN").await.expect("a transaction can begin");
+        let lock = sqlx::query("SELECT FROM events WHERE event_id = $1 FOR UPDATE").bind(event_id);
+        assert_eq!(lock.execute(&mut sql).await.expect("a row can be locked").rows_affected(), 1);
+        HeldRow(sql)
     }
 
-    /// Waits until so many statements on this database wait for a lock.
-    pub async fn wait_for_waiters(&self, count: i64) {
-        const SQL: &str = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    pub async fn hold_commits(&self) -> HeldCommits {
         let mut sql = self.sql().await;
-        eventually("statements wait for a lock", async || {
-            let waiting: i64 = sqlx::query_scalar(SQL).fetch_one(&mut sql).await.expect("the activity can be read");
-            waiting >= count
+        let trigger = "
+            CREATE OR REPLACE FUNCTION wait_for_release() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+            DROP TRIGGER IF EXISTS wait_for_release ON changes;
+            CREATE CONSTRAINT TRIGGER wait_for_release AFTER INSERT ON changes
+                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_release();";
+        sql.execute(sqlx::raw_sql(trigger)).await.expect("commits can be made to wait");
+        sql.execute("SELECT pg_advisory_lock(1)").await.expect("commits can be held");
+        HeldCommits(sql)
+    }
+
+    /// How many of the service's connections wait for a lock.
+    pub async fn count_waiting(&self) -> usize {
+        self.count_backends("wait_event_type = 'Lock'").await
+    }
+
+    /// Waits until so many of the service's connections, or more, wait for a lock.
+    pub async fn waiting(&self, at_least: usize) {
+        let mut sql = self.sql().await;
+        eventually(&format!("{at_least} wait for a lock"), async || {
+            count_backends(&mut sql, "wait_event_type = 'Lock'").await >= at_least
         })
         .await;
+    }
+
+    /// How many of the service's connections are as this condition on `pg_stat_activity` says.
+    pub async fn count_backends(&self, condition: &'static str) -> usize {
+        count_backends(&mut self.sql().await, condition).await
     }
 
     /// Moves every hold of an event to a time that is over.
@@ -44,4 +73,49 @@ impl TestServer {
             WHERE event_id = $1 AND state = 'HELD'";
         sqlx::query(SQL).bind(event_id).execute(&mut self.sql().await).await.expect("the holds can be moved");
     }
+
+    /// Makes all calls meet: none of them can write before `waiting` of them have come to the event's
+    /// row, where those that read first have read the same.
+    pub async fn race<T>(
+        &self,
+        event_id: &str,
+        waiting: usize,
+        calls: impl IntoIterator<Item = impl Future<Output = T>>,
+    ) -> Vec<T> {
+        let row = self.hold_row(event_id).await;
+        let start = async {
+            self.waiting(waiting).await;
+            row.release().await;
+        };
+        tokio::join!(all(calls), start).0
+    }
+
+    /// Waits until PostgreSQL's clock has come to `moment`, or to so many microseconds after it.
+    pub async fn until(&self, moment: Option<Timestamp>, micros_after: i64) {
+        let moment = moment.expect("a moment to wait for");
+        let micros = moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000 + micros_after;
+        let mut sql = self.sql().await;
+        loop {
+            let clock = "SELECT clock_timestamp() >= 'epoch'::timestamptz + $1 * interval '1 microsecond'";
+            if sqlx::query_scalar(clock).bind(micros).fetch_one(&mut sql).await.expect("the clock can be read") {
+                return;
+            }
+        }
+    }
+
+    /// The kinds of an event's changes, oldest first: of one user's reservations, or all.
+    pub async fn history(&self, event_id: &str, user_id: Option<&str>) -> Vec<String> {
+        let kinds = "SELECT kind FROM changes WHERE event_id = $1 AND ($2 IS NULL OR user_id = $2) ORDER BY version";
+        let kinds = sqlx::query_scalar(kinds).bind(event_id).bind(user_id);
+        kinds.fetch_all(&mut self.sql().await).await.expect("the history can be read")
+    }
+}
+
+async fn count_backends(sql: &mut PgConnection, condition: &str) -> usize {
+    let count = format!(
+        "SELECT count(*) FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = 'reservd' AND ({condition})"
+    );
+    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(sql).await.expect("activity is shown");
+    usize::try_from(count).expect("a count")
 }

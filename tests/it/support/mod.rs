@@ -3,6 +3,8 @@
 mod calls;
 pub mod http2;
 mod locks;
+mod mutations;
+mod observer;
 mod postgres;
 pub mod process;
 mod raw;
@@ -16,6 +18,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 pub use calls::Call;
+pub use locks::CONNECTIONS;
+pub use mutations::{Answer, MIXES, PATIENT, all, by_turns, patient_and, sorted};
+pub use observer::Observer;
 pub use postgres::TestDatabase;
 pub use raw::raw_call;
 pub use server::TestServer;

@@ -42,8 +42,13 @@ impl TestServer {
 
     /// Another server on the same database.
     pub async fn twin(&self) -> Self {
+        self.twin_with(&[]).await
+    }
+
+    /// Another server on the same database, with these settings.
+    pub async fn twin_with(&self, settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase { options: self.database.options.clone(), url: self.database.url.clone() };
-        Self::on(database, &[]).await
+        Self::on(database, settings).await
     }
 
     pub fn events(&self) -> EventServiceClient<Channel> {

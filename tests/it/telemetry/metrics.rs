@@ -56,12 +56,12 @@ async fn metrics_tell_of_calls_outcomes_conflicts_waits_and_the_pool() {
         ..Default::default()
     };
     let first = tokio::spawn(async move { first.cancel(cancel).await });
-    server.wait_for_waiters(1).await;
+    server.waiting(1).await;
     let mut second = server.reservations();
     let request = ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "late") };
     let second = tokio::spawn(async move { second.reserve(request).await });
-    server.wait_for_waiters(2).await;
-    row.let_go().await;
+    server.waiting(2).await;
+    row.release().await;
     first.await.expect("it ran").expect("cancelled");
     second.await.expect("it ran").expect("there is room");
 

@@ -1,0 +1,209 @@
+//! What a caller is told when others are in the way: LOCK_TIMEOUT, ETAG_MISMATCH, VERSION_CONTENTION;
+//! and that a refusal is final at the first attempt.
+
+use reservd::rpc::pb::{self, LockWait, Strategy};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::support::{PATIENT, STRATEGIES, TestServer, assert_refused, by_id, metadata, of_user, reserve, soon, with};
+
+fn nowait(strategy: Strategy) -> Option<pb::ExecutionOptions> {
+    Some(pb::ExecutionOptions { strategy: strategy.into(), lock_wait: LockWait::Nowait.into() })
+}
+
+#[tokio::test]
+async fn nowait_answers_at_once_while_the_row_is_locked() {
+    // No call here is cut short by a deadline: it answers by itself, or never.
+    let server = TestServer::with(&PATIENT).await;
+    for strategy in STRATEGIES {
+        let event_id = strategy.as_str_name();
+        server.event(event_id, 5).await;
+        server.reserve(reserve(event_id, "ann")).await.expect("there is room");
+        let (options, reservation) = (nowait(strategy), of_user("ann"));
+        let row = server.hold_row(event_id).await;
+
+        let new = pb::ReserveRequest { options, ..reserve(event_id, "bob") };
+        let answer = soon("Reserve answers", server.reserve(new.clone())).await;
+        let status = assert_refused(answer, Code::Aborted, "LOCK_TIMEOUT");
+        assert!(status.get_details_retry_info().is_some(), "it tells when to try again");
+        let event_id = event_id.to_owned();
+        let request = pb::ConfirmRequest {
+            event_id: event_id.clone(),
+            reservation: reservation.clone(),
+            options,
+            ..Default::default()
+        };
+        assert_refused(soon("Confirm answers", server.confirm(request)).await, Code::Aborted, "LOCK_TIMEOUT");
+        let request = pb::CancelRequest {
+            event_id: event_id.clone(),
+            reservation: reservation.clone(),
+            options,
+            ..Default::default()
+        };
+        assert_refused(soon("Cancel answers", server.cancel(request)).await, Code::Aborted, "LOCK_TIMEOUT");
+        let request = pb::ExtendRequest {
+            event_id: event_id.clone(),
+            reservation: reservation.clone(),
+            options,
+            ..Default::default()
+        };
+        assert_refused(soon("Extend answers", server.extend(request)).await, Code::Aborted, "LOCK_TIMEOUT");
+        let request = pb::AmendRequest { event_id, reservation, quantity: 2, options, ..Default::default() };
+        assert_refused(soon("Amend answers", server.amend(request)).await, Code::Aborted, "LOCK_TIMEOUT");
+
+        row.release().await;
+        server.reserve(new).await.expect("now it is free");
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_lock_wait_ends_at_its_limit() {
+    let server = TestServer::with(&[("execution.max_lock_wait", "50ms")]).await;
+    server.event("show", 5).await;
+    let row = server.hold_row("show").await;
+    for strategy in STRATEGIES {
+        let request = pb::ReserveRequest { options: with(strategy), ..reserve("show", "ann") };
+        assert_refused(server.reserve(request).await, Code::Aborted, "LOCK_TIMEOUT");
+    }
+    row.release().await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_for_the_row_is_told_in_the_answer() {
+    let server = TestServer::with(&PATIENT).await;
+    server.event("show", 5).await;
+    let request = pb::ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("show", "ann") };
+    let answer = server.race("show", 1, [server.reserve(request)]).await.pop().expect("one call");
+    let execution = answer.expect("there is room").execution;
+    assert_eq!(execution.attempts, 1, "waiting is no retry");
+    assert!(execution.lock_wait.expect("told").nanos > 0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_etag_is_refused_at_the_first_attempt() {
+    let server = TestServer::with(&PATIENT).await;
+    for strategy in STRATEGIES {
+        let event_id = strategy.as_str_name().to_owned();
+        let stale = server.event(&event_id, 5).await.etag;
+        let ann = server.reserve(reserve(&event_id, "ann")).await.expect("there is room").reservation;
+        let current = server.get_event(&event_id).await.etag;
+
+        let options = with(strategy);
+        let request = pb::ReserveRequest { etag: stale, options, ..reserve(&event_id, "bob") };
+        let status = assert_refused(server.reserve(request.clone()).await, Code::Aborted, "ETAG_MISMATCH");
+        assert_eq!(metadata(&status)["current_etag"], current);
+        assert!(status.get_details_retry_info().is_none(), "trying the same again can't help");
+
+        let extend = pb::ExtendRequest {
+            event_id: event_id.clone(),
+            reservation: by_id(&ann.reservation_id),
+            etag: ann.etag.clone(),
+            options,
+            ..Default::default()
+        };
+        let newer = server.extend(extend.clone()).await.expect("the etag is right").reservation;
+        let status = assert_refused(server.extend(extend).await, Code::Aborted, "ETAG_MISMATCH");
+        assert_eq!(metadata(&status)["current_etag"], newer.etag);
+
+        if strategy == Strategy::Optimistic {
+            // Nothing can make a stale etag right again: no lock is waited for to say so.
+            let row = server.hold_row(&event_id).await;
+            let answer = soon("it answers at once", server.reserve(request)).await;
+            assert_refused(answer, Code::Aborted, "ETAG_MISMATCH");
+            row.release().await;
+        }
+        for operation in ["reserve", "extend"] {
+            assert_eq!(retries(&server, operation, strategy).await, 0.0);
+        }
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_moves_under_every_attempt_is_contention() {
+    let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
+    server.event("show", 5).await;
+    let (first, second) = one_overtakes_another(&server, "").await;
+    assert_eq!(first.expect("it was first").execution.attempts, 1);
+    let status = assert_refused(second, Code::Aborted, "VERSION_CONTENTION");
+    assert_eq!(metadata(&status)["attempts"], "1");
+    assert!(status.get_details_retry_info().is_some(), "it tells when to try again");
+    assert_eq!(server.metric("reservd_version_conflicts_total{operation=\"reserve\"}").await, 1.0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn an_overtaken_attempt_is_repeated() {
+    let server = TestServer::start().await;
+    server.event("show", 5).await;
+    let (first, second) = one_overtakes_another(&server, "").await;
+    assert_eq!(first.expect("it was first").execution.attempts, 1);
+    assert_eq!(second.expect("there is room for both").execution.attempts, 2);
+    assert_eq!(retries(&server, "reserve", Strategy::Optimistic).await, 1.0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn an_overtaken_attempt_with_an_etag_is_told_so() {
+    let server = TestServer::start().await;
+    let etag = server.event("show", 5).await.etag;
+    let (first, second) = one_overtakes_another(&server, &etag).await;
+    first.expect("it was first");
+    assert_refused(second, Code::Aborted, "ETAG_MISMATCH");
+    server.check_and_stop().await;
+}
+
+type Reserved = Result<crate::support::Answer, tonic::Status>;
+
+/// A Reserve that is about to commit when another, OPTIMISTIC one has decided on what was before.
+async fn one_overtakes_another(server: &TestServer, etag: &str) -> (Reserved, Reserved) {
+    let commits = server.hold_commits().await;
+    let first = server.reserve(pb::ReserveRequest { etag: etag.into(), ..reserve("show", "ann") });
+    let second = async {
+        server.waiting(1).await;
+        let options = with(Strategy::Optimistic);
+        server.reserve(pb::ReserveRequest { etag: etag.into(), options, ..reserve("show", "bob") }).await
+    };
+    let release = async {
+        server.waiting(2).await;
+        commits.release().await;
+    };
+    let (first, second, ()) = tokio::join!(first, second, release);
+    (first, second)
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_at_the_first_attempt() {
+    let server = TestServer::start().await;
+    server.event("full", 1).await;
+    server.reserve(reserve("full", "ann")).await.expect("there is room");
+    for strategy in STRATEGIES {
+        let options = with(strategy);
+        for (user, code, why) in
+            [("bob", Code::FailedPrecondition, "SOLD_OUT"), ("ann", Code::AlreadyExists, "ALREADY_RESERVED")]
+        {
+            let request = pb::ReserveRequest { options, ..reserve("full", user) };
+            assert_refused(server.reserve(request).await, code, why);
+        }
+        let request = pb::ReserveRequest { options, ..reserve("nowhere", "bob") };
+        assert_refused(server.reserve(request).await, Code::NotFound, "EVENT_NOT_FOUND");
+        assert_eq!(retries(&server, "reserve", strategy).await, 0.0);
+        for why in ["SOLD_OUT", "ALREADY_RESERVED", "EVENT_NOT_FOUND"] {
+            let labels = format!("operation=\"reserve\",outcome=\"{why}\",strategy=\"{}\"", short(strategy));
+            assert_eq!(server.metric(&format!("reservd_outcomes_total{{{labels}}}")).await, 1.0, "counted once");
+        }
+    }
+    server.check_and_stop().await;
+}
+
+async fn retries(server: &TestServer, operation: &str, strategy: Strategy) -> f64 {
+    let labels = format!("operation=\"{operation}\",strategy=\"{}\"", short(strategy));
+    server.metric(&format!("reservd_retries_total{{{labels}}}")).await
+}
+
+fn short(strategy: Strategy) -> &'static str {
+    strategy.as_str_name().trim_start_matches("STRATEGY_")
+}

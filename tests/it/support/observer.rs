@@ -1,0 +1,89 @@
+//! Looks at an event's books again and again while a test runs, from a connection of its own.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::task::JoinHandle;
+
+use super::{TestServer, soon};
+
+/// What one statement sees of an event: counters, and sums over its rows.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Sight {
+    pub state: String,
+    pub capacity: i32,
+    pub held: i32,
+    pub confirmed: i32,
+    pub version: i64,
+    pub held_rows: i64,
+    pub confirmed_rows: i64,
+    /// The most live reservations that one user has.
+    pub most_of_a_user: i64,
+}
+
+/// An observer at work.
+pub struct Observer {
+    stop: Arc<AtomicBool>,
+    work: JoinHandle<Vec<Sight>>,
+}
+
+impl Observer {
+    /// Begins to look, and has looked once when it returns.
+    pub async fn of(server: &TestServer, event_id: &str) -> Self {
+        const SQL: &str = "
+            SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
+                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'HELD'), 0)::bigint AS held_rows,
+                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'CONFIRMED'), 0)::bigint AS confirmed_rows,
+                   COALESCE(max(r.of_user), 0) AS most_of_a_user
+              FROM events e
+              LEFT JOIN (SELECT state, sum(quantity) AS units, max(of_user) AS of_user
+                           FROM (SELECT state, quantity, count(*) OVER (PARTITION BY user_id) AS of_user
+                                   FROM reservations
+                                  WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')) live
+                          GROUP BY state) r ON true
+             WHERE e.event_id = $1 GROUP BY e.event_id";
+        let (mut sql, event_id) = (server.sql().await, event_id.to_owned());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = tokio::spawn(async move {
+            let mut seen: Vec<Sight> = Vec::new();
+            loop {
+                let is_last = stopped.load(Ordering::Acquire);
+                let sight: Sight =
+                    sqlx::query_as(SQL).bind(&event_id).fetch_one(&mut sql).await.expect("the books can be read");
+                sight.check();
+                if let Some(before) = seen.last() {
+                    assert!(before.version <= sight.version, "{before:?} came before {sight:?}");
+                }
+                if seen.last() != Some(&sight) {
+                    seen.push(sight);
+                }
+                if is_last {
+                    return seen;
+                }
+            }
+        });
+        Self { stop, work }
+    }
+
+    /// Looks once more, and returns what it saw, each state once.
+    pub async fn finish(self) -> Vec<Sight> {
+        self.stop.store(true, Ordering::Release);
+        soon("the observer ends", self.work).await.unwrap_or_else(|found| std::panic::resume_unwind(found.into_panic()))
+    }
+}
+
+impl Sight {
+    fn check(&self) {
+        assert!(self.held + self.confirmed <= self.capacity, "oversold by the counters: {self:?}");
+        assert!(self.held_rows + self.confirmed_rows <= i64::from(self.capacity), "oversold by the rows: {self:?}");
+        assert_eq!(
+            (i64::from(self.held), i64::from(self.confirmed)),
+            (self.held_rows, self.confirmed_rows),
+            "counters are not rows: {self:?}"
+        );
+        assert!(self.most_of_a_user <= 1, "a user is booked twice: {self:?}");
+    }
+}

@@ -111,7 +111,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
     let user = format!("user-{n}");
     let (event_id, reservation, options) = (event_id.to_owned(), of_user(&user), by_turns(mix, n));
     let quantity = i32::try_from(n % 3 + 1).expect("small");
-    let hold_ttl = millis(if n % 5 == 0 { 100 } else { 60_000 });
+    let hold_ttl = millis(if n.is_multiple_of(5) { 100 } else { 60_000 });
     let held = pb::ReserveRequest { quantity, hold_ttl, options, ..reserve(&event_id, &user) };
     let mut answers = vec![server.reserve(held).await];
     let amend = pb::AmendRequest {
@@ -122,8 +122,8 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
         ..Default::default()
     };
     answers.push(server.amend(amend).await);
-    if n % 2 == 0 {
-        let quantity = i32::from(n % 4 == 0);
+    if n.is_multiple_of(2) {
+        let quantity = i32::from(n.is_multiple_of(4));
         let confirm = pb::ConfirmRequest {
             event_id: event_id.clone(),
             reservation: reservation.clone(),
@@ -133,7 +133,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
         };
         answers.push(server.confirm(confirm).await);
     }
-    if n % 3 > 0 {
+    if !n.is_multiple_of(3) {
         let quantity = i32::from(n % 3 == 1);
         let cancel = pb::CancelRequest { event_id, reservation, quantity, options, ..Default::default() };
         answers.push(server.cancel(cancel).await);
@@ -269,7 +269,7 @@ async fn confirm_or_cancel(
 ) -> Result<Answer, Status> {
     let (event_id, reservation, etag) = (event_id.to_owned(), of_user(user), etag.to_owned());
     let options = by_turns(mix, n / 2 + n);
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         server.confirm(pb::ConfirmRequest { event_id, reservation, etag, options, ..Default::default() }).await
     } else {
         server.cancel(pb::CancelRequest { event_id, reservation, etag, options, ..Default::default() }).await

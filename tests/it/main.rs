@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod bench;
+mod cancellation;
 mod cli;
 mod clients;
 mod coalesced;
@@ -15,11 +16,13 @@ mod errors;
 mod event_cancellation;
 mod events;
 mod expiry;
+mod guards;
 mod hostile;
 mod idempotency;
 mod idempotency_of_events;
 mod import;
 mod model;
+mod outage;
 mod reservations;
 mod retention;
 mod startup;

@@ -1,9 +1,12 @@
 //! What tests hold still beside the service, a row or every commit, and who waits for it.
 
+use std::time::Duration;
+
 use prost_types::Timestamp;
 use sqlx::{Executor, PgConnection};
+use tokio::time::interval;
 
-use super::{TestServer, mutations::all, eventually};
+use super::{TestServer, eventually, mutations::all};
 
 /// Connections that the service of a test may have: so many of its calls can wait for a lock at once.
 pub const CONNECTIONS: usize = 12;
@@ -48,23 +51,16 @@ impl TestServer {
         HeldCommits(sql)
     }
 
-    /// How many of the service's connections wait for a lock.
-    pub async fn count_waiting(&self) -> usize {
-        self.count_backends("wait_event_type = 'Lock'").await
-    }
-
     /// Waits until so many of the service's connections, or more, wait for a lock.
     pub async fn waiting(&self, at_least: usize) {
-        let mut sql = self.sql().await;
+        const WAITING: &str = "
+            SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'reservd' AND wait_event_type = 'Lock'";
+        let (mut sql, at_least) = (self.sql().await, i64::try_from(at_least).expect("small"));
         eventually(&format!("{at_least} wait for a lock"), async || {
-            count_backends(&mut sql, "wait_event_type = 'Lock'").await >= at_least
+            sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut sql).await.expect("activity is shown") >= at_least
         })
         .await;
-    }
-
-    /// How many of the service's connections are as this condition on `pg_stat_activity` says.
-    pub async fn count_backends(&self, condition: &'static str) -> usize {
-        count_backends(&mut self.sql().await, condition).await
     }
 
     /// Moves every hold of an event to a time that is over.
@@ -94,12 +90,10 @@ impl TestServer {
     pub async fn until(&self, moment: Option<Timestamp>, micros_after: i64) {
         let moment = moment.expect("a moment to wait for");
         let micros = moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000 + micros_after;
-        let mut sql = self.sql().await;
-        loop {
-            let clock = "SELECT clock_timestamp() >= 'epoch'::timestamptz + $1 * interval '1 microsecond'";
-            if sqlx::query_scalar(clock).bind(micros).fetch_one(&mut sql).await.expect("the clock can be read") {
-                return;
-            }
+        let (mut sql, mut turns) = (self.sql().await, interval(Duration::from_millis(1)));
+        let clock = "SELECT clock_timestamp() >= 'epoch'::timestamptz + $1 * interval '1 microsecond'";
+        while !sqlx::query_scalar::<_, bool>(clock).bind(micros).fetch_one(&mut sql).await.expect("the clock is read") {
+            turns.tick().await;
         }
     }
 
@@ -109,13 +103,4 @@ impl TestServer {
         let kinds = sqlx::query_scalar(kinds).bind(event_id).bind(user_id);
         kinds.fetch_all(&mut self.sql().await).await.expect("the history can be read")
     }
-}
-
-async fn count_backends(sql: &mut PgConnection, condition: &str) -> usize {
-    let count = format!(
-        "SELECT count(*) FROM pg_stat_activity
-          WHERE datname = current_database() AND application_name = 'reservd' AND ({condition})"
-    );
-    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(sql).await.expect("activity is shown");
-    usize::try_from(count).expect("a count")
 }

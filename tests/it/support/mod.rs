@@ -9,6 +9,7 @@ mod postgres;
 pub mod process;
 mod raw;
 mod server;
+mod streams;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,6 +25,7 @@ pub use observer::Observer;
 pub use postgres::TestDatabase;
 pub use raw::raw_call;
 pub use server::TestServer;
+pub use streams::{RawCall, RawClient};
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);

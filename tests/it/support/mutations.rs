@@ -55,11 +55,12 @@ pub fn sorted<T>(answers: Vec<Result<T, Status>>) -> (Vec<T>, Vec<Status>) {
     (good, refused)
 }
 
-/// Each strategy alone, and both by turns, with a name for an event of its own.
-pub const MIXES: [(&str, &[pb::Strategy]); 3] = [
+/// Each strategy alone, and all by turns, with a name for an event of its own.
+pub const MIXES: [(&str, &[pb::Strategy]); 4] = [
     ("pessimistic", &[pb::Strategy::Pessimistic]),
     ("optimistic", &[pb::Strategy::Optimistic]),
-    ("mixed", &[pb::Strategy::Pessimistic, pb::Strategy::Optimistic]),
+    ("coalesced", &[pb::Strategy::Coalesced]),
+    ("mixed", &super::STRATEGIES),
 ];
 
 /// The strategy of the racer of this number.

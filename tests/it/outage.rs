@@ -1,0 +1,120 @@
+//! The database goes away and comes back: calls are told so, nothing acknowledged is lost, and the
+//! service recovers by itself.
+
+use reservd::rpc::pb;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::support::{
+    Answer, PATIENT, STRATEGIES, TestServer, all, assert_refused, by_turns, eventually, reason, reserve, with,
+};
+
+const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                          WHERE datname = current_database() AND application_name = 'reservd'";
+
+/// What a caller may be told meanwhile.
+fn assert_unavailable(status: &Status) {
+    assert_eq!((status.code(), reason(status).as_str()), (Code::Unavailable, "DATABASE_UNAVAILABLE"), "{status:?}");
+}
+
+/// Repeats a Reserve with its request_id until it is answered.
+async fn insist(server: &TestServer, request: pb::ReserveRequest) -> (Answer, usize) {
+    let (mut answer, mut unavailable) = (None, 0);
+    eventually("it is answered", async || {
+        match server.reserve(request.clone()).await {
+            Ok(made) => answer = Some(made),
+            Err(status) => {
+                assert_unavailable(&status);
+                unavailable += 1;
+            }
+        }
+        answer.is_some()
+    })
+    .await;
+    (answer.expect("it is answered"), unavailable)
+}
+
+#[tokio::test]
+async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
+    let server = TestServer::with(&PATIENT).await;
+    server.event("show", 1000).await;
+    let callers = (0..16).map(async |n: usize| {
+        for round in 0..12 {
+            let user = format!("user-{n}-{round}");
+            let options = by_turns(&STRATEGIES, n + round);
+            let request = pb::ReserveRequest { request_id: user.clone(), options, ..reserve("show", &user) };
+            let (answer, _) = insist(&server, request.clone()).await;
+            // Whatever became of the connection, it was done once, and is remembered.
+            let (again, _) = insist(&server, request).await;
+            assert!(again.execution.replayed);
+            assert_eq!(again.reservation, answer.reservation);
+            let request = pb::GetEventRequest { event_id: "show".into() };
+            if let Err(status) = server.events().get_event(request).await {
+                assert_unavailable(&status);
+            }
+        }
+    });
+    let killer = async {
+        let mut sql = server.sql().await;
+        let mut killed = 0;
+        for round in 1..=8 {
+            // Each time the load has gone on a little.
+            eventually("the load goes on", async || {
+                let done: i64 = sqlx::query_scalar("SELECT version FROM events")
+                    .fetch_one(&mut sql)
+                    .await
+                    .expect("the version can be read");
+                done > round * 20
+            })
+            .await;
+            killed += sqlx::query_scalar::<_, i64>(TERMINATE).fetch_one(&mut sql).await.expect("they can be killed");
+        }
+        assert!(killed > 8, "several at a time");
+    };
+    tokio::join!(all(callers), killer);
+    let event = server.get_event("show").await;
+    assert_eq!((event.held, event.version), (192, 193), "each once");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_is_told_and_comes_back() {
+    let server = TestServer::with(&[]).await;
+    server.event("show", 10).await;
+    server.reserve(reserve("show", "ann")).await.expect("there is room");
+    let mut admin = PgConnection::connect_with(&server.database.options.clone().database("postgres"))
+        .await
+        .expect("PostgreSQL can be connected to");
+    let name = server.database.options.get_database().expect("a name").to_owned();
+    let mut sql = server.sql().await;
+
+    let gone = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+    admin.execute(AssertSqlSafe(gone)).await.expect("it can be closed");
+    sql.execute(TERMINATE).await.expect("connections can be killed");
+    for strategy in STRATEGIES {
+        let request = pb::ReserveRequest { options: with(strategy), ..reserve("show", "bob") };
+        let status = assert_refused(server.reserve(request).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        assert!(!status.message().contains(&name), "{status:?}");
+    }
+    let mut events = server.events();
+    let read = events.get_event(pb::GetEventRequest { event_id: "show".into() }).await;
+    assert_unavailable(&read.expect_err("there is nothing to read from"));
+    let event = Some(pb::Event { event_id: "new".into(), capacity: 1, ..Default::default() });
+    let create = events.create_event(pb::CreateEventRequest { event, ..Default::default() }).await;
+    assert_unavailable(&create.expect_err("there is nothing to write to"));
+    eventually("health tells", async || health(&server).await == ServingStatus::NotServing).await;
+
+    let back = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+    admin.execute(AssertSqlSafe(back)).await.expect("it can be opened");
+    server.reserve(reserve("show", "bob")).await.expect("the first call after is served");
+    eventually("health tells", async || health(&server).await == ServingStatus::Serving).await;
+    assert_eq!(server.get_event("show").await.held, 2);
+    server.check_and_stop().await;
+}
+
+async fn health(server: &TestServer) -> ServingStatus {
+    let request = HealthCheckRequest { service: String::new() };
+    let answer = HealthClient::new(server.channel()).check(request).await.expect("health is always told");
+    answer.into_inner().status()
+}

@@ -39,8 +39,8 @@ pub struct Metrics {
     pub batch_sizes: Histogram,
     /// How long commands waited for their turn in a batch.
     pub batch_wait_seconds: Histogram,
-    /// Commands that wait for their turn in a batch.
-    pub batch_queue: IntGauge,
+    /// Commands that wait for their turn in a batch, or are in one.
+    pub batch_commands: IntGauge,
     /// Commands refused because their wait would have been too long, or the queue was full.
     pub batch_shed: IntCounter,
     /// Batches cut in two because they failed.
@@ -101,7 +101,10 @@ impl Metrics {
                 "How long commands waited for their turn in a batch",
                 &LATENCY_BUCKETS,
             ),
-            batch_queue: register(r, IntGauge::new("reservd_batch_queue", "Commands that wait for a batch")),
+            batch_commands: register(
+                r,
+                IntGauge::new("reservd_batch_commands", "Commands that wait for a batch, or are in one"),
+            ),
             batch_shed: register(
                 r,
                 IntCounter::new("reservd_batch_shed_total", "Commands refused: the wait would be too long"),

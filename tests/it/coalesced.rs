@@ -3,26 +3,13 @@
 //! A row lock held beside the service makes a queue form; once it is let go, the queue is one batch.
 
 use reservd::rpc::pb::{self, Strategy};
-use sqlx::{Executor, PgConnection};
+use sqlx::Executor;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{TestServer, assert_refused, by_id, eventually, millis, of_user, reason, reserve, soon, with};
 
 type Answer = Result<Response<pb::ReserveResponse>, Status>;
-
-/// Locks an event's row until [`release`].
-async fn lock(server: &TestServer, event_id: &str) -> PgConnection {
-    let mut sql = server.sql().await;
-    sql.execute("BEGIN").await.expect("a transaction begins");
-    let locked = sqlx::query("SELECT FROM events WHERE event_id = $1 FOR UPDATE").bind(event_id).execute(&mut sql);
-    assert_eq!(locked.await.expect("the row is free").rows_affected(), 1);
-    sql
-}
-
-async fn release(mut sql: PgConnection) {
-    sql.execute("COMMIT").await.expect("the lock is let go");
-}
 
 fn wish(event_id: &str, user: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve(event_id, user) }
@@ -33,36 +20,24 @@ fn send(server: &TestServer, wish: pb::ReserveRequest) -> JoinHandle<Answer> {
     tokio::spawn(async move { client.reserve(wish).await })
 }
 
-/// Sends calls one after the other, each when the one before is known to wait.
+/// Sends calls one after the other, each when the one before is known to wait; the first of them for
+/// the row's lock.
 async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<JoinHandle<Answer>> {
     let mut calls = Vec::new();
     for wish in wishes {
-        let before = server.metric("reservd_rpcs_in_flight").await;
-        let queued = server.app.metrics().batch_queue.get();
         calls.push(send(server, wish));
-        // The first two leave the queue: one to find the row locked, one to wait for it.
-        let is_queued = async || {
-            server.metric("reservd_rpcs_in_flight").await > before
-                && (calls.len() <= 1 || server.app.metrics().batch_queue.get() > queued)
-        };
-        eventually("the call is in the queue", is_queued).await;
+        in_line(server, calls.len()).await;
         if calls.len() == 1 {
-            waits_for_lock(server).await;
+            server.waiting(1).await;
         }
     }
     calls
 }
 
-/// Until the service waits for a row lock in PostgreSQL.
-async fn waits_for_lock(server: &TestServer) {
-    let mut sql = server.sql().await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                    WHERE datname = current_database() AND application_name = 'reservd' AND wait_event_type = 'Lock'";
-    eventually("the service waits for the lock", async || {
-        let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut sql).await.expect("activity can be read");
-        count > 0
-    })
-    .await;
+/// Until so many commands are in the lanes.
+async fn in_line(server: &TestServer, count: usize) {
+    let commands = async || server.database.commands_in_lanes() == [count];
+    eventually("the commands are in the lanes", commands).await;
 }
 
 async fn answers(calls: Vec<JoinHandle<Answer>>) -> Vec<Result<pb::ReserveResponse, Status>> {
@@ -92,9 +67,9 @@ async fn a_lone_command_is_a_batch_of_one() {
 async fn what_waits_is_committed_together_in_the_order_of_arrival() {
     let server = TestServer::start().await;
     server.event("e", 6).await;
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let calls = queue_up(&server, (0..10).map(|user| wish("e", &format!("user-{user}"))).collect()).await;
-    release(held).await;
+    held.release().await;
     let answers = answers(calls).await;
     for (place, answer) in answers.iter().enumerate() {
         match answer {
@@ -115,14 +90,14 @@ async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
     let server = TestServer::with(&[("execution.lanes", "1")]).await;
     server.event("locked", 5).await;
     server.event("free", 50).await;
-    let held = lock(&server, "locked").await;
+    let held = server.hold_row("locked").await;
     let waiting = queue_up(&server, vec![wish("locked", "ann"), wish("locked", "bob")]).await;
     for user in 0..20 {
         let call = send(&server, wish("free", &format!("user-{user}")));
         soon("an event that nobody has locked", call).await.expect("no panic").expect("there is room");
     }
     assert!(waiting.iter().all(|call| !call.is_finished()));
-    release(held).await;
+    held.release().await;
     assert!(answers(waiting).await.iter().all(Result::is_ok));
     server.check_and_stop().await;
 }
@@ -131,7 +106,7 @@ async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
 async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other() {
     let server = TestServer::start().await;
     server.event("e", 9).await;
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let named = |user: &str, quantity, request_id: &str| pb::ReserveRequest {
         quantity,
         request_id: request_id.into(),
@@ -146,7 +121,7 @@ async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other()
         named("bob", 2, ""),
     ];
     let calls = queue_up(&server, calls).await;
-    release(held).await;
+    held.release().await;
     let answers = answers(calls).await;
     let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("told again"));
     assert_eq!(ann.reservation, again.reservation);
@@ -161,23 +136,22 @@ async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other()
 async fn a_whole_life_fits_into_one_batch() {
     let server = TestServer::start().await;
     server.event("e", 2).await;
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let mut calls = queue_up(&server, vec![wish("e", "first"), wish("e", "ann")]).await;
-    let metrics = server.app.metrics();
     let options = with(Strategy::Coalesced);
     let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
     let mut client = server.reservations();
     let confirm = pb::ConfirmRequest { event_id, reservation, options, ..Default::default() };
     let confirm = tokio::spawn(async move { client.confirm(confirm).await });
-    eventually("the confirm waits", async || metrics.batch_queue.get() == 2).await;
+    in_line(&server, 3).await;
     let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
     let mut client = server.reservations();
     let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
     let cancel = tokio::spawn(async move { client.cancel(cancel).await });
-    eventually("the cancel waits", async || metrics.batch_queue.get() == 3).await;
+    in_line(&server, 4).await;
     calls.push(send(&server, wish("e", "ann")));
-    eventually("the next reserve waits", async || metrics.batch_queue.get() == 4).await;
-    release(held).await;
+    in_line(&server, 5).await;
+    held.release().await;
 
     let confirmed = soon("confirmed", confirm).await.expect("no panic").expect("a hold").into_inner();
     assert_eq!(confirmed.reservation.expect("it").state(), pb::ReservationState::Confirmed);
@@ -206,10 +180,10 @@ async fn a_command_that_the_database_refuses_fails_alone() {
         )
         .await
         .expect("the trigger is made");
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let user = |number| if number == 5 { "poison".to_owned() } else { format!("user-{number}") };
     let calls = queue_up(&server, (0..12).map(|number| wish("e", &user(number))).collect()).await;
-    release(held).await;
+    held.release().await;
     for (number, answer) in answers(calls).await.into_iter().enumerate() {
         match (number, answer) {
             (5, answer) => drop(assert_refused(answer, Code::Internal, "INTERNAL")),
@@ -224,11 +198,11 @@ async fn a_command_that_the_database_refuses_fails_alone() {
 async fn a_full_queue_refuses_at_once() {
     let server = TestServer::with(&[("execution.max_queue", "3"), ("execution.lanes", "1")]).await;
     server.event("e", 50).await;
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let calls = queue_up(&server, (0..4).map(|user| wish("e", &format!("user-{user}"))).collect()).await;
     let refused = server.reservations().reserve(wish("e", "late")).await;
     assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
-    release(held).await;
+    held.release().await;
     assert!(answers(calls).await.iter().all(Result::is_ok));
     server.reservations().reserve(wish("e", "late")).await.expect("there is room again");
     server.check_and_stop().await;
@@ -238,7 +212,7 @@ async fn a_full_queue_refuses_at_once() {
 async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
-    let held = lock(&server, "e").await;
+    let held = server.hold_row("e").await;
     let calls = queue_up(&server, vec![wish("e", "ann"), wish("e", "bob")]).await;
     let mut hasty = Request::new(wish("e", "hasty"));
     hasty.set_timeout(std::time::Duration::from_millis(150));
@@ -247,7 +221,7 @@ async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
     // foresee that the time is too short.
     let late = [Code::DeadlineExceeded, Code::Cancelled, Code::ResourceExhausted];
     assert!(late.contains(&refused.code()), "{refused:?}");
-    release(held).await;
+    held.release().await;
     assert!(answers(calls).await.iter().all(Result::is_ok));
     let seen = pb::ListReservationsRequest { event_id: "e".into(), ..Default::default() };
     let seen = server.reservations().list_reservations(seen).await.expect("a list").into_inner().reservations;
@@ -272,9 +246,9 @@ async fn the_contention_report_names_the_event_that_callers_wait_for() {
     server.event("quiet", 5).await;
     server.event("hot", 50).await;
     server.reservations().reserve(wish("quiet", "ann")).await.expect("there is room");
-    let held = lock(&server, "hot").await;
+    let held = server.hold_row("hot").await;
     let calls = queue_up(&server, (0..20).map(|user| wish("hot", &format!("user-{user}"))).collect()).await;
-    release(held).await;
+    held.release().await;
     answers(calls).await;
     let asked = pb::GetContentionReportRequest { window: millis(10_000), limit: 1 };
     let report = server.diagnostics().get_contention_report(asked).await.expect("always on").into_inner();

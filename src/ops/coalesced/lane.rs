@@ -79,7 +79,7 @@ impl Lane {
             ledger.metrics.batch_shed.inc();
             return Err(OpError::Busy(why));
         }
-        ledger.metrics.batch_queue.inc();
+        ledger.metrics.batch_commands.inc();
         if let Some(queue) = state.busy.get_mut(&item.command.event_id) {
             queue.push_back(item);
             return Ok(());
@@ -104,8 +104,9 @@ impl Lane {
     async fn run(self: Arc<Self>, ledger: Ledger) {
         while let Some(items) = self.next_batch() {
             let began = Instant::now();
-            ledger.metrics.batch_queue.sub(count(&items));
+            let size = count(&items);
             let left = guarded(&ledger, items, Busy::LeaveOut).await;
+            ledger.metrics.batch_commands.sub(size - count(&left));
             self.keep_pace(began.elapsed());
             self.set_aside(&ledger, left);
         }
@@ -114,9 +115,10 @@ impl Lane {
     /// Carries out what waits for one event that others have locked, until nothing does.
     async fn run_busy(self: Arc<Self>, ledger: Ledger, event_id: EventId) {
         while let Some(items) = self.next_busy_batch(&event_id) {
-            ledger.metrics.batch_queue.sub(count(&items));
+            let size = count(&items);
             // It waits for the lock, so it leaves nothing out.
             guarded(&ledger, items, Busy::WaitFor).await;
+            ledger.metrics.batch_commands.sub(size);
         }
     }
 
@@ -150,7 +152,6 @@ impl Lane {
         if left.is_empty() {
             return;
         }
-        ledger.metrics.batch_queue.add(count(&left));
         let mut state = self.lock();
         let mut fresh = Vec::new();
         for item in left {

@@ -51,14 +51,19 @@ impl TestServer {
         HeldCommits(sql)
     }
 
-    /// Waits until so many of the service's connections, or more, wait for a lock.
+    /// Waits until so many calls, or more, have come to a lock: each with a connection that waits for it,
+    /// or in the lane of a connection that does.
     pub async fn waiting(&self, at_least: usize) {
         const WAITING: &str = "
             SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'reservd' AND wait_event_type = 'Lock'";
-        let (mut sql, at_least) = (self.sql().await, i64::try_from(at_least).expect("small"));
+        let mut sql = self.sql().await;
         eventually(&format!("{at_least} wait for a lock"), async || {
-            sqlx::query_scalar::<_, i64>(WAITING).fetch_one(&mut sql).await.expect("activity is shown") >= at_least
+            let connections: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut sql).await.expect("activity is shown");
+            // The first of a lane's commands stands for the connection.
+            let behind: usize =
+                self.database.commands_in_lanes().iter().map(|commands| commands.saturating_sub(1)).sum();
+            usize::try_from(connections).unwrap_or(0) + behind >= at_least
         })
         .await;
     }

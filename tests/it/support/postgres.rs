@@ -4,12 +4,16 @@ use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use reservd::{
     embedded::{Embedded, EmbeddedOptions},
     store::schema,
+    telemetry::metrics::Metrics,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::{Mutex, OnceCell};
@@ -25,9 +29,12 @@ struct Cluster {
 }
 
 /// A database of one test's own, dropped with the run after.
+#[derive(Clone)]
 pub struct TestDatabase {
     pub options: PgConnectOptions,
     pub url: String,
+    /// The metrics of the services on it, while they are in this process.
+    services: Arc<std::sync::Mutex<Vec<Arc<Metrics>>>>,
 }
 
 impl TestDatabase {
@@ -48,7 +55,22 @@ impl TestDatabase {
         let mut admin = admin(&cluster.embedded).await;
         execute(&mut admin, format!("CREATE DATABASE {name} {template}")).await;
         let options = cluster.embedded.connect_options().database(&name);
-        Self { options, url: cluster.embedded.url().replace("/reservd?", &format!("/{name}?")) }
+        Self {
+            options,
+            url: cluster.embedded.url().replace("/reservd?", &format!("/{name}?")),
+            services: Arc::default(),
+        }
+    }
+
+    /// Takes note of a service on it.
+    pub fn serves(&self, metrics: Arc<Metrics>) {
+        self.services.lock().expect("nobody panics with it").push(metrics);
+    }
+
+    /// How many commands are in the lanes of each service on it.
+    pub fn commands_in_lanes(&self) -> Vec<usize> {
+        let services = self.services.lock().expect("nobody panics with it");
+        services.iter().map(|metrics| usize::try_from(metrics.batch_commands.get()).unwrap_or(0)).collect()
     }
 
     /// A connection beside the service.

@@ -37,6 +37,7 @@ impl TestServer {
     pub async fn on(database: TestDatabase, settings: &[(&str, &str)]) -> Self {
         let app = App::start(&config(&database, settings)).await.expect("the service starts");
         let channel = connect(&app).await;
+        database.serves(app.metrics());
         Self { app, database, channel }
     }
 
@@ -47,8 +48,7 @@ impl TestServer {
 
     /// Another server on the same database, with these settings.
     pub async fn twin_with(&self, settings: &[(&str, &str)]) -> Self {
-        let database = TestDatabase { options: self.database.options.clone(), url: self.database.url.clone() };
-        Self::on(database, settings).await
+        Self::on(self.database.clone(), settings).await
     }
 
     pub fn events(&self) -> EventServiceClient<Channel> {

@@ -95,6 +95,11 @@ pub struct Bench {
     /// Send a request_id with each call
     #[arg(long)]
     request_ids: bool,
+    /// Leave checkpoints to PostgreSQL. Otherwise there is one before each measurement: the same start
+    /// for all, and the first touch of each page after it costs the log a copy of the page, which
+    /// weighs most on a full table
+    #[arg(long)]
+    no_checkpoints: bool,
     /// Where report.html and report.json go
     #[arg(long, default_value = "bench-report", value_name = "FOLDER")]
     out: PathBuf,
@@ -157,6 +162,7 @@ impl Bench {
                 events: plan.events,
                 filled_reservations: plan.filled.map(|fill| fill.reservations),
                 request_ids: plan.request_ids,
+                checkpoints: plan.checkpoints,
             },
             machine,
             postgres,
@@ -188,6 +194,7 @@ impl Bench {
             events: self.events.unwrap_or(10_000),
             filled: self.filled.map(|reservations| Fill { reservations }),
             request_ids: self.request_ids,
+            checkpoints: !self.no_checkpoints,
         };
         plan.complete()
     }

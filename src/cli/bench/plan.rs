@@ -37,6 +37,8 @@ pub struct Plan {
     pub events: u32,
     pub filled: Option<Fill>,
     pub request_ids: bool,
+    /// Whether there is one before each measurement.
+    pub checkpoints: bool,
 }
 
 /// One measurement: who does what, how often at once.
@@ -167,6 +169,7 @@ mod tests {
             events: 10,
             filled: None,
             request_ids: false,
+            checkpoints: true,
         }
         .complete()
     }

@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         }
         self.bar.set_message(message);
         // What comes right after the overload must meet what the overload left behind.
-        if step.scenario != Scenario::AfterOverload {
+        if self.plan.checkpoints && step.scenario != Scenario::AfterOverload {
             stage.checkpoint().await?;
         }
         match step.who {

@@ -208,9 +208,9 @@ fn percentiles(measured: &Measured) -> Series {
 
 fn batches(page: &mut String, report: &Report) {
     let Some(who) = champion().map(Who::Service) else { return };
-    let closed = report.results.scenarios().into_iter().filter(|scenario| scenario.arrivals().is_none());
-    let series: Vec<_> = closed
-        .zip(STRATEGIES.iter().cycle())
+    let series: Vec<_> = [Scenario::Hot, Scenario::Uniform, Scenario::Zipf]
+        .into_iter()
+        .zip(STRATEGIES)
         .map(|(scenario, colour)| {
             let points = report.results.by_callers(scenario, who).into_iter().filter_map(|measured| {
                 let y = measured.mean_batch()?;
@@ -274,6 +274,7 @@ fn method(page: &mut String, report: &Report) {
         term("the full table", format!("{} reservations in a tenth as many events", number(filled as f64)));
     }
     term("request_id with each call", if method.request_ids { "yes" } else { "no" }.into());
+    term("checkpoints", if method.checkpoints { "before each measurement" } else { "left to PostgreSQL" }.into());
     term("processor", format!("{}, {} cores", machine.processor, machine.cores));
     let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
     term("memory", machine.memory_bytes.map_or("unknown".into(), gib));

@@ -61,6 +61,7 @@ pub struct Method {
     pub events: u32,
     pub filled_reservations: Option<u64>,
     pub request_ids: bool,
+    pub checkpoints: bool,
 }
 
 /// One line of `results` in the JSON.

@@ -1,8 +1,9 @@
 //! Use cases: what is one transaction.
 //!
 //! A mutation of an existing event or reservation is a command, and [`execute`] carries it out with
-//! one of the executors ([`pessimistic`], [`optimistic`]). Both load, decide and write with
-//! [`attempt`], and differ in how they get exclusivity. The rest is one file a use case.
+//! one of the executors: `pessimistic` and `optimistic`, which load, decide and write one command
+//! with `attempt` and differ in how they get exclusivity, and `coalesced`, which does so with a
+//! whole batch. The rest is one file a use case.
 //!
 //! Everything runs in tasks of its own, tracked by [`Ledger`]: a caller that hangs up never abandons
 //! a transaction half-way.

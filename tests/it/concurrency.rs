@@ -45,7 +45,7 @@ async fn two_servers_on_one_database_sell_the_last_units_once() {
         server.event(event_id, 3).await;
         let observer = Observer::of(&server, event_id).await;
         let calls = (0..32).map(|n| {
-            // In pairs, so that either server sees both strategies.
+            // In pairs, so that either server sees every strategy.
             let at = if n / 2 % 2 == 0 { &server } else { &twin };
             at.reserve(pb::ReserveRequest {
                 options: by_turns(mix, n),

@@ -5,7 +5,9 @@ use reservd::rpc::pb::{self, LockWait, Strategy};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{PATIENT, STRATEGIES, TestServer, assert_refused, by_id, metadata, of_user, reserve, soon, with};
+use crate::support::{
+    CONNECTIONS, PATIENT, STRATEGIES, TestServer, assert_refused, by_id, metadata, of_user, reserve, soon, sorted, with,
+};
 
 fn nowait(strategy: Strategy) -> Option<pb::ExecutionOptions> {
     Some(pb::ExecutionOptions { strategy: strategy.into(), lock_wait: LockWait::Nowait.into() })
@@ -71,14 +73,20 @@ async fn a_lock_wait_ends_at_its_limit() {
 }
 
 #[tokio::test]
-async fn a_wait_for_the_row_is_told_in_the_answer() {
+async fn pessimistic_callers_queue_and_none_tries_twice() {
     let server = TestServer::with(&PATIENT).await;
     server.event("show", 5).await;
-    let request = pb::ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("show", "ann") };
-    let answer = server.race("show", 1, [server.reserve(request)]).await.pop().expect("one call");
-    let execution = answer.expect("there is room").execution;
-    assert_eq!(execution.attempts, 1, "waiting is no retry");
-    assert!(execution.lock_wait.expect("told").nanos > 0);
+    let calls = (0..CONNECTIONS).map(|n| {
+        let request = reserve("show", &format!("user-{n}"));
+        server.reserve(pb::ReserveRequest { options: with(Strategy::Pessimistic), ..request })
+    });
+    let (made, refused) = sorted(server.race("show", CONNECTIONS, calls).await);
+    assert_eq!((made.len(), refused.len()), (5, CONNECTIONS - 5));
+    for answer in made {
+        assert_eq!(answer.execution.attempts, 1, "waiting is no retry");
+        assert!(answer.execution.lock_wait.expect("told").nanos > 0);
+    }
+    assert_eq!(retries(&server, "reserve", Strategy::Pessimistic).await, 0.0);
     server.check_and_stop().await;
 }
 

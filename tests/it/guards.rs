@@ -198,13 +198,17 @@ async fn what_postgresql_says_is_told_in_our_words() {
 
 #[tokio::test]
 async fn what_passes_is_tried_again() {
-    let server = with_a_show().await;
+    let server = TestServer::with(&PATIENT).await;
+    server.event("roomy", 10).await;
     let mut sql = server.sql().await;
-    for (user, sqlstate, times) in [("cid", "40001", 1), ("dan", "40P01", 2)] {
-        fail_with(&mut sql, sqlstate, "", times).await;
-        let request = pb::ReserveRequest { options: with(STRATEGIES[0]), ..reserve("show", user) };
-        let answer = server.reserve(request).await.expect("the next attempt is spared");
-        assert_eq!(i64::from(answer.execution.attempts), times + 1);
+    for strategy in STRATEGIES {
+        for (sqlstate, times) in [("40001", 1), ("40P01", 2)] {
+            fail_with(&mut sql, sqlstate, "", times).await;
+            let user = format!("{}-{times}", strategy.as_str_name());
+            let request = pb::ReserveRequest { options: with(strategy), ..reserve("roomy", &user) };
+            let answer = server.reserve(request).await.expect("the next attempt is spared");
+            assert_eq!(i64::from(answer.execution.attempts), times + 1);
+        }
     }
     server.check_and_stop().await;
 }

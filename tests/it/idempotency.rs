@@ -91,7 +91,7 @@ async fn sixteen_racers_with_one_request_id_have_one_effect() {
         for rpc in RPCS {
             let event_id = format!("{name}-{rpc:?}");
             let before = prepared(&server, rpc, &event_id).await;
-            // In pairs, so that either server sees both strategies.
+            // In pairs, so that either server sees every strategy.
             let racers = (0..16).map(|n| {
                 let at = if n / 2 % 2 == 0 { &server } else { &twin };
                 call(at, rpc, &event_id, "once", by_turns(mix, n))
@@ -172,11 +172,11 @@ async fn a_repetition_after_booking_closed_waits_for_the_first_that_came_in_time
     let commits = server.hold_commits().await;
     let firsts = STRATEGIES.map(|strategy| call(&server, Rpc::Reserve, strategy.as_str_name(), "r", with(strategy)));
     let seconds = async {
-        server.waiting(2).await;
+        server.waiting(3).await;
         server.until(closes, 0).await;
         let again = STRATEGIES.map(|strategy| call(&server, Rpc::Reserve, strategy.as_str_name(), "r", with(strategy)));
         let release = async {
-            server.waiting(4).await;
+            server.waiting(6).await;
             commits.release().await;
         };
         tokio::join!(all(again), release).0

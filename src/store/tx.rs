@@ -50,7 +50,8 @@ impl Pool {
             lease.give_back();
             return Err(StoreError::Deadline);
         }
-        let lock = left.min(budget.max_lock_wait).as_millis().max(1);
+        // Not before the deadline, if that is what ends it: see `Tx::judged`.
+        let lock = left.min(budget.max_lock_wait).as_millis() + 1;
         // BEGIN and its limits in one round trip.
         let begin =
             format!("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {lock}", left.as_millis());
@@ -67,7 +68,7 @@ impl Tx {
         result: Result<T, StoreError>,
         is_done: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
-        match result {
+        match result.map_err(|error| self.judged(error)) {
             Ok(value) if is_done(&value) => self.commit().await.map(|()| value),
             Err(error) if !error.spares_the_connection() => Err(error),
             other => {
@@ -90,8 +91,17 @@ impl Tx {
                 self.lease.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => Err(error.into()),
+            Err(error @ sqlx::Error::Database(_)) => Err(self.judged(error.into())),
             Err(error) => Err(StoreError::OutcomeUnknown(error)),
+        }
+    }
+
+    /// A wait for a lock that lasted until the deadline was ended by the deadline. (In a COMMIT no other
+    /// time-out of PostgreSQL's is in force.)
+    fn judged(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::LockTimeout if Instant::now() >= self.deadline => StoreError::Deadline,
+            other => other,
         }
     }
 

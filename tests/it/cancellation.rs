@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reservd::rpc::pb;
+use reservd::rpc::pb::{self, Strategy};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -27,6 +27,14 @@ async fn all_clear(server: &TestServer) {
         busy == 0
     })
     .await;
+}
+
+/// Not only the caller was told of the deadline: the work of the one Reserve ended for the same reason.
+async fn ended_by_deadline(server: &TestServer, strategy: Strategy) {
+    let strategy = strategy.as_str_name().trim_start_matches("STRATEGY_");
+    let labels = format!("operation=\"reserve\",outcome=\"DEADLINE\",strategy=\"{strategy}\"");
+    let outcomes = format!("reservd_outcomes_total{{{labels}}}");
+    eventually(&outcomes, async || server.metric(&outcomes).await == 1.0).await;
 }
 
 #[tokio::test]
@@ -71,6 +79,9 @@ async fn the_default_deadline_holds_for_callers_that_set_none() {
     let request = pb::CancelEventRequest { event_id: "show".into(), ..Default::default() };
     assert_refused(twin.events().cancel_event(request).await, Code::DeadlineExceeded, "DEADLINE");
     all_clear(&server).await;
+    for strategy in STRATEGIES {
+        ended_by_deadline(&twin, strategy).await;
+    }
     row.release().await;
     assert_eq!(server.history("show", None).await, ["EVENT_CREATED", "HELD"]);
     twin.app.stop().await;
@@ -88,6 +99,7 @@ async fn a_deadline_that_passes_in_the_commit_is_kept_and_nothing_is_half_done()
         let request =
             pb::ReserveRequest { request_id: "r".into(), options: with(strategy), ..reserve(event_id, "ann") };
         assert_refused(twin.reserve(request.clone()).await, Code::DeadlineExceeded, "DEADLINE");
+        ended_by_deadline(&twin, strategy).await;
         all_clear(&server).await;
         commits.release().await;
         let answer = server.reserve(request).await.expect("there is room");

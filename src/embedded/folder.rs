@@ -102,8 +102,8 @@ impl Folder {
         account.check_reach(&self.0)
     }
 
-    /// A folder for the socket: in here where its path is short enough, else in /tmp under
-    /// a name that nobody can know before.
+    /// A folder for the socket: in here where its path is short enough, else in /tmp (the system's
+    /// temporary folder may itself have a long name) under a name that nobody can know before.
     pub(super) fn choose_socket_dir(&self) -> PathBuf {
         let here = self.0.join("run");
         if socket_file(&here).as_os_str().as_bytes().len() <= SOCKET_PATH_LIMIT {

@@ -29,14 +29,15 @@ pub async fn by_request(
     Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
 }
 
-/// Deletes up to `limit` changes older than `age`, and returns how many. An event's newest change
+/// Deletes up to `limit` changes older than `age`, the oldest first, so that what is kept of a history
+/// has no gap between two steps; and returns how many. An event's newest change
 /// stays, so that its history always tells its version.
 pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
     const SQL: &str = "-- changes::forget
         WITH old AS MATERIALIZED (
             SELECT c.event_id, c.version FROM changes c JOIN events e ON e.event_id = c.event_id
              WHERE c.change_time < now() - make_interval(secs => $1) AND c.version < e.version
-             LIMIT $2 FOR UPDATE OF c SKIP LOCKED
+             ORDER BY c.change_time, c.event_id, c.version LIMIT $2 FOR UPDATE OF c SKIP LOCKED
         )
         DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version = old.version";
     let done = sqlx::query(SQL).bind(age.as_secs_f64()).bind(i64::from(limit)).execute(conn).await?;

@@ -25,10 +25,10 @@
 //!    OVERLOADED; a deadline.
 //! 2. [`rpc::decode`] makes a [`domain::command::Command`] of the message, or names every bad field.
 //! 3. [`ops::execute`] carries it out in a task of its own, which no caller can abandon half-way.
-//! 4. The executor locks the event's row (`SELECT ... FOR UPDATE`; COALESCED those of a whole batch) or
-//!    reads it, loads what the decision needs and PostgreSQL's time, calls
-//!    [`domain::decide::decide`], and writes counters, reservation and change in one statement that
-//!    checks the version once more.
+//! 4. The executor locks the event's row (`SELECT ... FOR UPDATE`) and reads what the decision needs,
+//!    with PostgreSQL's time; or reads without the lock (OPTIMISTIC, COALESCED); calls
+//!    [`domain::decide::decide`]; and writes counters, reservation and change in one statement that
+//!    checks the event's version once more.
 //! 5. [`rpc::encode`] answers with the reservation and how it was made; [`rpc::status`] with the
 //!    refusal.
 //!

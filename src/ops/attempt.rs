@@ -7,7 +7,6 @@ use crate::{
         change::Change,
         command::{Action, Command},
         decide::{Commit, Decision, decide},
-        event::Event,
         refusal::Refusal,
         snapshot::Snapshot,
         time::Timestamp,
@@ -40,29 +39,12 @@ pub(super) struct Loaded {
     pub(super) now: Timestamp,
 }
 
-/// Loads what `command` needs besides its event. None: the event has changed since it was read, which
-/// can't happen under its lock.
-pub(super) async fn load(
-    conn: &mut PgConnection,
-    event: Event,
-    command: &Command,
-) -> Result<Option<Loaded>, StoreError> {
-    // Holds before context: the version that comes with the context then vouches for both.
-    let short = command.needs(&event).saturating_sub(event.available());
-    let holds = match short {
-        0 => Vec::new(),
-        // A hold has at least one unit; one more hold tells when the next units may come free.
-        units => context::earliest_holds(conn, &[(event.id.clone(), units.saturating_add(1))]).await?,
-    };
-    let Some((_, context)) = context::load(conn, &[command]).await?.pop() else { return Ok(None) };
-    if context.event_version != event.counters.version {
-        return Ok(None);
-    }
-    let mut snapshot = Snapshot::new(event);
-    holds.into_iter().for_each(|hold| snapshot.add_hold(hold, context.now));
-    context.target.into_iter().for_each(|reservation| snapshot.add_reservation(reservation));
-    context.record.into_iter().for_each(|change| snapshot.add_record(change));
-    Ok(Some(Loaded { snapshot, now: context.now }))
+/// Loads what `command` is decided on, or says how the attempt ends without.
+pub(super) async fn load(conn: &mut PgConnection, command: &Command) -> Result<Result<Loaded, Step>, StoreError> {
+    let Some(mut context) = context::load(conn, &[command]).await? else { return Ok(Err(Step::Stale)) };
+    let now = context.now;
+    let snapshot = context.snapshots.remove(&command.event_id);
+    Ok(snapshot.map(|snapshot| Loaded { snapshot, now }).ok_or(Step::Refused(Refusal::EventNotFound)))
 }
 
 /// Decides, and writes what was decided. The transaction is the caller's to end: to commit after

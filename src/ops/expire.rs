@@ -10,7 +10,6 @@ use crate::{
         change::Change,
         command::{Action, Command},
         decide::{Commit, Decision, fold},
-        event::Event,
         ids::{EventId, ReservationId},
         snapshot::Snapshot,
         time::Timestamp,
@@ -18,7 +17,8 @@ use crate::{
     store::{
         Budget, LockWait, StoreError, Tx,
         apply::{self, Decided},
-        context, events, reservations,
+        context::{self, Context},
+        events, reservations,
     },
 };
 
@@ -57,16 +57,17 @@ impl Ledger {
         let ids: Vec<_> = lapsed.keys().cloned().collect();
         let mut tx = self.pool.begin("expire", budget).await?;
         let free = events::lock_free_ones(&mut tx, &ids).await?;
-        let busy: LapsedByEvent = lapsed.extract_if(.., |id, _| free.iter().all(|event| event.id != *id)).collect();
+        let busy: LapsedByEvent = lapsed.extract_if(.., |id, _| !free.contains(id)).collect();
         let mut released = self.release(tx, free, &lapsed).await?;
 
         for (id, holds) in busy {
             let mut tx = self.pool.begin("expire", budget).await?;
             match events::lock(&mut tx, &id, LockWait::Wait).await {
-                Ok(event) => {
-                    let holds = LapsedByEvent::from([(id, holds)]);
-                    released += self.release(tx, event.into_iter().collect(), &holds).await?;
+                Ok(true) => {
+                    let holds = LapsedByEvent::from([(id.clone(), holds)]);
+                    released += self.release(tx, vec![id], &holds).await?;
                 }
+                Ok(false) => tx.rollback().await,
                 Err(StoreError::LockTimeout) => tx.rollback().await,
                 Err(error) => return Err(error),
             }
@@ -75,7 +76,7 @@ impl Ledger {
     }
 
     /// Releases the holds of the events that `tx` has locked, and ends it.
-    async fn release(&self, mut tx: Tx, locked: Vec<Event>, lapsed: &LapsedByEvent) -> Result<u32, StoreError> {
+    async fn release(&self, mut tx: Tx, locked: Vec<EventId>, lapsed: &LapsedByEvent) -> Result<u32, StoreError> {
         let result = decide_all(&mut tx, locked, lapsed).await;
         let commits = tx.finish(result, |commits| !commits.is_empty()).await?;
         let expired = || commits.iter().flat_map(|commit| &commit.changes);
@@ -87,21 +88,14 @@ impl Ledger {
     }
 }
 
-async fn decide_all(tx: &mut Tx, locked: Vec<Event>, lapsed: &LapsedByEvent) -> Result<Vec<Commit>, StoreError> {
-    let commands: Vec<Command> = locked
-        .iter()
-        .flat_map(|event| lapsed.get(&event.id).into_iter().flatten().map(|hold| expire(&event.id, *hold)))
-        .collect();
-    let contexts = context::load(tx, &commands.iter().collect::<Vec<_>>()).await?;
-    let Some(now) = contexts.iter().map(|(_, context)| context.now).max() else { return Ok(Vec::new()) };
-
-    let mut snapshots: BTreeMap<EventId, Snapshot> =
-        locked.into_iter().map(|event| (event.id.clone(), Snapshot::new(event))).collect();
-    for hold in contexts.into_iter().filter_map(|(_, context)| context.target) {
-        if let Some(snapshot) = snapshots.get_mut(&hold.event_id) {
-            snapshot.add_reservation(hold);
-        }
+async fn decide_all(tx: &mut Tx, locked: Vec<EventId>, lapsed: &LapsedByEvent) -> Result<Vec<Commit>, StoreError> {
+    let commands: Vec<Command> =
+        locked.iter().flat_map(|id| lapsed.get(id).into_iter().flatten().map(|hold| expire(id, *hold))).collect();
+    if commands.is_empty() {
+        return Ok(Vec::new());
     }
+    let context = context::load(tx, &commands.iter().collect::<Vec<_>>()).await?;
+    let Some(Context { now, mut snapshots }) = context else { return Ok(Vec::new()) };
 
     let mut seen = Vec::new();
     for (id, snapshot) in &mut snapshots {

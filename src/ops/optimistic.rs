@@ -9,7 +9,6 @@ use crate::{
     domain::{
         command::Command,
         decide::{Commit, Decision, decide},
-        refusal::Refusal,
     },
     store::{Budget, LockWait, StoreError, Tx, events},
 };
@@ -40,10 +39,7 @@ impl Ledger {
 
     async fn decide_unlocked(&self, command: &Command, how: &How) -> Result<ToWrite, StoreError> {
         let mut conn = self.pool.lease(how.deadline).await?;
-        let loaded = match events::get(&mut conn, &command.event_id).await? {
-            Some(event) => attempt::load(&mut conn, event, command).await?.ok_or(Step::Stale),
-            None => Err(Step::Refused(Refusal::EventNotFound)),
-        };
+        let loaded = attempt::load(&mut conn, command).await?;
         conn.give_back();
         Ok(loaded.and_then(|loaded| match decide(&loaded.snapshot, command, loaded.now) {
             Err(refusal) => Err(Step::Refused(refusal)),

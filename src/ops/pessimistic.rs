@@ -31,11 +31,13 @@ impl Ledger {
 
 async fn under_lock(tx: &mut Tx, command: &Command, how: &How, lock_wait: &mut Duration) -> Result<Step, StoreError> {
     let asked = Instant::now();
-    let event = events::lock(tx, &command.event_id, how.lock_wait).await;
+    let locked = events::lock(tx, &command.event_id, how.lock_wait).await;
     *lock_wait += asked.elapsed();
-    let Some(event) = event? else { return Ok(Step::Refused(Refusal::EventNotFound)) };
-    match attempt::load(tx, event, command).await? {
-        Some(loaded) => attempt::decide_and_write(tx, &loaded, command).await,
-        None => Ok(Step::Stale),
+    if !locked? {
+        return Ok(Step::Refused(Refusal::EventNotFound));
+    }
+    match attempt::load(tx, command).await? {
+        Ok(loaded) => attempt::decide_and_write(tx, &loaded, command).await,
+        Err(step) => Ok(step),
     }
 }

@@ -51,7 +51,6 @@ composite!(EventWrite, "event_write_1");
 struct ReservationWrite<'a> {
     event_id: &'a EventId,
     reservation_id: ReservationId,
-    is_new: bool,
     user_id: &'a UserId,
     quantity: i32,
     state: State,
@@ -64,7 +63,7 @@ struct ReservationWrite<'a> {
     create_time: Timestamp,
     update_time: Timestamp,
 }
-composite!(ReservationWrite, "reservation_write_1");
+composite!(ReservationWrite, "reservation_write_2");
 
 #[derive(sqlx::Encode)]
 struct ChangeWrite<'a> {
@@ -101,21 +100,83 @@ pub struct Decided<'a> {
 /// Writes the counters, reservations and changes. False: an event has another version than was seen,
 /// or a moment on which a decision rested has come; the transaction must then be rolled back.
 pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<bool, StoreError> {
-    const SQL: &str = "-- apply::apply\nSELECT apply_changes_1($1, $2, $3, $4)";
-    let events: Vec<_> = decided.iter().filter_map(event_write).collect();
-    let commits = || decided.iter().flat_map(|decided| decided.commits.iter().copied());
-    let valid_until = commits().filter_map(|commit| commit.valid_until).min();
-    let reservations = final_reservations(commits());
-    let changes: Vec<_> = commits().flat_map(|commit| &commit.changes).map(change_write).collect();
-    Ok(sqlx::query_scalar(SQL).bind(events).bind(reservations).bind(changes).bind(valid_until).fetch_one(conn).await?)
+    const SQL: &str = "-- apply::apply\nSELECT apply_changes_2($1, $2, $3, $4, $5)";
+    let Writes { events, known, new, changes } = Writes::of(decided);
+    let valid_until = decided.iter().filter_map(Decided::valid_until).min();
+    let query = sqlx::query_scalar(SQL).bind(events).bind(known).bind(new).bind(changes).bind(valid_until);
+    Ok(query.fetch_one(conn).await?)
+}
+
+/// Writes the same in a transaction of its own, for those events that nobody else has locked or
+/// changed since they were seen, and that no moment has overtaken; and returns their ids. Waits for
+/// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
+pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
+    const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
+    let Writes { events, known, new, changes } = Writes::of(decided);
+    let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
+    let query = sqlx::query_scalar(SQL).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
+    match query.fetch_one(conn).await {
+        Ok(written) => Ok(written),
+        Err(error @ sqlx::Error::Database(_)) => Err(error.into()),
+        Err(error) => Err(StoreError::OutcomeUnknown(error)),
+    }
 }
 
 /// Writes changes alone: of events that the same transaction has just inserted.
 pub async fn record(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
-    const SQL: &str = "-- apply::record\nSELECT apply_changes_1('{}', '{}', $1, NULL)";
+    const SQL: &str = "-- apply::record\nSELECT apply_changes_2('{}', '{}', '{}', $1, NULL)";
     let changes: Vec<_> = changes.iter().map(change_write).collect();
     sqlx::query(SQL).bind(changes).execute(conn).await?;
     Ok(())
+}
+
+impl Decided<'_> {
+    /// When what was decided is no longer right.
+    fn valid_until(&self) -> Option<Timestamp> {
+        self.commits.iter().filter_map(|commit| commit.valid_until).min()
+    }
+}
+
+/// The rows to write.
+struct Writes<'a> {
+    events: Vec<EventWrite<'a>>,
+    /// Reservations that were there, each once, as the last commit leaves it.
+    known: Vec<ReservationWrite<'a>>,
+    /// Reservations that come into being, likewise.
+    new: Vec<ReservationWrite<'a>>,
+    changes: Vec<ChangeWrite<'a>>,
+}
+
+impl<'a> Writes<'a> {
+    fn of(decided: &[Decided<'a>]) -> Self {
+        let commits = || decided.iter().flat_map(|decided| decided.commits.iter().copied());
+        let (mut known, mut new) = (Vec::new(), Vec::new());
+        let mut places: HashMap<(&EventId, ReservationId), (bool, usize)> = HashMap::new();
+        for commit in commits() {
+            for reservation in commit.changes.iter().filter_map(Change::reservation) {
+                let row = reservation_write(reservation);
+                match places.entry((&reservation.event_id, reservation.id)) {
+                    Entry::Occupied(place) => {
+                        let (is_new, place) = *place.get();
+                        let rows = if is_new { &mut new } else { &mut known };
+                        rows[place] = row;
+                    }
+                    Entry::Vacant(place) => {
+                        let is_new = commit.creates == Some(reservation.id);
+                        let rows = if is_new { &mut new } else { &mut known };
+                        place.insert((is_new, rows.len()));
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+        Self {
+            events: decided.iter().filter_map(event_write).collect(),
+            known,
+            new,
+            changes: commits().flat_map(|commit| &commit.changes).map(change_write).collect(),
+        }
+    }
 }
 
 fn event_write<'a>(decided: &Decided<'a>) -> Option<EventWrite<'a>> {
@@ -129,32 +190,10 @@ fn event_write<'a>(decided: &Decided<'a>) -> Option<EventWrite<'a>> {
     })
 }
 
-/// Each reservation once, as the last commit leaves it.
-fn final_reservations<'a>(commits: impl Iterator<Item = &'a Commit>) -> Vec<ReservationWrite<'a>> {
-    let mut rows: Vec<ReservationWrite<'a>> = Vec::new();
-    let mut places: HashMap<(&EventId, ReservationId), usize> = HashMap::new();
-    for commit in commits {
-        for reservation in commit.changes.iter().filter_map(Change::reservation) {
-            match places.entry((&reservation.event_id, reservation.id)) {
-                Entry::Occupied(place) => {
-                    let row = &mut rows[*place.get()];
-                    *row = reservation_write(reservation, row.is_new);
-                }
-                Entry::Vacant(place) => {
-                    place.insert(rows.len());
-                    rows.push(reservation_write(reservation, commit.creates == Some(reservation.id)));
-                }
-            }
-        }
-    }
-    rows
-}
-
-fn reservation_write(reservation: &Reservation, is_new: bool) -> ReservationWrite<'_> {
+fn reservation_write(reservation: &Reservation) -> ReservationWrite<'_> {
     ReservationWrite {
         event_id: &reservation.event_id,
         reservation_id: reservation.id,
-        is_new,
         user_id: &reservation.user_id,
         quantity: reservation.quantity.cast_signed(),
         state: reservation.state,

@@ -51,6 +51,8 @@ macro_rules! change_columns {
     };
 }
 
+/// How many columns `event_columns!` has.
+const EVENT_COLUMNS: usize = 21;
 /// How many columns `change_columns!` has.
 const CHANGE_COLUMNS: usize = 17;
 /// How many columns `reservation_columns!` has.
@@ -114,6 +116,11 @@ impl<'r> Columns<'r> {
             create_time: self.get()?,
             update_time: self.get()?,
         })
+    }
+
+    /// An event, where an outer join found one.
+    pub fn optional_event(&mut self) -> Result<Option<Event>> {
+        self.optional(EVENT_COLUMNS, Self::event)
     }
 
     pub fn reservation(&mut self) -> Result<Reservation> {

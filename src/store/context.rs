@@ -1,5 +1,7 @@
-//! Loads what commands need to see besides the event: the reservations they mean, and the records of
-//! requests carried out before.
+//! Loads what commands need to see: their events, the reservations they mean, the records of requests
+//! carried out before, and holds that may make room.
+
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
@@ -7,90 +9,175 @@ use super::{StoreError, columns::Columns};
 use crate::{
     change_columns,
     domain::{
-        change::Change,
-        command::{Command, Target},
+        command::{Action, Command, Target},
+        event::Event,
         ids::EventId,
-        reservation::Reservation,
+        snapshot::Snapshot,
         time::Timestamp,
     },
-    reservation_columns,
+    event_columns, reservation_columns,
 };
 
-/// What one command needs to see besides its event.
+/// What some commands are decided on.
 pub struct Context {
-    /// The event.
-    pub event_id: EventId,
-    /// PostgreSQL's time, read in this statement: after a lock that an earlier statement took.
+    /// PostgreSQL's time, read after any lock that an earlier statement took.
     pub now: Timestamp,
-    /// The event's version in this statement's snapshot.
-    pub event_version: i64,
-    /// The reservation that the command means.
-    pub target: Option<Reservation>,
-    /// The change that the command's request_id stands for.
-    pub record: Option<Change>,
+    /// Those of the commands' events that exist.
+    pub snapshots: BTreeMap<EventId, Snapshot>,
 }
 
-/// Loads the context of each command whose event exists, in one snapshot. Returns them with their
-/// place in `commands`.
-pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Vec<(usize, Context)>, StoreError> {
-    const SQL: &str = concat!(
-        "-- context::load\nSELECT q.place, q.event_id, (SELECT clock_timestamp()), e.version, ",
-        reservation_columns!(),
-        ", ",
-        change_columns!(),
-        " FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]) WITH ORDINALITY
-               AS q (event_id, reservation_id, user_id, request_id, place)
-          JOIN events e ON e.event_id = q.event_id
-          LEFT JOIN LATERAL (
-              SELECT r.* FROM reservations r
-               WHERE q.reservation_id IS NOT NULL
-                 AND r.event_id = q.event_id AND r.reservation_id = q.reservation_id
-              UNION ALL
-              (SELECT r.* FROM reservations r
-                WHERE q.user_id IS NOT NULL AND r.event_id = q.event_id AND r.user_id = q.user_id
-                ORDER BY r.live NULLS LAST, r.reservation_id DESC LIMIT 1)) r ON true
-          LEFT JOIN changes c ON c.event_id = q.event_id AND c.request_id = q.request_id"
+/// Loads what `commands`, at least one, are decided on, as it is at one moment. None: an event has
+/// changed while it was read, which can't happen under its lock.
+pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Option<Context>, StoreError> {
+    let mut context = load_subjects(conn, commands).await?;
+    let short = context.short_of_units(commands);
+    let is_one_moment = short.is_empty() || load_holds(conn, &mut context, &short).await?;
+    Ok(is_one_moment.then_some(context))
+}
+
+impl Context {
+    /// The events in which `commands` may need more units than are free, and how many more.
+    fn short_of_units(&self, commands: &[&Command]) -> Vec<(EventId, u32)> {
+        let mut needs: BTreeMap<&EventId, u32> = BTreeMap::new();
+        for command in commands {
+            if let Some(snapshot) = self.snapshots.get(&command.event_id) {
+                let need = needs.entry(&command.event_id).or_default();
+                *need = need.saturating_add(command.needs(&snapshot.event));
+            }
+        }
+        let short = |(id, need): (&EventId, u32)| {
+            let short = need.saturating_sub(self.snapshots.get(id)?.event.available());
+            (short > 0).then(|| (id.clone(), short))
+        };
+        needs.into_iter().filter_map(short).collect()
+    }
+}
+
+/// What a statement begins with that loads one row for each command; only the first command of an
+/// event asks for the event's columns.
+macro_rules! load_sql {
+    ($name:literal, $find_reservation:literal) => {
+        concat!(
+            $name,
+            "\nSELECT clock_timestamp(), ",
+            event_columns!(),
+            ", ",
+            reservation_columns!(),
+            ", ",
+            change_columns!(),
+            " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bool[])
+                   AS q (event_id, first_of_event, request_id, user_id, reservation_id, ended_too)
+              LEFT JOIN events e ON e.event_id = q.first_of_event
+              LEFT JOIN changes c ON c.event_id = q.event_id AND c.request_id = q.request_id
+              LEFT JOIN ",
+            $find_reservation
+        )
+    };
+}
+
+async fn load_subjects(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
+    // A Reserve needs to see nothing but the user's live reservation: a plan half as large, for most
+    // of all calls.
+    const RESERVE: &str = load_sql!(
+        "-- context::load (reserve)",
+        "reservations r ON r.event_id = q.event_id AND r.user_id = q.user_id AND r.live"
     );
+    const ANY: &str = load_sql!(
+        "-- context::load",
+        "LATERAL (
+            SELECT r.* FROM reservations r
+             WHERE q.reservation_id IS NOT NULL
+               AND r.event_id = q.event_id AND r.reservation_id = q.reservation_id
+            UNION ALL
+            SELECT r.* FROM reservations r
+             WHERE q.user_id IS NOT NULL
+               AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live
+            UNION ALL
+            (SELECT r.* FROM reservations r
+              WHERE q.ended_too AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live IS NULL
+              ORDER BY r.reservation_id DESC LIMIT 1)
+            LIMIT 1) r ON true"
+    );
+    let is_reserve = |command: &&Command| matches!(command.action, Action::Reserve(_));
+    let sql = if commands.iter().all(is_reserve) { RESERVE } else { ANY };
+
     let targets: Vec<_> = commands.iter().map(|command| command.target()).collect();
     let event_ids: Vec<_> = commands.iter().map(|command| &command.event_id).collect();
-    let reservation_ids: Vec<_> =
-        targets.iter().map(|t| if let Some(Target::Id(id)) = t { Some(id) } else { None }).collect();
+    let mut seen = HashSet::with_capacity(commands.len());
+    let firsts: Vec<_> = event_ids.iter().map(|id| seen.insert(*id).then_some(*id)).collect();
+    let request_ids: Vec<_> = commands.iter().map(|c| c.request.as_ref().map(|request| &request.id)).collect();
     let user_ids: Vec<_> =
         targets.iter().map(|t| if let Some(Target::User(id)) = t { Some(id) } else { None }).collect();
-    let request_ids: Vec<_> = commands.iter().map(|c| c.request.as_ref().map(|request| &request.id)).collect();
+    let reservation_ids: Vec<_> =
+        targets.iter().map(|t| if let Some(Target::Id(id)) = t { Some(id) } else { None }).collect();
+    let ended_too: Vec<_> =
+        commands.iter().zip(&user_ids).map(|(command, user)| user.is_some() && !is_reserve(command)).collect();
 
-    let rows =
-        sqlx::query(SQL).bind(event_ids).bind(reservation_ids).bind(user_ids).bind(request_ids).fetch_all(conn).await?;
-    let read = |row| {
+    let rows = sqlx::query(sql)
+        .bind(&event_ids)
+        .bind(firsts)
+        .bind(request_ids)
+        .bind(user_ids)
+        .bind(reservation_ids)
+        .bind(ended_too)
+        .fetch_all(conn)
+        .await?;
+
+    let mut now = None;
+    let (mut events, mut found, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
         let mut columns = Columns::of(row);
-        let place: i64 = columns.get()?;
-        let context = Context {
-            event_id: columns.get()?,
-            now: columns.get()?,
-            event_version: columns.get()?,
-            target: columns.optional_reservation()?,
-            record: columns.optional_change()?,
-        };
-        Ok((usize::try_from(place - 1).unwrap_or_default(), context))
-    };
-    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+        now = now.max(Some(columns.get()?));
+        events.extend(columns.optional_event()?);
+        found.extend(columns.optional_reservation()?);
+        records.extend(columns.optional_change()?);
+    }
+    let now = now.ok_or_else(|| sqlx::Error::Protocol("no row for a command".into()))?;
+    let opened = |event: Event| (event.id.clone(), Snapshot::new(event));
+    let mut snapshots: BTreeMap<_, _> = events.into_iter().map(opened).collect();
+    for reservation in found {
+        if let Some(snapshot) = snapshots.get_mut(&reservation.event_id) {
+            snapshot.add_reservation(reservation);
+        }
+    }
+    for record in records {
+        if let Some(snapshot) = snapshots.get_mut(record.event_id()) {
+            snapshot.add_record(record);
+        }
+    }
+    Ok(Context { now, snapshots })
 }
 
-/// The holds of each event that lapse first, or have lapsed, so many of each, in expiry order.
-pub async fn earliest_holds(
+/// Adds the holds that lapse first, or have lapsed, of the events that are short of so many units.
+/// False: an event is not as it was when `context` was loaded.
+async fn load_holds(
     conn: &mut PgConnection,
-    limits: &[(EventId, u32)],
-) -> Result<Vec<Reservation>, StoreError> {
+    context: &mut Context,
+    short: &[(EventId, u32)],
+) -> Result<bool, StoreError> {
     const SQL: &str = concat!(
-        "-- context::earliest_holds\nSELECT ",
+        "-- context::load_holds\nSELECT e.event_id, e.version, ",
         reservation_columns!(),
         " FROM unnest($1::text[], $2::bigint[]) AS q (event_id, most)
-          CROSS JOIN LATERAL (
+          JOIN events e ON e.event_id = q.event_id
+          LEFT JOIN LATERAL (
               SELECT * FROM reservations h WHERE h.event_id = q.event_id AND h.state = 'HELD'
-               ORDER BY h.expire_time LIMIT q.most) r
+               ORDER BY h.expire_time LIMIT q.most) r ON true
           ORDER BY r.expire_time"
     );
-    let (event_ids, limits): (Vec<_>, Vec<_>) = limits.iter().map(|(id, limit)| (id, i64::from(*limit))).unzip();
+    // A hold has at least one unit; one more hold tells when the next units may come free.
+    let (event_ids, limits): (Vec<_>, Vec<_>) = short.iter().map(|(id, units)| (id, i64::from(*units) + 1)).unzip();
     let rows = sqlx::query(SQL).bind(event_ids).bind(limits).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).reservation()).collect::<Result<_, _>>()?)
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let event_id: EventId = columns.get()?;
+        let version: i64 = columns.get()?;
+        let hold = columns.optional_reservation()?;
+        let Some(snapshot) = context.snapshots.get_mut(&event_id) else { continue };
+        if snapshot.event.counters.version != version {
+            return Ok(false);
+        }
+        hold.into_iter().for_each(|hold| snapshot.add_hold(hold, context.now));
+    }
+    Ok(true)
 }

@@ -14,44 +14,23 @@ use crate::{
     event_columns,
 };
 
-/// Locks one event's row until the transaction ends, and reads it as it is then.
-pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Result<Option<Event>, StoreError> {
-    const WAIT: &str =
-        concat!("-- events::lock\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1 FOR UPDATE");
-    const NO_WAIT: &str = concat!(
-        "-- events::lock (nowait)\nSELECT ",
-        event_columns!(),
-        " FROM events e WHERE e.event_id = $1 FOR UPDATE NOWAIT"
-    );
+/// Locks one event's row until the transaction ends. False: there is no such event.
+pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Result<bool, StoreError> {
+    const WAIT: &str = "-- events::lock\nSELECT FROM events WHERE event_id = $1 FOR UPDATE";
+    const NO_WAIT: &str = "-- events::lock (nowait)\nSELECT FROM events WHERE event_id = $1 FOR UPDATE NOWAIT";
     let sql = match wait {
         LockWait::Wait => WAIT,
         LockWait::NoWait => NO_WAIT,
     };
-    let row = sqlx::query(sql).bind(id).fetch_optional(conn).await?;
-    Ok(row.map(|row| Columns::of(&row).event()).transpose()?)
+    Ok(sqlx::query(sql).bind(id).fetch_optional(conn).await?.is_some())
 }
 
-/// Locks the rows of those of the events that nobody else has locked, and reads them. In id order,
-/// so that no two such calls wait for each other.
-pub async fn lock_free_ones(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
-    const SQL: &str = concat!(
-        "-- events::lock_free_ones\nSELECT ",
-        event_columns!(),
-        " FROM events e WHERE e.event_id = ANY($1) ORDER BY e.event_id FOR UPDATE SKIP LOCKED"
-    );
-    let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
-}
-
-/// Locks the rows of these events, in id order, and reads them. Waits for each.
-pub async fn lock_all(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
-    const SQL: &str = concat!(
-        "-- events::lock_all\nSELECT ",
-        event_columns!(),
-        " FROM events e WHERE e.event_id = ANY($1) ORDER BY e.event_id FOR UPDATE"
-    );
-    let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
+/// Locks the rows of those of the events that nobody else has locked, and returns their ids. In id
+/// order, so that no two such calls wait for each other.
+pub async fn lock_free_ones(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<EventId>, StoreError> {
+    const SQL: &str = "-- events::lock_free_ones
+        SELECT event_id FROM events WHERE event_id = ANY($1) ORDER BY event_id FOR UPDATE SKIP LOCKED";
+    Ok(sqlx::query_scalar(SQL).bind(ids).fetch_all(conn).await?)
 }
 
 /// Reads one event without a lock.

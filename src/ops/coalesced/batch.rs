@@ -1,10 +1,11 @@
 //! One batch: many commands, one transaction, one commit.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     time::Duration,
 };
 
+use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Carried, Item};
@@ -12,7 +13,7 @@ use crate::{
     domain::{
         command::Command,
         decide::{Commit, Decision, decide},
-        event::{Counters, Event},
+        event::Counters,
         ids::EventId,
         refusal::Refusal,
         snapshot::Snapshot,
@@ -20,7 +21,7 @@ use crate::{
     },
     ops::{Ledger, OpError, execute::GRACE},
     store::{
-        Budget, StoreError, Tx,
+        Budget, LockWait, StoreError, Tx,
         apply::{self, Decided},
         context::{self, Context},
         events,
@@ -30,19 +31,22 @@ use crate::{
 /// How often a batch is repeated that PostgreSQL undid, or that was overtaken by the clock.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// What to do with events whose rows others have locked.
+/// How a batch gets its exclusivity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Busy {
-    /// Leave their commands out of the batch.
-    LeaveOut,
-    /// Wait. For batches of one event only: so nobody waits for a lock while holding another.
-    WaitFor,
+pub(super) enum By {
+    /// By the events' versions: read without locks, then write, in one statement that is the whole
+    /// transaction, what nobody else has locked or changed meanwhile. Waits for nobody, and leaves out
+    /// the commands on those other events.
+    Version,
+    /// By the event's row lock, waiting for it. For batches of one event only: so nobody waits for a
+    /// lock while holding another.
+    Lock,
 }
 
 /// What became of one command in a batch that was carried out.
 enum Fate {
     Decided(Result<Decision, Refusal>),
-    /// Its event is locked by others.
+    /// It has to be decided under its event's lock.
     LeftOut,
     /// Its time was over before its turn.
     Late,
@@ -60,11 +64,11 @@ struct Done {
 ///
 /// A batch that fails for a reason that may lie in one of its commands is cut in two, and so on until
 /// the culprit is alone: its neighbours never notice.
-pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> Vec<Item> {
+pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, by: By) -> Vec<Item> {
     let mut left_out = Vec::new();
     let mut parts = VecDeque::from([items]);
     while let Some(mut items) = parts.pop_front() {
-        match persist(ledger, &mut items, busy).await {
+        match persist(ledger, &mut items, by).await {
             Ok((done, attempts)) => {
                 ledger.metrics.batch_sizes.observe(items.len() as f64);
                 left_out.extend(answer(ledger, items, done, attempts));
@@ -84,12 +88,12 @@ pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> 
 
 /// Tries a batch until it is done, or fails for good. Where the outcome of a commit is unknown, the
 /// commands without a request_id are answered so, and only the others tried again.
-async fn persist(ledger: &Ledger, items: &mut Vec<Item>, busy: Busy) -> Result<(Done, u32), StoreError> {
+async fn persist(ledger: &Ledger, items: &mut Vec<Item>, by: By) -> Result<(Done, u32), StoreError> {
     let (mut attempts, mut is_unknown) = (0, false);
     loop {
         attempts += 1;
         let latest = items.iter().map(|item| item.deadline).max().unwrap_or_else(Instant::now);
-        let result = timeout_at(latest + GRACE, attempt(ledger, items, latest, busy)).await;
+        let result = timeout_at(latest + GRACE, attempt(ledger, items, latest, by)).await;
         let error = match result.unwrap_or(Err(StoreError::Deadline)) {
             Ok(Some(done)) => return Ok((done, attempts)),
             // The clock has passed a moment on which a decision rested: decide anew.
@@ -122,11 +126,68 @@ async fn persist(ledger: &Ledger, items: &mut Vec<Item>, busy: Busy) -> Result<(
 }
 
 /// One transaction. None: what was decided is no longer so.
-async fn attempt(ledger: &Ledger, items: &[Item], latest: Instant, busy: Busy) -> Result<Option<Done>, StoreError> {
-    let budget = Budget { deadline: latest, max_lock_wait: ledger.settings.max_lock_wait };
-    let mut tx = ledger.pool.begin("batch", budget).await?;
-    let result = under_locks(&mut tx, items, busy).await;
-    tx.finish(result, |done| done.as_ref().is_some_and(Done::has_written)).await
+async fn attempt(ledger: &Ledger, items: &[Item], latest: Instant, by: By) -> Result<Option<Done>, StoreError> {
+    match by {
+        By::Version => {
+            let mut conn = ledger.pool.lease(latest).await?;
+            let result = by_version(&mut conn, items).await;
+            if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
+                conn.give_back();
+            }
+            result.map(Some)
+        }
+        By::Lock => {
+            let budget = Budget { deadline: latest, max_lock_wait: ledger.settings.max_lock_wait };
+            let mut tx = ledger.pool.begin("batch", budget).await?;
+            let result = under_lock(&mut tx, items).await;
+            tx.finish(result, |done| done.as_ref().is_some_and(Done::has_written)).await
+        }
+    }
+}
+
+async fn by_version(conn: &mut PgConnection, items: &[Item]) -> Result<Done, StoreError> {
+    let began = Instant::now();
+    let commands: Vec<&Command> = items.iter().map(|item| &item.command).collect();
+    let fates = match context::load(conn, &commands).await? {
+        Some(context) => {
+            let mut books = Books::new(context);
+            let mut fates = books.decide_all(items, By::Version);
+            let decided = books.decided(items, &fates);
+            if !decided.is_empty() {
+                let written = apply::apply_alone(conn, &decided).await?;
+                let ids = decided.iter().map(|decided| decided.event_id);
+                let lost: HashSet<EventId> = ids.filter(|id| !written.contains(id)).cloned().collect();
+                leave_out(items, &mut fates, &lost);
+            }
+            fates
+        }
+        None => items.iter().map(|_| Fate::LeftOut).collect(),
+    };
+    Ok(Done { fates, lock_wait: Duration::ZERO, began })
+}
+
+async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreError> {
+    let began = Instant::now();
+    let commands: Vec<&Command> = items.iter().map(|item| &item.command).collect();
+    if let Some(first) = commands.first() {
+        events::lock(tx, &first.event_id, LockWait::Wait).await?;
+    }
+    let lock_wait = began.elapsed();
+    let Some(context) = context::load(tx, &commands).await? else { return Ok(None) };
+    let mut books = Books::new(context);
+    let fates = books.decide_all(items, By::Lock);
+    let decided = books.decided(items, &fates);
+    let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
+    Ok(is_written.then_some(Done { fates, lock_wait, began }))
+}
+
+/// What was decided on events that could not be written was not decided.
+fn leave_out(items: &[Item], fates: &mut [Fate], lost: &HashSet<EventId>) {
+    for (item, fate) in items.iter().zip(fates) {
+        if matches!(fate, Fate::Decided(_)) && lost.contains(&item.command.event_id) {
+            *fate = Fate::LeftOut;
+        }
+    }
 }
 
 impl Done {
@@ -135,107 +196,65 @@ impl Done {
     }
 }
 
-async fn under_locks(tx: &mut Tx, items: &[Item], busy: Busy) -> Result<Option<Done>, StoreError> {
-    let ids: Vec<EventId> =
-        items.iter().map(|item| &item.command.event_id).collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    let asked = Instant::now();
-    let locked = match busy {
-        Busy::LeaveOut => events::lock_free_ones(tx, &ids).await?,
-        Busy::WaitFor => events::lock_all(tx, &ids).await?,
-    };
-    let (lock_wait, now) = (asked.elapsed(), Instant::now());
-
-    let commands: Vec<&Command> = items.iter().map(|item| &item.command).collect();
-    let contexts = context::load(tx, &commands).await?;
-    let mut books = Books::open(locked, contexts, items.len());
-    books.add_holds(tx, &commands).await?;
-
-    let fates: Vec<Fate> = items
-        .iter()
-        .enumerate()
-        .map(|(place, item)| if item.deadline <= now { Fate::Late } else { books.decide(place, &item.command) })
-        .collect();
-    if books.write(tx, &fates, items).await? { Ok(Some(Done { fates, lock_wait, began: asked })) } else { Ok(None) }
-}
-
 /// The events of a batch, as they are after the commands decided so far.
 struct Books {
-    now: Option<Timestamp>,
-    /// Whether the event of each command exists, locked by us or by others.
-    exists: Vec<bool>,
-    snapshots: BTreeMap<EventId, (Counters, Snapshot)>,
+    now: Timestamp,
+    snapshots: BTreeMap<EventId, Snapshot>,
+    /// The counters of the events as they were loaded.
+    seen: BTreeMap<EventId, Counters>,
 }
 
 impl Books {
-    fn open(locked: Vec<Event>, contexts: Vec<(usize, Context)>, size: usize) -> Self {
-        let opened = |event: Event| (event.id.clone(), (event.counters, Snapshot::new(event)));
-        let mut books = Self {
-            now: contexts.first().map(|(_, context)| context.now),
-            exists: vec![false; size],
-            snapshots: locked.into_iter().map(opened).collect(),
-        };
-        for (place, context) in contexts {
-            books.exists[place] = true;
-            if let Some((_, snapshot)) = books.snapshots.get_mut(&context.event_id) {
-                context.target.into_iter().for_each(|reservation| snapshot.add_reservation(reservation));
-                context.record.into_iter().for_each(|change| snapshot.add_record(change));
-            }
-        }
-        books
+    fn new(Context { now, snapshots }: Context) -> Self {
+        let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
+        Self { now, snapshots, seen }
     }
 
-    /// Adds the holds that lapse first to the events that may need their units.
-    async fn add_holds(&mut self, tx: &mut Tx, commands: &[&Command]) -> Result<(), StoreError> {
-        let mut needs: BTreeMap<&EventId, u32> = BTreeMap::new();
-        for command in commands {
-            if let Some((_, snapshot)) = self.snapshots.get(&command.event_id) {
-                let need = needs.entry(&command.event_id).or_default();
-                *need = need.saturating_add(command.needs(&snapshot.event));
-            }
+    /// Decides each command on what those before it have left.
+    fn decide_all(&mut self, items: &[Item], by: By) -> Vec<Fate> {
+        let now = Instant::now();
+        let mut put_off: HashSet<&EventId> = HashSet::new();
+        let mut fates = Vec::with_capacity(items.len());
+        for item in items {
+            let event_id = &item.command.event_id;
+            // What comes after a command that was put off must not overtake it.
+            let fate = if item.deadline <= now {
+                Fate::Late
+            } else if put_off.contains(event_id) {
+                Fate::LeftOut
+            } else {
+                Fate::Decided(self.decide(&item.command))
+            };
+            fates.push(match fate {
+                Fate::Decided(Err(no)) if by == By::Version && no.rests_on_the_clock() => {
+                    put_off.insert(event_id);
+                    Fate::LeftOut
+                }
+                fate => fate,
+            });
         }
-        let short = |id: &EventId, need: u32| {
-            let (_, snapshot) = self.snapshots.get(id)?;
-            let short = need.saturating_sub(snapshot.event.available());
-            // A hold has at least one unit; one more hold tells when the next units may come free.
-            (short > 0).then(|| (id.clone(), short.saturating_add(1)))
-        };
-        let short: Vec<_> = needs.into_iter().filter_map(|(id, need)| short(id, need)).collect();
-        let Some(now) = self.now.filter(|_| !short.is_empty()) else { return Ok(()) };
-        for hold in context::earliest_holds(tx, &short).await? {
-            if let Some((_, snapshot)) = self.snapshots.get_mut(&hold.event_id) {
-                snapshot.add_hold(hold, now);
-            }
-        }
-        Ok(())
+        fates
     }
 
-    fn decide(&mut self, place: usize, command: &Command) -> Fate {
-        let Some(((_, snapshot), now)) = self.snapshots.get_mut(&command.event_id).zip(self.now) else {
-            return if self.exists[place] { Fate::LeftOut } else { Fate::Decided(Err(Refusal::EventNotFound)) };
-        };
-        let decision = decide(snapshot, command, now);
-        if let Ok(Decision::Commit(commit)) = &decision {
+    fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
+        let snapshot = self.snapshots.get_mut(&command.event_id).ok_or(Refusal::EventNotFound)?;
+        let decision = decide(snapshot, command, self.now)?;
+        if let Decision::Commit(commit) = &decision {
             snapshot.advance(commit);
         }
-        Fate::Decided(decision)
+        Ok(decision)
     }
 
-    /// Writes what was decided. False: it is no longer so.
-    async fn write(&self, tx: &mut Tx, fates: &[Fate], items: &[Item]) -> Result<bool, StoreError> {
+    /// What there is to write.
+    fn decided<'a>(&'a self, items: &'a [Item], fates: &'a [Fate]) -> Vec<Decided<'a>> {
         let mut commits: BTreeMap<&EventId, Vec<&Commit>> = BTreeMap::new();
         for (fate, item) in fates.iter().zip(items) {
             if let Fate::Decided(Ok(Decision::Commit(commit))) = fate {
                 commits.entry(&item.command.event_id).or_default().push(commit);
             }
         }
-        let decided: Vec<_> = commits
-            .into_iter()
-            .filter_map(|(event_id, commits)| {
-                let (seen, _) = self.snapshots.get(event_id)?;
-                Some(Decided { event_id, seen: *seen, commits })
-            })
-            .collect();
-        if decided.is_empty() { Ok(true) } else { apply::apply(tx, &decided).await }
+        let decided = |(event_id, commits)| Some(Decided { event_id, seen: *self.seen.get(event_id)?, commits });
+        commits.into_iter().filter_map(decided).collect()
     }
 }
 

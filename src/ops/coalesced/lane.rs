@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Item,
-    batch::{self, Busy},
+    batch::{self, By},
 };
 use crate::{
     config::{BatchScope, Execution},
@@ -105,7 +105,7 @@ impl Lane {
         while let Some(items) = self.next_batch() {
             let began = Instant::now();
             let size = count(&items);
-            let left = guarded(&ledger, items, Busy::LeaveOut).await;
+            let left = guarded(&ledger, items, By::Version).await;
             ledger.metrics.batch_commands.sub(size - count(&left));
             self.keep_pace(began.elapsed());
             self.set_aside(&ledger, left);
@@ -117,7 +117,7 @@ impl Lane {
         while let Some(items) = self.next_busy_batch(&event_id) {
             let size = count(&items);
             // It waits for the lock, so it leaves nothing out.
-            guarded(&ledger, items, Busy::WaitFor).await;
+            guarded(&ledger, items, By::Lock).await;
             ledger.metrics.batch_commands.sub(size);
         }
     }
@@ -183,9 +183,9 @@ impl Lane {
 }
 
 /// Carries a batch out in a task of its own: a panic ends the batch, and not the lane.
-async fn guarded(ledger: &Ledger, items: Vec<Item>, busy: Busy) -> Vec<Item> {
+async fn guarded(ledger: &Ledger, items: Vec<Item>, by: By) -> Vec<Item> {
     let worker = ledger.clone();
-    let batch = ledger.tasks.spawn(async move { batch::carry_out(&worker, items, busy).await });
+    let batch = ledger.tasks.spawn(async move { batch::carry_out(&worker, items, by).await });
     batch.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a batch was lost");
         Vec::new()

@@ -1,13 +1,19 @@
 //! COALESCED: commands that arrive while a commit is in flight form the next batch.
 //!
 //! Events are spread over a few [`lane`]s by hash. A lane takes what is waiting, up to a bound, and
-//! carries it out in one transaction ([`batch`]): lock the events, load once, fold `decide` over the
-//! commands in arrival order, write, commit; then it answers each caller. There is no timer: a lone
+//! carries it out in one transaction ([`batch`]); then it answers each caller. There is no timer: a lone
 //! command is a batch of one, and runs at once.
 //!
-//! A batch never waits for a row lock. An event that somebody else has locked leaves the batch and
-//! gets a lane of its own, which waits for it and for nothing else, until its queue is empty. So no
-//! lane holds a lock while it waits for another, and nobody waits for an event but those who want it.
+//! Two round trips do it, whatever the size of the batch: one statement reads, without locks, all that
+//! `decide` needs, which is then folded over the commands in arrival order; the other is the whole
+//! transaction. It locks the events in id order, passes over those that somebody else has locked or
+//! changed since the reading, writes the rest, and commits. The row lock is held while that statement
+//! runs, and not while an answer travels to the server and back.
+//!
+//! So a batch never waits for a row lock. An event that it had to pass over leaves the batch and gets a
+//! lane of its own, which works under the row lock (lock, read, write, commit), waits for it and for
+//! nothing else, and ends when its queue is empty. No lane holds a lock while it waits for another,
+//! nobody waits for an event but those who want it, and servers that want the same event take turns.
 
 mod batch;
 mod lane;

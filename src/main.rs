@@ -7,7 +7,7 @@ use reservd::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(7).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("reservd: cannot start its runtime: {error}");

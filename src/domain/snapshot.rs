@@ -105,4 +105,17 @@ impl Snapshot {
         }
         self.event.counters = commit.counters;
     }
+
+    /// Adds what was read of the same event at an earlier moment, as far as it is not known better: it
+    /// still holds, for all that has changed since is known.
+    pub fn complete(&mut self, earlier: Self) {
+        for (id, reservation) in earlier.reservations {
+            if !self.reservations.contains_key(&id) {
+                self.add_reservation(reservation);
+            }
+        }
+        for (id, change) in earlier.records {
+            self.records.entry(id).or_insert(change);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::EmbeddedOptions;
 use super::folder::PORT;
 
 /// For two cores and a gigabyte or two of memory to share with the rest.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 16] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("cluster_name", "reservd"),
@@ -17,6 +17,8 @@ const SETTINGS: [(&str, &str); 15] = [
     // An acknowledged commit is on disk; without fsync, off would gain nothing.
     ("synchronous_commit", "on"),
     ("max_wal_size", "2GB"),
+    // Used segments of the log are used again: to make a new one holds up every commit.
+    ("min_wal_size", "512MB"),
     ("checkpoint_timeout", "15min"),
     // Full pages after a checkpoint are most of the log's bytes.
     ("wal_compression", "on"),

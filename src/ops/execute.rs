@@ -34,7 +34,7 @@ pub struct How {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The change that answers the command.
-    pub change: Change,
+    pub change: Box<Change>,
     /// Whether it was made before, by the same request.
     pub replayed: bool,
     /// How it was done.
@@ -59,7 +59,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    fn begun(strategy: Strategy) -> Self {
+    pub(super) fn begun(strategy: Strategy) -> Self {
         let none = Duration::ZERO;
         Self { strategy, attempts: 0, conflicts: 0, lock_wait: none, queue_wait: none, batch_size: 1 }
     }
@@ -71,33 +71,28 @@ impl Effort {
 }
 
 impl Ledger {
-    /// Carries `command` out, in a task of its own.
-    pub async fn execute(&self, command: Command, how: How) -> Result<Outcome, OpError> {
+    /// Carries `command` out, to its end, whether or not the caller goes on waiting.
+    pub async fn execute(&self, command: Command, mut how: How) -> Result<Outcome, OpError> {
+        if how.strategy == Strategy::Coalesced && !how.validate_only {
+            if how.lock_wait == LockWait::Wait {
+                return self.coalesce(command, &how).await;
+            }
+            // A batch has many callers: it can't fail for one that won't wait.
+            how.strategy = Strategy::Pessimistic;
+        }
         let ledger = self.clone();
-        self.detached(async move {
+        // Boxed: it is large, and moves on its way into a task.
+        let work = Box::pin(async move {
             let mut effort = Effort::begun(how.strategy);
             let result = timeout_at(how.deadline + GRACE, ledger.try_until_done(&command, how, &mut effort))
                 .await
                 .unwrap_or(Err(OpError::Deadline));
-            ledger.count(&command, how, &effort, &result);
-            result.map(|(change, replayed)| Outcome { change: *change, replayed, effort })
-        })
-        .await
-    }
-
-    /// The command in a batch with others, which has its own way of repeating.
-    async fn in_a_batch(
-        &self,
-        command: &Command,
-        how: &How,
-        effort: &mut Effort,
-    ) -> Result<(Box<Change>, bool), OpError> {
-        let carried = self.coalesce(command.clone(), how).await?;
-        effort.attempts = carried.attempts;
-        effort.lock_wait = carried.lock_wait;
-        effort.queue_wait = carried.queue_wait;
-        effort.batch_size = carried.batch_size;
-        Ok((carried.change, carried.replayed))
+            if !how.validate_only {
+                ledger.count(&command, &effort, result.as_ref().map(|(_, replayed)| *replayed));
+            }
+            result.map(|(change, replayed)| Outcome { change, replayed, effort })
+        });
+        self.detached(work).await
     }
 
     async fn try_until_done(
@@ -112,15 +107,11 @@ impl Ledger {
             effort.strategy = how.strategy;
             let step = match how.strategy {
                 _ if how.validate_only => self.rehearse(command, &how).await,
-                Strategy::Pessimistic => self.attempt_pessimistic(command, &how, &mut effort.lock_wait).await,
                 Strategy::Optimistic => self.attempt_optimistic(command, &how).await,
-                // A batch has many callers: it can't fail for one that won't wait.
-                Strategy::Coalesced if how.lock_wait == LockWait::NoWait => {
-                    how.strategy = Strategy::Pessimistic;
-                    effort.attempts -= 1;
-                    continue;
+                // A batch has its own way of repeating; what comes here by that name only rehearses.
+                Strategy::Pessimistic | Strategy::Coalesced => {
+                    self.attempt_pessimistic(command, &how, &mut effort.lock_wait).await
                 }
-                Strategy::Coalesced => return self.in_a_batch(command, &how, effort).await,
             };
             match step {
                 Ok(Step::Done { change, replayed }) => return Ok((change, replayed)),
@@ -164,14 +155,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn count<T>(&self, command: &Command, how: How, effort: &Effort, result: &Result<(T, bool), OpError>) {
-        if how.validate_only {
-            return;
-        }
+    /// Counts an execution and its outcome: whether it was a replay, or what went wrong.
+    pub(super) fn count(&self, command: &Command, effort: &Effort, result: Result<bool, &OpError>) {
         let (operation, strategy, metrics) = (command.operation(), effort.strategy.name(), &self.metrics);
         let outcome = match result {
-            Ok((_, false)) => "ok",
-            Ok((_, true)) => "replayed",
+            Ok(false) => "ok",
+            Ok(true) => "replayed",
             Err(error) => error.reason(),
         };
         metrics.outcomes.with_label_values(&[operation, strategy, outcome]).inc();

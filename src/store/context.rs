@@ -29,15 +29,16 @@ pub struct Context {
 /// Loads what `commands`, at least one, are decided on, as it is at one moment. None: an event has
 /// changed while it was read, which can't happen under its lock.
 pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Option<Context>, StoreError> {
-    let mut context = load_subjects(conn, commands).await?;
+    let mut context = load_without_holds(conn, commands).await?;
     let short = context.short_of_units(commands);
     let is_one_moment = short.is_empty() || load_holds(conn, &mut context, &short).await?;
     Ok(is_one_moment.then_some(context))
 }
 
 impl Context {
-    /// The events in which `commands` may need more units than are free, and how many more.
-    fn short_of_units(&self, commands: &[&Command]) -> Vec<(EventId, u32)> {
+    /// The events in which `commands` may need more units than are free, and how many more: there,
+    /// lapsed holds count.
+    pub fn short_of_units(&self, commands: &[&Command]) -> Vec<(EventId, u32)> {
         let mut needs: BTreeMap<&EventId, u32> = BTreeMap::new();
         for command in commands {
             if let Some(snapshot) = self.snapshots.get(&command.event_id) {
@@ -56,10 +57,10 @@ impl Context {
 /// What a statement begins with that loads one row for each command; only the first command of an
 /// event asks for the event's columns.
 macro_rules! load_sql {
-    ($name:literal, $find_reservation:literal) => {
+    ($select:literal, $find_reservation:literal) => {
         concat!(
-            $name,
-            "\nSELECT clock_timestamp(), ",
+            $select,
+            " clock_timestamp(), ",
             event_columns!(),
             ", ",
             reservation_columns!(),
@@ -75,15 +76,16 @@ macro_rules! load_sql {
     };
 }
 
-async fn load_subjects(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
+/// Loads the same, but no holds that could make room.
+pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
     // A Reserve needs to see nothing but the user's live reservation: a plan half as large, for most
     // of all calls.
     const RESERVE: &str = load_sql!(
-        "-- context::load (reserve)",
+        "-- context::load (reserve)\nSELECT",
         "reservations r ON r.event_id = q.event_id AND r.user_id = q.user_id AND r.live"
     );
     const ANY: &str = load_sql!(
-        "-- context::load",
+        "-- context::load\nSELECT",
         "LATERAL (
             SELECT r.* FROM reservations r
              WHERE q.reservation_id IS NOT NULL

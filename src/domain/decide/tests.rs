@@ -256,6 +256,40 @@ proptest! {
         prop_assert_eq!(forget_hint(folded), forget_hint(single));
         prop_assert_eq!(snapshot.event, world.event);
     }
+
+    /// A load made before other commands were carried out, completed by what those know, is as good as one
+    /// made after them, as long as no lapsed holds have to make room.
+    #[test]
+    fn a_reading_ahead_is_as_good_as_a_reading_after(capacity in 0..40_u32, early in a_history(an_action()), late in a_history(an_action())) {
+        let mut world = World::new(capacity);
+        let now = at(100 + 15);
+        let all = early.iter().chain(&late).filter(|(command, _)| !matches!(command.action, Action::CancelEvent { .. }));
+        let renamed = all.enumerate().map(|(place, (command, _))| {
+            let mut command = command.clone();
+            if let Action::Reserve(reserve) = &mut command.action {
+                reserve.id = ReservationId(Uuid::from_u128(1000 + place as u128));
+            }
+            command
+        });
+        let mut commands: Vec<Command> = renamed.collect();
+        let second = commands.split_off(commands.len() / 2);
+        let (first, third) = commands.split_at(commands.len() / 2);
+        for command in first {
+            let _ = world.carry_out(command, at(100));
+        }
+        let mut known = world.load(third, now);
+        let read_ahead = world.load(&second, now);
+        let _ = fold(&mut known, third, now);
+        for command in third {
+            let _ = world.carry_out(command, now);
+        }
+        known.complete(read_ahead);
+        let needs: u32 = second.iter().map(|command| command.needs(&known.event)).sum();
+        if needs <= known.event.available() {
+            let after = fold(&mut world.load(&second, now), &second, now);
+            prop_assert_eq!(fold(&mut known, &second, now), after);
+        }
+    }
 }
 
 /// The next expiry in a SOLD_OUT is a hint, read once for a batch.

@@ -1,28 +1,28 @@
 //! One batch: many commands, one transaction, one commit.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
+    panic::AssertUnwindSafe,
     time::Duration,
 };
 
+use futures::FutureExt;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Carried, Item};
+use super::{
+    Item,
+    books::{Books, Fate},
+};
 use crate::{
-    domain::{
-        command::Command,
-        decide::{Commit, Decision, decide},
-        event::Counters,
-        ids::EventId,
-        refusal::Refusal,
-        snapshot::Snapshot,
-        time::Timestamp,
+    config::Strategy,
+    domain::{command::Command, decide::Decision, ids::EventId},
+    ops::{
+        Ledger, OpError,
+        execute::{Effort, GRACE},
     },
-    ops::{Ledger, OpError, execute::GRACE},
     store::{
-        Budget, LockWait, StoreError, Tx,
-        apply::{self, Decided},
+        Budget, LockWait, StoreError, Tx, apply,
         context::{self, Context},
         events,
     },
@@ -43,57 +43,108 @@ pub(super) enum By {
     Lock,
 }
 
-/// What became of one command in a batch that was carried out.
-enum Fate {
-    Decided(Result<Decision, Refusal>),
-    /// It has to be decided under its event's lock.
-    LeftOut,
-    /// Its time was over before its turn.
-    Late,
-}
-
 /// A batch that was carried out.
 struct Done {
     fates: Vec<Fate>,
+    /// The events as it left them, where the next batch may have been read ahead.
+    books: Option<Books>,
     lock_wait: Duration,
-    began: Instant,
 }
 
-/// Carries out commands in the order given, and answers each caller. Returns the commands that were
-/// left out.
+/// A batch that waits for its turn to be written.
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    /// What was read for it already, if that can be used.
+    pub(super) books: Option<Books>,
+    /// When its turn came.
+    pub(super) began: Instant,
+}
+
+/// What is left of a batch that was carried out.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// The commands that have to be decided under their event's lock.
+    pub(super) left_out: Vec<Item>,
+    /// The events as the batch left them, where that is known.
+    pub(super) books: Option<Books>,
+}
+
+impl Batch {
+    /// A batch for which nothing was read yet, and whose turn is now.
+    pub(super) fn new(items: Vec<Item>) -> Self {
+        Self { items, books: None, began: Instant::now() }
+    }
+
+    /// Reads what the batch is decided on, unless it was read ahead. Where that fails, the batch meets
+    /// the failure again when it is carried out, and is dealt with there.
+    pub(super) async fn read(&mut self, ledger: &Ledger) {
+        if self.books.is_none() {
+            let read = read(ledger, &self.items, async |conn, commands| context::load(conn, commands).await);
+            self.books = read.await.flatten().map(Books::new);
+        }
+    }
+}
+
+/// Reads what `items` will be decided on, while the batch before them is written.
+pub(super) async fn read_ahead(ledger: &Ledger, items: &[Item]) -> Option<Context> {
+    read(ledger, items, async |conn, commands| context::load_without_holds(conn, commands).await).await
+}
+
+async fn read<T>(
+    ledger: &Ledger,
+    items: &[Item],
+    load: impl AsyncFnOnce(&mut PgConnection, &[&Command]) -> Result<T, StoreError>,
+) -> Option<T> {
+    let deadline = latest(items);
+    let reading = async {
+        let mut conn = ledger.pool.lease(deadline).await?;
+        let read = load(&mut conn, &commands(items)).await?;
+        conn.give_back();
+        Ok::<_, StoreError>(read)
+    };
+    AssertUnwindSafe(timeout_at(deadline, reading)).catch_unwind().await.ok()?.ok()?.ok()
+}
+
+/// Carries out commands in the order given, and answers each caller.
 ///
 /// A batch that fails for a reason that may lie in one of its commands is cut in two, and so on until
 /// the culprit is alone: its neighbours never notice.
-pub(super) async fn carry_out(ledger: &Ledger, items: Vec<Item>, by: By) -> Vec<Item> {
-    let mut left_out = Vec::new();
-    let mut parts = VecDeque::from([items]);
-    while let Some(mut items) = parts.pop_front() {
-        match persist(ledger, &mut items, by).await {
-            Ok((done, attempts)) => {
+pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Rest {
+    let mut rest = Rest::default();
+    let mut parts = VecDeque::from([batch]);
+    while let Some(Batch { mut items, books, began }) = parts.pop_front() {
+        match persist(ledger, &mut items, books, by).await {
+            Ok((mut done, attempts)) => {
                 ledger.metrics.batch_sizes.observe(items.len() as f64);
-                left_out.extend(answer(ledger, items, done, attempts));
+                rest.books = done.books.take();
+                rest.left_out.extend(answer_all(ledger, items, done, began, attempts));
             }
             Err(error) if items.len() > 1 && may_be_one_commands_fault(&error) => {
                 tracing::warn!(size = items.len(), %error, "a batch failed and is cut in two");
                 ledger.metrics.batch_splits.inc();
                 let second = items.split_off(items.len() / 2);
-                parts.push_front(second);
-                parts.push_front(items);
+                parts.push_front(Batch { items: second, books: None, began });
+                parts.push_front(Batch { items, books: None, began });
             }
-            Err(error) => fail_all(items, error),
+            Err(error) => fail_all(ledger, items, error),
         }
     }
-    left_out
+    rest
 }
 
 /// Tries a batch until it is done, or fails for good. Where the outcome of a commit is unknown, the
 /// commands without a request_id are answered so, and only the others tried again.
-async fn persist(ledger: &Ledger, items: &mut Vec<Item>, by: By) -> Result<(Done, u32), StoreError> {
+async fn persist(
+    ledger: &Ledger,
+    items: &mut Vec<Item>,
+    mut books: Option<Books>,
+    by: By,
+) -> Result<(Done, u32), StoreError> {
     let (mut attempts, mut is_unknown) = (0, false);
     loop {
         attempts += 1;
-        let latest = items.iter().map(|item| item.deadline).max().unwrap_or_else(Instant::now);
-        let result = timeout_at(latest + GRACE, attempt(ledger, items, latest, by)).await;
+        let latest = latest(items);
+        let result = timeout_at(latest + GRACE, attempt(ledger, items, books.take(), by)).await;
         let error = match result.unwrap_or(Err(StoreError::Deadline)) {
             Ok(Some(done)) => return Ok((done, attempts)),
             // The clock has passed a moment on which a decision rested: decide anew.
@@ -109,7 +160,7 @@ async fn persist(ledger: &Ledger, items: &mut Vec<Item>, by: By) -> Result<(Done
                 is_unknown = true;
                 for item in items.extract_if(.., |item| item.command.request.is_none()) {
                     let cause = StoreError::OutcomeUnknown(sqlx::Error::WorkerCrashed);
-                    answer_one(item, Err(cause.into()));
+                    ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(cause.into()));
                 }
             }
             StoreError::Repeat(_) | StoreError::Unavailable(_) => {}
@@ -126,18 +177,19 @@ async fn persist(ledger: &Ledger, items: &mut Vec<Item>, by: By) -> Result<(Done
 }
 
 /// One transaction. None: what was decided is no longer so.
-async fn attempt(ledger: &Ledger, items: &[Item], latest: Instant, by: By) -> Result<Option<Done>, StoreError> {
+async fn attempt(ledger: &Ledger, items: &[Item], books: Option<Books>, by: By) -> Result<Option<Done>, StoreError> {
+    let deadline = latest(items);
     match by {
         By::Version => {
-            let mut conn = ledger.pool.lease(latest).await?;
-            let result = by_version(&mut conn, items).await;
+            let mut conn = ledger.pool.lease(deadline).await?;
+            let result = by_version(&mut conn, items, books).await;
             if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                 conn.give_back();
             }
             result.map(Some)
         }
         By::Lock => {
-            let budget = Budget { deadline: latest, max_lock_wait: ledger.settings.max_lock_wait };
+            let budget = Budget { deadline, max_lock_wait: ledger.settings.max_lock_wait };
             let mut tx = ledger.pool.begin("batch", budget).await?;
             let result = under_lock(&mut tx, items).await;
             tx.finish(result, |done| done.as_ref().is_some_and(Done::has_written)).await
@@ -145,40 +197,49 @@ async fn attempt(ledger: &Ledger, items: &[Item], latest: Instant, by: By) -> Re
     }
 }
 
-async fn by_version(conn: &mut PgConnection, items: &[Item]) -> Result<Done, StoreError> {
-    let began = Instant::now();
-    let commands: Vec<&Command> = items.iter().map(|item| &item.command).collect();
-    let fates = match context::load(conn, &commands).await? {
-        Some(context) => {
-            let mut books = Books::new(context);
-            let mut fates = books.decide_all(items, By::Version);
-            let decided = books.decided(items, &fates);
-            if !decided.is_empty() {
-                let written = apply::apply_alone(conn, &decided).await?;
-                let ids = decided.iter().map(|decided| decided.event_id);
-                let lost: HashSet<EventId> = ids.filter(|id| !written.contains(id)).cloned().collect();
-                leave_out(items, &mut fates, &lost);
-            }
-            fates
-        }
-        None => items.iter().map(|_| Fate::LeftOut).collect(),
+async fn by_version(conn: &mut PgConnection, items: &[Item], books: Option<Books>) -> Result<Done, StoreError> {
+    let lock_wait = Duration::ZERO;
+    let books = match books {
+        Some(books) => Some(books),
+        None => context::load(conn, &commands(items)).await?.map(Books::new),
     };
-    Ok(Done { fates, lock_wait: Duration::ZERO, began })
+    let Some(mut books) = books else {
+        let fates = items.iter().map(|_| Fate::LeftOut).collect();
+        return Ok(Done { fates, books: None, lock_wait });
+    };
+    let mut fates = books.decide_all(items, By::Version);
+    let decided = books.decided(items, &fates);
+    if !decided.is_empty() {
+        let written = apply::apply_alone(conn, &decided).await?;
+        let ids = decided.iter().map(|decided| decided.event_id);
+        let lost: HashSet<EventId> = ids.filter(|id| !written.contains(id)).cloned().collect();
+        leave_out(items, &mut fates, &lost);
+    }
+    Ok(Done { fates, books: Some(books), lock_wait })
 }
 
 async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreError> {
-    let began = Instant::now();
-    let commands: Vec<&Command> = items.iter().map(|item| &item.command).collect();
+    let asked = Instant::now();
+    let commands = commands(items);
     if let Some(first) = commands.first() {
         events::lock(tx, &first.event_id, LockWait::Wait).await?;
     }
-    let lock_wait = began.elapsed();
+    let lock_wait = asked.elapsed();
     let Some(context) = context::load(tx, &commands).await? else { return Ok(None) };
     let mut books = Books::new(context);
     let fates = books.decide_all(items, By::Lock);
     let decided = books.decided(items, &fates);
     let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
-    Ok(is_written.then_some(Done { fates, lock_wait, began }))
+    Ok(is_written.then_some(Done { fates, books: None, lock_wait }))
+}
+
+fn commands(items: &[Item]) -> Vec<&Command> {
+    items.iter().map(|item| &item.command).collect()
+}
+
+/// When the last of the callers stops listening.
+fn latest(items: &[Item]) -> Instant {
+    items.iter().map(|item| item.deadline).max().unwrap_or_else(Instant::now)
 }
 
 /// What was decided on events that could not be written was not decided.
@@ -196,103 +257,38 @@ impl Done {
     }
 }
 
-/// The events of a batch, as they are after the commands decided so far.
-struct Books {
-    now: Timestamp,
-    snapshots: BTreeMap<EventId, Snapshot>,
-    /// The counters of the events as they were loaded.
-    seen: BTreeMap<EventId, Counters>,
-}
-
-impl Books {
-    fn new(Context { now, snapshots }: Context) -> Self {
-        let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
-        Self { now, snapshots, seen }
-    }
-
-    /// Decides each command on what those before it have left.
-    fn decide_all(&mut self, items: &[Item], by: By) -> Vec<Fate> {
-        let now = Instant::now();
-        let mut put_off: HashSet<&EventId> = HashSet::new();
-        let mut fates = Vec::with_capacity(items.len());
-        for item in items {
-            let event_id = &item.command.event_id;
-            // What comes after a command that was put off must not overtake it.
-            let fate = if item.deadline <= now {
-                Fate::Late
-            } else if put_off.contains(event_id) {
-                Fate::LeftOut
-            } else {
-                Fate::Decided(self.decide(&item.command))
-            };
-            fates.push(match fate {
-                Fate::Decided(Err(no)) if by == By::Version && no.rests_on_the_clock() => {
-                    put_off.insert(event_id);
-                    Fate::LeftOut
-                }
-                fate => fate,
-            });
-        }
-        fates
-    }
-
-    fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
-        let snapshot = self.snapshots.get_mut(&command.event_id).ok_or(Refusal::EventNotFound)?;
-        let decision = decide(snapshot, command, self.now)?;
-        if let Decision::Commit(commit) = &decision {
-            snapshot.advance(commit);
-        }
-        Ok(decision)
-    }
-
-    /// What there is to write.
-    fn decided<'a>(&'a self, items: &'a [Item], fates: &'a [Fate]) -> Vec<Decided<'a>> {
-        let mut commits: BTreeMap<&EventId, Vec<&Commit>> = BTreeMap::new();
-        for (fate, item) in fates.iter().zip(items) {
-            if let Fate::Decided(Ok(Decision::Commit(commit))) = fate {
-                commits.entry(&item.command.event_id).or_default().push(commit);
-            }
-        }
-        let decided = |(event_id, commits)| Some(Decided { event_id, seen: *self.seen.get(event_id)?, commits });
-        commits.into_iter().filter_map(decided).collect()
-    }
-}
-
 /// Answers the commands of a batch that was carried out, and returns those left out.
-fn answer(ledger: &Ledger, items: Vec<Item>, done: Done, attempts: u32) -> Vec<Item> {
+fn answer_all(ledger: &Ledger, items: Vec<Item>, done: Done, began: Instant, attempts: u32) -> Vec<Item> {
     let batch_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let mut left_out = Vec::new();
     for (item, fate) in items.into_iter().zip(done.fates) {
-        let (change, replayed) = match fate {
+        let queue_wait = began.saturating_duration_since(item.submitted);
+        let effort = Effort {
+            attempts: item.left_out + attempts,
+            lock_wait: done.lock_wait,
+            queue_wait,
+            batch_size,
+            ..Effort::begun(Strategy::Coalesced)
+        };
+        let answer = match fate {
             Fate::Decided(Ok(Decision::Commit(mut commit))) => match commit.changes.pop() {
-                Some(change) => (Box::new(change), false),
+                Some(change) => Ok((Box::new(change), false)),
                 None => continue,
             },
-            Fate::Decided(Ok(Decision::Replay(change))) => (change, true),
-            Fate::Decided(Err(refusal)) => {
-                answer_one(item, Err(refusal.into()));
-                continue;
-            }
-            Fate::Late => {
-                answer_one(item, Err(OpError::Deadline));
-                continue;
-            }
+            Fate::Decided(Ok(Decision::Replay(change))) => Ok((change, true)),
+            Fate::Decided(Err(refusal)) => Err(refusal.into()),
+            Fate::Late => Err(OpError::Deadline),
             Fate::LeftOut => {
                 left_out.push(item);
                 continue;
             }
         };
-        let queue_wait = done.began.saturating_duration_since(item.submitted);
-        ledger.metrics.batch_wait_seconds.observe(queue_wait.as_secs_f64());
-        let lock_wait = done.lock_wait;
-        answer_one(item, Ok(Carried { change, replayed, attempts, batch_size, lock_wait, queue_wait }));
+        if answer.is_ok() {
+            ledger.metrics.batch_wait_seconds.observe(queue_wait.as_secs_f64());
+        }
+        ledger.answer(item, &effort, answer);
     }
     left_out
-}
-
-/// A caller that no longer listens has its answer by its request_id.
-fn answer_one(item: Item, answer: super::Answer) {
-    let _ = item.answer.send(answer);
 }
 
 fn may_be_one_commands_fault(error: &StoreError) -> bool {
@@ -308,9 +304,9 @@ fn may_be_one_commands_fault(error: &StoreError) -> bool {
 }
 
 /// Gives the same error to all; the first gets the original.
-fn fail_all(items: Vec<Item>, error: StoreError) {
+fn fail_all(ledger: &Ledger, items: Vec<Item>, error: StoreError) {
     let copies: Vec<StoreError> = items.iter().skip(1).map(|_| error.alike()).collect();
     for (item, error) in items.into_iter().zip(std::iter::once(error).chain(copies)) {
-        answer_one(item, Err(error.into()));
+        ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(error.into()));
     }
 }

@@ -2,20 +2,23 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
     Item,
-    batch::{self, By},
+    batch::{self, Batch, By, Rest},
+    books::Books,
 };
 use crate::{
-    config::{BatchScope, Execution},
+    config::{BatchScope, Execution, Strategy},
     domain::ids::EventId,
-    ops::{Ledger, OpError},
+    ops::{Ledger, OpError, execute::Effort},
 };
 
 /// A queue of commands, and the events of its own whose rows others have locked.
@@ -39,9 +42,15 @@ impl State {
         self.queue.len() + self.busy.values().map(VecDeque::len).sum::<usize>()
     }
 
-    fn take_first(&mut self, most: usize) -> Vec<Item> {
-        let size = self.queue.len().min(most);
-        self.queue.drain(..size).collect()
+    /// Takes the commands of the next batch.
+    fn take(&mut self, settings: &Execution) -> Vec<Item> {
+        match settings.batch_scope {
+            BatchScope::Any => {
+                let size = self.queue.len().min(settings.max_batch);
+                self.queue.drain(..size).collect()
+            }
+            BatchScope::Event => self.take_of_one_event(settings.max_batch),
+        }
     }
 
     /// Takes the first command and those on the same event; the others keep their order.
@@ -73,23 +82,21 @@ impl Lane {
 
     /// Puts a command at the end of the queue; refuses where that is full, or so long that the
     /// command's time would be over before its turn.
-    pub(super) fn submit(self: &Arc<Self>, ledger: &Ledger, item: Item) -> Result<(), OpError> {
+    pub(super) fn submit(self: &Arc<Self>, ledger: &Ledger, item: Item) {
         let mut state = self.lock();
         if let Some(why) = self.refusal(&state, &item) {
             ledger.metrics.batch_shed.inc();
-            return Err(OpError::Busy(why));
+            return ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(OpError::Busy(why)));
         }
         ledger.metrics.batch_commands.inc();
         if let Some(queue) = state.busy.get_mut(&item.command.event_id) {
-            queue.push_back(item);
-            return Ok(());
+            return queue.push_back(item);
         }
         state.queue.push_back(item);
         if !state.is_running {
             state.is_running = true;
             ledger.tasks.spawn(Arc::clone(self).run(ledger.clone()));
         }
-        Ok(())
     }
 
     fn refusal(&self, state: &State, item: &Item) -> Option<&'static str> {
@@ -100,15 +107,29 @@ impl Lane {
         (turn > item.deadline).then_some("the wait would be longer than the call's deadline")
     }
 
-    /// Carries out what waits, until nothing does.
+    /// Carries out what waits, until nothing does: reads a batch, writes it, and while it is written reads
+    /// the next.
     async fn run(self: Arc<Self>, ledger: Ledger) {
-        while let Some(items) = self.next_batch() {
+        let (mut upcoming, mut was_in_vain) = (None, false);
+        while let Some(mut batch) = upcoming.take().or_else(|| self.next_batch()) {
             let began = Instant::now();
-            let size = count(&items);
-            let left = guarded(&ledger, items, By::Version).await;
-            ledger.metrics.batch_commands.sub(size - count(&left));
+            let size = count(&batch.items);
+            batch.read(&ledger).await;
+            let mut following = self.take_waiting();
+            let reading = async {
+                let is_worth_it = !following.is_empty() && !was_in_vain;
+                if is_worth_it { batch::read_ahead(&ledger, &following).await } else { None }
+            };
+            let (rest, read) = tokio::join!(guarded(&ledger, batch, By::Version), reading);
+            ledger.metrics.batch_commands.sub(size - count(&rest.left_out));
             self.keep_pace(began.elapsed());
-            self.set_aside(&ledger, left);
+            self.set_aside(&ledger, rest.left_out, &mut following);
+            if !following.is_empty() {
+                let was_read = read.is_some();
+                let books = rest.books.zip(read).and_then(|(before, read)| Books::after(before, read, &following));
+                was_in_vain = was_read && books.is_none();
+                upcoming = Some(Batch { items: following, books, began: Instant::now() });
+            }
         }
     }
 
@@ -117,22 +138,21 @@ impl Lane {
         while let Some(items) = self.next_busy_batch(&event_id) {
             let size = count(&items);
             // It waits for the lock, so it leaves nothing out.
-            guarded(&ledger, items, By::Lock).await;
+            guarded(&ledger, Batch::new(items), By::Lock).await;
             ledger.metrics.batch_commands.sub(size);
         }
     }
 
-    fn next_batch(&self) -> Option<Vec<Item>> {
+    /// The next batch. None: nothing waits, and the task that asks has ended.
+    fn next_batch(&self) -> Option<Batch> {
         let mut state = self.lock();
-        let items = match self.settings.batch_scope {
-            BatchScope::Any => state.take_first(self.settings.max_batch),
-            BatchScope::Event => state.take_of_one_event(self.settings.max_batch),
-        };
-        if items.is_empty() {
-            state.is_running = false;
-            return None;
-        }
-        Some(items)
+        let items = state.take(&self.settings);
+        state.is_running = !items.is_empty();
+        state.is_running.then(|| Batch::new(items))
+    }
+
+    fn take_waiting(&self) -> Vec<Item> {
+        self.lock().take(&self.settings)
     }
 
     fn next_busy_batch(&self, event_id: &EventId) -> Option<Vec<Item>> {
@@ -147,25 +167,29 @@ impl Lane {
     }
 
     /// Gives each event of these commands a queue and a task of its own. What came for it meanwhile
-    /// follows, so that its commands stay in the order in which they arrived.
-    fn set_aside(self: &Arc<Self>, ledger: &Ledger, left: Vec<Item>) {
+    /// follows, also from the batch that is `following`, so that its commands stay in the order in which
+    /// they arrived.
+    fn set_aside(self: &Arc<Self>, ledger: &Ledger, left: Vec<Item>, following: &mut Vec<Item>) {
         if left.is_empty() {
             return;
         }
         let mut state = self.lock();
         let mut fresh = Vec::new();
-        for item in left {
+        for mut item in left {
+            item.left_out += 1;
             let event_id = item.command.event_id.clone();
             if !state.busy.contains_key(&event_id) {
                 fresh.push(event_id.clone());
             }
             state.busy.entry(event_id).or_default().push_back(item);
         }
-        for item in std::mem::take(&mut state.queue) {
-            match state.busy.get_mut(&item.command.event_id) {
-                Some(queue) => queue.push_back(item),
-                None => state.queue.push_back(item),
-            }
+        let State { queue, busy, .. } = &mut *state;
+        let is_busy = |busy: &HashMap<_, _>, item: &Item| busy.contains_key(&item.command.event_id);
+        let (later, kept) = std::mem::take(queue).into_iter().partition::<VecDeque<_>, _>(|item| is_busy(busy, item));
+        *queue = kept;
+        let sooner: Vec<_> = following.extract_if(.., |item| is_busy(busy, item)).collect();
+        for item in sooner.into_iter().chain(later) {
+            busy.entry(item.command.event_id.clone()).or_default().push_back(item);
         }
         for event_id in fresh {
             ledger.tasks.spawn(Arc::clone(self).run_busy(ledger.clone(), event_id));
@@ -182,13 +206,11 @@ impl Lane {
     }
 }
 
-/// Carries a batch out in a task of its own: a panic ends the batch, and not the lane.
-async fn guarded(ledger: &Ledger, items: Vec<Item>, by: By) -> Vec<Item> {
-    let worker = ledger.clone();
-    let batch = ledger.tasks.spawn(async move { batch::carry_out(&worker, items, by).await });
-    batch.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a batch was lost");
-        Vec::new()
+/// Carries a batch out. A panic ends the batch, and not the lane.
+async fn guarded(ledger: &Ledger, batch: Batch, by: By) -> Rest {
+    AssertUnwindSafe(batch::carry_out(ledger, batch, by)).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a batch was lost");
+        Rest::default()
     })
 }
 

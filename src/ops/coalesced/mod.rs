@@ -10,27 +10,34 @@
 //! changed since the reading, writes the rest, and commits. The row lock is held while that statement
 //! runs, and not while an answer travels to the server and back.
 //!
+//! While a batch is written, what waits already is the next batch, and is read on another connection; what
+//! the first has written is then laid over the reading ([`books`]). Should others have changed an event
+//! meanwhile, its version tells, and it is read again.
+//!
 //! So a batch never waits for a row lock. An event that it had to pass over leaves the batch and gets a
 //! lane of its own, which works under the row lock (lock, read, write, commit), waits for it and for
 //! nothing else, and ends when its queue is empty. No lane holds a lock while it waits for another,
 //! nobody waits for an event but those who want it, and servers that want the same event take turns.
 
 mod batch;
+mod books;
 mod lane;
 
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Ledger, OpError};
+use super::{
+    Ledger, OpError,
+    execute::{Effort, How, Outcome},
+    place::{self, Place},
+};
 use crate::{
     config::Execution,
     domain::{change::Change, command::Command},
-    ops::execute::How,
 };
 use lane::Lane;
 
@@ -39,21 +46,15 @@ pub(super) struct Item {
     command: Command,
     submitted: Instant,
     deadline: Instant,
+    /// How often a batch had to leave it out.
+    left_out: u32,
     answer: oneshot::Sender<Answer>,
+    /// Kept until it is answered, whether or not the caller goes on waiting.
+    _place: Option<Place>,
 }
 
 /// What became of one command.
-pub(super) type Answer = Result<Carried, OpError>;
-
-/// A command that was carried out.
-pub(super) struct Carried {
-    pub(super) change: Box<Change>,
-    pub(super) replayed: bool,
-    pub(super) attempts: u32,
-    pub(super) batch_size: u32,
-    pub(super) lock_wait: Duration,
-    pub(super) queue_wait: Duration,
-}
+type Answer = Result<Outcome, OpError>;
 
 /// The lanes. Clones share them.
 #[derive(Clone)]
@@ -76,11 +77,20 @@ impl Coalescer {
 }
 
 impl Ledger {
-    /// Puts the command into its lane's queue and waits for the answer.
+    /// Puts the command into its lane's queue and waits for the answer. Once it is in the queue it is
+    /// carried out, whether or not the caller goes on waiting.
     pub(super) async fn coalesce(&self, command: Command, how: &How) -> Answer {
         let (answer, answered) = oneshot::channel();
         let lane = self.coalescer.lane_of(&command);
-        lane.submit(self, Item { command, submitted: Instant::now(), deadline: how.deadline, answer })?;
+        let (submitted, deadline) = (Instant::now(), how.deadline);
+        lane.submit(self, Item { command, submitted, deadline, left_out: 0, answer, _place: place::held() });
         answered.await.unwrap_or(Err(OpError::Lost))
+    }
+
+    /// Answers the command's caller. One that no longer listens has its answer by its request_id.
+    fn answer(&self, item: Item, effort: &Effort, answer: Result<(Box<Change>, bool), OpError>) {
+        self.count(&item.command, effort, answer.as_ref().map(|(_, replayed)| *replayed));
+        let outcome = |(change, replayed)| Outcome { change, replayed, effort: *effort };
+        let _ = item.answer.send(answer.map(outcome));
     }
 }

@@ -1,0 +1,111 @@
+//! The books of a batch: its events as they are after the commands decided so far.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio::time::Instant;
+
+use super::{Item, batch::By};
+use crate::{
+    domain::{
+        command::Command,
+        decide::{Commit, Decision, decide},
+        event::Counters,
+        ids::EventId,
+        refusal::Refusal,
+        snapshot::Snapshot,
+        time::Timestamp,
+    },
+    store::{apply::Decided, context::Context},
+};
+
+/// What became of one command in a batch that was carried out.
+pub(super) enum Fate {
+    /// Yes or no.
+    Decided(Result<Decision, Refusal>),
+    /// It has to be decided under its event's lock.
+    LeftOut,
+    /// Its time was over before its turn.
+    Late,
+}
+
+/// The events of a batch, as they are after the commands decided so far.
+pub(super) struct Books {
+    now: Timestamp,
+    snapshots: BTreeMap<EventId, Snapshot>,
+    /// The counters of the events as they were loaded.
+    seen: BTreeMap<EventId, Counters>,
+}
+
+impl Books {
+    pub(super) fn new(Context { now, snapshots }: Context) -> Self {
+        let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
+        Self { now, snapshots, seen }
+    }
+
+    /// The books of a batch that was read while `before` was written: what `before` knows of their
+    /// events is newer. None: the reading does not fit, because others changed an event meanwhile, or
+    /// does not suffice, because its holds have to be looked at too.
+    pub(super) fn after(mut before: Self, mut read: Context, items: &[Item]) -> Option<Self> {
+        for (id, snapshot) in &mut read.snapshots {
+            let Some(mut newer) = before.snapshots.remove(id) else { continue };
+            let version = snapshot.event.counters.version;
+            let was_read_at = before.seen.get(id).map(|seen| seen.version);
+            if was_read_at != Some(version) && newer.event.counters.version != version {
+                return None;
+            }
+            std::mem::swap(snapshot, &mut newer);
+            let earlier = newer;
+            snapshot.complete(earlier);
+        }
+        read.now = read.now.max(before.now);
+        let commands: Vec<_> = items.iter().map(|item| &item.command).collect();
+        read.short_of_units(&commands).is_empty().then(|| Self::new(read))
+    }
+
+    /// Decides each command on what those before it have left.
+    pub(super) fn decide_all(&mut self, items: &[Item], by: By) -> Vec<Fate> {
+        let now = Instant::now();
+        let mut put_off: HashSet<&EventId> = HashSet::new();
+        let mut fates = Vec::with_capacity(items.len());
+        for item in items {
+            let event_id = &item.command.event_id;
+            // What comes after a command that was put off must not overtake it.
+            let fate = if item.deadline <= now {
+                Fate::Late
+            } else if put_off.contains(event_id) {
+                Fate::LeftOut
+            } else {
+                Fate::Decided(self.decide(&item.command))
+            };
+            fates.push(match fate {
+                Fate::Decided(Err(no)) if by == By::Version && no.rests_on_the_clock() => {
+                    put_off.insert(event_id);
+                    Fate::LeftOut
+                }
+                fate => fate,
+            });
+        }
+        fates
+    }
+
+    fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
+        let snapshot = self.snapshots.get_mut(&command.event_id).ok_or(Refusal::EventNotFound)?;
+        let decision = decide(snapshot, command, self.now)?;
+        if let Decision::Commit(commit) = &decision {
+            snapshot.advance(commit);
+        }
+        Ok(decision)
+    }
+
+    /// What there is to write.
+    pub(super) fn decided<'a>(&'a self, items: &'a [Item], fates: &'a [Fate]) -> Vec<Decided<'a>> {
+        let mut commits: BTreeMap<&EventId, Vec<&Commit>> = BTreeMap::new();
+        for (fate, item) in fates.iter().zip(items) {
+            if let Fate::Decided(Ok(Decision::Commit(commit))) = fate {
+                commits.entry(&item.command.event_id).or_default().push(commit);
+            }
+        }
+        let decided = |(event_id, commits)| Some(Decided { event_id, seen: *self.seen.get(event_id)?, commits });
+        commits.into_iter().filter_map(decided).collect()
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
         snapshot::Snapshot,
         time::Timestamp,
     },
-    ops::{Ledger, OpError, execute::GRACE},
+    ops::{Ledger, OpError, execute::GRACE, line},
     store::{
         Budget, LockWait, StoreError, Tx,
         apply::{self, Decided},
@@ -151,7 +151,7 @@ async fn by_version(conn: &mut PgConnection, items: &[Item]) -> Result<Done, Sto
     let fates = match context::load(conn, &commands).await? {
         Some(context) => {
             let mut books = Books::new(context);
-            let mut fates = books.decide_all(items, By::Version);
+            let mut fates = books.decide_all(conn, items, By::Version).await?;
             let decided = books.decided(items, &fates);
             if !decided.is_empty() {
                 let written = apply::apply_alone(conn, &decided).await?;
@@ -175,7 +175,7 @@ async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreEr
     let lock_wait = began.elapsed();
     let Some(context) = context::load(tx, &commands).await? else { return Ok(None) };
     let mut books = Books::new(context);
-    let fates = books.decide_all(items, By::Lock);
+    let fates = books.decide_all(tx, items, By::Lock).await?;
     let decided = books.decided(items, &fates);
     let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
     Ok(is_written.then_some(Done { fates, lock_wait, began }))
@@ -202,20 +202,22 @@ struct Books {
     snapshots: BTreeMap<EventId, Snapshot>,
     /// The counters of the events as they were loaded.
     seen: BTreeMap<EventId, Counters>,
+    /// Who gets the places that a command frees, by the command's place in the batch.
+    promotions: BTreeMap<usize, Vec<Commit>>,
 }
 
 impl Books {
     fn new(Context { now, snapshots }: Context) -> Self {
         let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
-        Self { now, snapshots, seen }
+        Self { now, snapshots, seen, promotions: BTreeMap::new() }
     }
 
-    /// Decides each command on what those before it have left.
-    fn decide_all(&mut self, items: &[Item], by: By) -> Vec<Fate> {
+    /// Decides each command on what those before it have left, and who is served with what it frees.
+    async fn decide_all(&mut self, conn: &mut PgConnection, items: &[Item], by: By) -> Result<Vec<Fate>, StoreError> {
         let now = Instant::now();
         let mut put_off: HashSet<&EventId> = HashSet::new();
         let mut fates = Vec::with_capacity(items.len());
-        for item in items {
+        for (place, item) in items.iter().enumerate() {
             let event_id = &item.command.event_id;
             // What comes after a command that was put off must not overtake it.
             let fate = if item.deadline <= now {
@@ -223,7 +225,11 @@ impl Books {
             } else if put_off.contains(event_id) {
                 Fate::LeftOut
             } else {
-                Fate::Decided(self.decide(&item.command))
+                let decision = self.decide(&item.command);
+                if let Ok(Decision::Commit(_)) = &decision {
+                    self.serve(conn, place, event_id).await?;
+                }
+                Fate::Decided(decision)
             };
             fates.push(match fate {
                 Fate::Decided(Err(no)) if by == By::Version && no.rests_on_the_clock() => {
@@ -233,7 +239,16 @@ impl Books {
                 fate => fate,
             });
         }
-        fates
+        Ok(fates)
+    }
+
+    async fn serve(&mut self, conn: &mut PgConnection, place: usize, event_id: &EventId) -> Result<(), StoreError> {
+        let Some(snapshot) = self.snapshots.get_mut(event_id) else { return Ok(()) };
+        let promotions = line::serve(conn, snapshot, self.now).await?;
+        if !promotions.is_empty() {
+            self.promotions.insert(place, promotions);
+        }
+        Ok(())
     }
 
     fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
@@ -248,9 +263,11 @@ impl Books {
     /// What there is to write.
     fn decided<'a>(&'a self, items: &'a [Item], fates: &'a [Fate]) -> Vec<Decided<'a>> {
         let mut commits: BTreeMap<&EventId, Vec<&Commit>> = BTreeMap::new();
-        for (fate, item) in fates.iter().zip(items) {
+        for (place, (fate, item)) in fates.iter().zip(items).enumerate() {
             if let Fate::Decided(Ok(Decision::Commit(commit))) = fate {
-                commits.entry(&item.command.event_id).or_default().push(commit);
+                let commits = commits.entry(&item.command.event_id).or_default();
+                commits.push(commit);
+                commits.extend(self.promotions.get(&place).into_iter().flatten());
             }
         }
         let decided = |(event_id, commits)| Some(Decided { event_id, seen: *self.seen.get(event_id)?, commits });

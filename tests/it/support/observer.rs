@@ -21,6 +21,10 @@ pub struct Sight {
     pub confirmed_rows: i64,
     /// The most live reservations that one user has.
     pub most_of_a_user: i64,
+    pub waiting: i32,
+    pub waiting_rows: i64,
+    /// Whether places are free that fit somebody who waits, and whose turn it is.
+    pub is_idle: bool,
 }
 
 /// An observer at work.
@@ -36,7 +40,16 @@ impl Observer {
             SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
                    COALESCE(sum(r.units) FILTER (WHERE r.state = 'HELD'), 0)::bigint AS held_rows,
                    COALESCE(sum(r.units) FILTER (WHERE r.state = 'CONFIRMED'), 0)::bigint AS confirmed_rows,
-                   COALESCE(max(r.of_user), 0) AS most_of_a_user
+                   COALESCE(max(r.of_user), 0) AS most_of_a_user, e.waiting,
+                   (SELECT count(*) FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING') AS waiting_rows,
+                   EXISTS (
+                       SELECT FROM (
+                           SELECT w.min_quantity <= e.capacity - e.held - e.confirmed AS fits,
+                                  row_number() OVER line AS place, first_value(w.skips) OVER line AS skips
+                             FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING'
+                           WINDOW line AS (ORDER BY w.ticket)) l
+                        WHERE l.fits AND (l.place = 1 OR l.skips < (e.waitlist_policy ->> 'max_skips')::integer)
+                   ) AND e.state = 'OPEN' AS is_idle
               FROM events e
               LEFT JOIN (SELECT state, sum(quantity) AS units, max(of_user) AS of_user
                            FROM (SELECT state, quantity, count(*) OVER (PARTITION BY user_id) AS of_user
@@ -85,5 +98,7 @@ impl Sight {
             "counters are not rows: {self:?}"
         );
         assert!(self.most_of_a_user <= 1, "a user is booked twice: {self:?}");
+        assert_eq!(i64::from(self.waiting), self.waiting_rows, "the count of those who wait: {self:?}");
+        assert!(!self.is_idle, "places are idle while somebody waits whom they fit: {self:?}");
     }
 }

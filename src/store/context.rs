@@ -60,7 +60,7 @@ macro_rules! load_sql {
     ($name:literal, $find_reservation:literal) => {
         concat!(
             $name,
-            "\nSELECT clock_timestamp(), ",
+            "\n-- one row for each command\nSELECT clock_timestamp(), ",
             event_columns!(),
             ", ",
             reservation_columns!(),

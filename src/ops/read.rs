@@ -128,6 +128,11 @@ impl Ledger {
         found.await?.ok_or(OpError::Refused(Refusal::EntryNotFound))
     }
 
+    /// How many of an event's waitlist entries were promoted.
+    pub(super) async fn count_promoted(&self, event_id: EventId, deadline: Instant) -> Result<i64, OpError> {
+        self.read(deadline, move |conn| Box::pin(async move { waitlist::promoted(conn, &event_id).await })).await
+    }
+
     /// A page of waitlist entries.
     pub async fn list_waitlist(
         &self,

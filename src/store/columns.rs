@@ -55,7 +55,8 @@ macro_rules! entry_columns {
 /// it is: what `domain::decide::promote` sees to, said once more in SQL, for audits.
 macro_rules! is_unserved {
     () => {
-        "(e.state = 'OPEN' AND e.held + e.confirmed < e.capacity
+        "-- is_unserved
+         (e.state = 'OPEN' AND e.held + e.confirmed < e.capacity
           AND (e.booking_open_time IS NULL OR e.booking_open_time <= now())
           AND (e.booking_close_time IS NULL OR e.booking_close_time > now())
           AND EXISTS (

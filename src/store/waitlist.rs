@@ -199,6 +199,12 @@ pub async fn list(
     Ok(rows.iter().map(|row| Columns::of(row).entry()).collect::<Result<_, _>>()?)
 }
 
+/// How many of an event's entries were promoted.
+pub async fn promoted(conn: &mut PgConnection, id: &EventId) -> Result<i64, StoreError> {
+    const SQL: &str = "-- waitlist::promoted\nSELECT count(*) FROM waitlist WHERE event_id = $1 AND state = 'PROMOTED'";
+    Ok(sqlx::query_scalar(SQL).bind(id).fetch_one(conn).await?)
+}
+
 /// How many entries wait, over all events.
 pub async fn waiting(conn: &mut PgConnection) -> Result<i64, StoreError> {
     const SQL: &str = "-- waitlist::waiting\nSELECT COALESCE(sum(waiting), 0) FROM events WHERE waiting > 0";

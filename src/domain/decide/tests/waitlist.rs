@@ -120,7 +120,8 @@ fn an_offer_is_a_hold_that_goes_on_to_the_next_when_it_lapses() {
 
 #[test]
 fn whoever_frees_places_serves_the_line() {
-    let frees: [(&str, fn(&mut World)); 6] = [
+    type Free = fn(&mut World);
+    let frees: [(&str, Free); 6] = [
         ("a cancellation", |world| world.yes(cancel(0, 4))),
         ("a part of one", |world| world.yes(cancel(0, 1))),
         ("a smaller amend", |world| {

@@ -3,8 +3,12 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "proto";
-const SERVICES: [&str; 3] =
-    ["reservd/v1/event_service.proto", "reservd/v1/reservation_service.proto", "reservd/v1/diagnostics_service.proto"];
+const SERVICES: [&str; 4] = [
+    "reservd/v1/event_service.proto",
+    "reservd/v1/reservation_service.proto",
+    "reservd/v1/waitlist_service.proto",
+    "reservd/v1/diagnostics_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_ROOT}");

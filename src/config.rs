@@ -21,6 +21,7 @@ pub struct Config {
     pub strategy: StrategyDefaults,
     pub execution: Execution,
     pub holds: Holds,
+    pub waitlist: Waitlist,
     pub retention: Retention,
     pub diagnostics: Diagnostics,
     pub telemetry: Telemetry,
@@ -87,6 +88,8 @@ pub struct StrategyDefaults {
     pub cancel: Strategy,
     pub extend: Strategy,
     pub amend: Strategy,
+    pub join_waitlist: Strategy,
+    pub leave_waitlist: Strategy,
 }
 
 /// How a mutation gets its exclusivity.
@@ -148,6 +151,15 @@ pub struct Holds {
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
     pub sweep_batch: u32,
+}
+
+/// `[waitlist]`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in defaults.toml, once")]
+pub struct Waitlist {
+    #[serde(with = "humantime_serde")]
+    pub serve_interval: Duration,
 }
 
 /// `[retention]`
@@ -274,6 +286,7 @@ impl Config {
         span("execution.backoff_cap", self.execution.backoff_cap, self.execution.backoff_base..=hour);
         span("execution.max_lock_wait", self.execution.max_lock_wait, ms..=hour);
         span("holds.sweep_interval", self.holds.sweep_interval, ms..=hour);
+        span("waitlist.serve_interval", self.waitlist.serve_interval, ms..=hour);
         span("retention.changes", self.retention.changes, day..=3650 * day);
 
         let mut number = |key: &str, value: usize, range: RangeInclusive<usize>| {

@@ -36,6 +36,8 @@
 //!
 //! - `held + confirmed <= capacity`, always, for every observer; a CHECK constraint says so too.
 //! - A user has at most one live reservation for an event; a unique constraint says so too.
+//! - No place is free while somebody waits whom it fits and whose turn it is: who frees places serves the
+//!   waitlist in the same transaction.
 //! - Every success is exactly one answering change with a version of its own; a refusal writes nothing.
 //! - The counters equal the sums over the rows; the versions of an event's changes have no gap.
 //! - No transaction runs inside a request's future, and nothing but SQL happens inside a transaction.

@@ -16,6 +16,8 @@ use crate::{
 /// How many old changes are deleted in one step, and how often it is looked for them.
 const FORGET_BATCH: u32 = 1000;
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+/// Of how many events those who wait are served in one run.
+const SERVE_BATCH: u32 = 100;
 /// How often the gauges are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the database is asked whether it is there.
@@ -38,6 +40,20 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
     tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
         let ledger = forgetter.clone();
         async move { ledger.forget_changes(retention.changes, FORGET_BATCH).await }
+    }));
+
+    let forgetter = ledger.clone();
+    let looped = Loop { name: "forget_entries", limit: FORGET_BATCH, interval: FORGET_INTERVAL };
+    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
+        let ledger = forgetter.clone();
+        async move { ledger.forget_entries(retention.changes, FORGET_BATCH).await }
+    }));
+
+    let waiter = ledger.clone();
+    let looped = Loop { name: "serve_waiting", limit: SERVE_BATCH, interval: config.waitlist.serve_interval };
+    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
+        let ledger = waiter.clone();
+        async move { ledger.serve_waiting(SERVE_BATCH).await }
     }));
 
     let gauges = ledger.clone();

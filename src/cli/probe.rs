@@ -62,6 +62,7 @@ enum StrategyChoice {
 enum WorkloadChoice {
     Reserve,
     Life,
+    Waitlist,
 }
 
 impl Probe {
@@ -86,6 +87,7 @@ impl Probe {
         let workload = match self.workload {
             WorkloadChoice::Reserve => pb::Workload::Reserve,
             WorkloadChoice::Life => pb::Workload::Life,
+            WorkloadChoice::Waitlist => pb::Workload::Waitlist,
         };
         pb::RunConcurrencyTestRequest {
             strategy: strategy.into(),

@@ -27,6 +27,14 @@ pub struct Books {
     pub newest_change: i64,
     /// Changes missing between the oldest kept and the newest.
     pub missing_changes: i64,
+    /// The counter of waitlist entries that wait.
+    pub waiting: i64,
+    /// Waitlist entries that wait.
+    pub waiting_rows: i64,
+    /// Of these, entries of users who have a live reservation.
+    pub waiting_though_reserved: i64,
+    /// Whether places are free that fit somebody who waits and whose turn it is.
+    pub is_unserved: bool,
 }
 
 impl Books {
@@ -59,6 +67,19 @@ impl Books {
         );
         check(self.missing_changes == 0, format!("{} changes are missing from the history", self.missing_changes));
         check(
+            self.waiting == self.waiting_rows,
+            format!("{} waitlist entries counted, {} in rows", self.waiting, self.waiting_rows),
+        );
+        check(
+            self.waiting_though_reserved == 0,
+            format!("{} users wait for what they have reserved", self.waiting_though_reserved),
+        );
+        check(!self.is_unserved, "places are free, and somebody waits whom they fit".to_owned());
+        check(
+            self.state != EventState::Cancelled || self.waiting_rows == 0,
+            format!("the event is cancelled, and {} entries still wait", self.waiting_rows),
+        );
+        check(
             self.state != EventState::Cancelled || reserved == 0,
             format!("the event is cancelled, and {reserved} units are still reserved"),
         );
@@ -82,6 +103,10 @@ mod tests {
         users_booked_twice: 0,
         newest_change: 9,
         missing_changes: 0,
+        waiting: 2,
+        waiting_rows: 2,
+        waiting_though_reserved: 0,
+        is_unserved: false,
     };
 
     #[test]
@@ -99,7 +124,11 @@ mod tests {
             Books { users_booked_twice: 1, ..RIGHT },
             Books { newest_change: 8, ..RIGHT },
             Books { missing_changes: 2, ..RIGHT },
-            Books { state: EventState::Cancelled, ..RIGHT },
+            Books { waiting: 1, ..RIGHT },
+            Books { waiting_though_reserved: 1, ..RIGHT },
+            Books { is_unserved: true, ..RIGHT },
+            Books { state: EventState::Cancelled, waiting: 0, waiting_rows: 0, ..RIGHT },
+            Books { state: EventState::Cancelled, held: 0, held_rows: 0, confirmed: 0, confirmed_rows: 0, ..RIGHT },
         ] {
             assert_eq!(wrong.problems().len(), 1, "{wrong:?}");
         }

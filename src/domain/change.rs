@@ -7,6 +7,7 @@ use super::{
     ids::{EventId, Request},
     reservation::Reservation,
     time::Timestamp,
+    waitlist::Entry,
 };
 
 /// What happened.
@@ -26,11 +27,19 @@ pub enum ChangeKind {
     Reduced,
     Cancelled,
     Expired,
+    /// A user began to wait.
+    WaitlistJoined,
+    /// Who waited got places: the reservation, HELD, that the entry became.
+    WaitlistPromoted,
+    /// Who waited gave up, or reserved as a newcomer.
+    WaitlistLeft,
+    /// The event was cancelled, or made too small for the party.
+    WaitlistEnded,
 }
 
 impl ChangeKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::EventCreated,
         Self::EventUpdated,
         Self::EventOpened,
@@ -43,6 +52,10 @@ impl ChangeKind {
         Self::Reduced,
         Self::Cancelled,
         Self::Expired,
+        Self::WaitlistJoined,
+        Self::WaitlistPromoted,
+        Self::WaitlistLeft,
+        Self::WaitlistEnded,
     ];
 
     /// The name that the database and the metrics use.
@@ -60,11 +73,15 @@ impl ChangeKind {
             Self::Reduced => "REDUCED",
             Self::Cancelled => "CANCELLED",
             Self::Expired => "EXPIRED",
+            Self::WaitlistJoined => "WAITLIST_JOINED",
+            Self::WaitlistPromoted => "WAITLIST_PROMOTED",
+            Self::WaitlistLeft => "WAITLIST_LEFT",
+            Self::WaitlistEnded => "WAITLIST_ENDED",
         }
     }
 }
 
-/// One transition of one reservation or event. With a request it is also the record from which a
+/// One transition of one reservation, waitlist entry or event. With a request it is also the record from which a
 /// repetition of that request is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -85,6 +102,8 @@ pub struct Change {
 pub enum Subject {
     /// A reservation.
     Reservation(Box<Reservation>),
+    /// An entry of the waitlist.
+    Entry(Box<Entry>),
     /// The event itself.
     Event(Box<EventRecord>),
 }
@@ -97,6 +116,9 @@ pub struct EventRecord {
     /// How many live reservations were cancelled with it.
     #[serde(default)]
     pub cancelled_reservations: u32,
+    /// How many waitlist entries were ended with it.
+    #[serde(default)]
+    pub ended_entries: u32,
 }
 
 impl Change {
@@ -104,6 +126,7 @@ impl Change {
     pub fn event_id(&self) -> &EventId {
         match &self.subject {
             Subject::Reservation(reservation) => &reservation.event_id,
+            Subject::Entry(entry) => &entry.event_id,
             Subject::Event(record) => &record.event.id,
         }
     }
@@ -112,14 +135,22 @@ impl Change {
     pub fn reservation(&self) -> Option<&Reservation> {
         match &self.subject {
             Subject::Reservation(reservation) => Some(reservation),
-            Subject::Event(_) => None,
+            Subject::Entry(_) | Subject::Event(_) => None,
+        }
+    }
+
+    /// The waitlist entry after it, if it is a change of one.
+    pub fn entry(&self) -> Option<&Entry> {
+        match &self.subject {
+            Subject::Entry(entry) => Some(entry),
+            Subject::Reservation(_) | Subject::Event(_) => None,
         }
     }
 
     /// The event after it, if it is a change of the event itself.
     pub fn event(&self) -> Option<&EventRecord> {
         match &self.subject {
-            Subject::Reservation(_) => None,
+            Subject::Reservation(_) | Subject::Entry(_) => None,
             Subject::Event(record) => Some(record),
         }
     }

@@ -15,8 +15,8 @@ pub struct Command {
     pub event_id: EventId,
     /// What to do.
     pub action: Action,
-    /// Act only if this still names the version of the subject: of the event for [`Action::Reserve`]
-    /// and the event's own actions, of the reservation for the others.
+    /// Act only if this still names the version of the subject: of the event for [`Action::Reserve`],
+    /// [`Action::Join`] and the event's own actions, of the reservation or entry for the others.
     pub etag: Option<String>,
     /// Makes the command safe to repeat.
     pub request: Option<Request>,
@@ -61,6 +61,13 @@ pub enum Action {
     },
     /// Release a hold whose time is over. The sweeper's command.
     Expire(ReservationId),
+    /// Wait for units.
+    Join(Join),
+    /// Wait no longer.
+    Leave {
+        /// The entry.
+        target: Target,
+    },
     /// Change what is said about the event.
     UpdateEvent(EventUpdate),
     /// Take reservations again.
@@ -89,6 +96,21 @@ pub struct Reserve {
     pub labels: Labels,
 }
 
+/// Wait for units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    /// The id that the entry gets, and the reservation that it becomes.
+    pub id: ReservationId,
+    /// Who waits.
+    pub user_id: UserId,
+    /// How many units.
+    pub quantity: u32,
+    /// The fewest that would do.
+    pub min_quantity: u32,
+    /// The client's own data.
+    pub labels: Labels,
+}
+
 /// How units are reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveMode {
@@ -98,12 +120,12 @@ pub enum ReserveMode {
     Confirm,
 }
 
-/// Which reservation of the event is meant.
+/// Which reservation, or waitlist entry, of the event is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The one of this id.
     Id(ReservationId),
-    /// The user's live one, or else the newest of those that ended.
+    /// The user's live or waiting one, or else the newest of those that ended.
     User(UserId),
 }
 
@@ -133,6 +155,7 @@ pub enum EventField {
     HoldTtlDefault,
     HoldTtlMax,
     MaxExtensions,
+    Waitlist,
 }
 
 impl EventUpdate {
@@ -154,6 +177,7 @@ impl EventUpdate {
                 EventField::HoldTtlDefault => merged.limits.hold_ttl_default = new.limits.hold_ttl_default,
                 EventField::HoldTtlMax => merged.limits.hold_ttl_max = new.limits.hold_ttl_max,
                 EventField::MaxExtensions => merged.limits.max_extensions = new.limits.max_extensions,
+                EventField::Waitlist => merged.waitlist = new.waitlist,
             }
         }
         merged
@@ -165,13 +189,40 @@ impl Command {
     pub fn target(&self) -> Option<Target> {
         match &self.action {
             Action::Reserve(reserve) => Some(Target::User(reserve.user_id.clone())),
+            Action::Join(join) => Some(Target::User(join.user_id.clone())),
             Action::Confirm { target, .. }
             | Action::Cancel { target, .. }
             | Action::Extend { target, .. }
             | Action::Amend { target, .. } => Some(target.clone()),
             Action::Expire(id) => Some(Target::Id(*id)),
-            Action::UpdateEvent(_) | Action::OpenEvent | Action::CloseEvent | Action::CancelEvent { .. } => None,
+            Action::Leave { .. }
+            | Action::UpdateEvent(_)
+            | Action::OpenEvent
+            | Action::CloseEvent
+            | Action::CancelEvent { .. } => None,
         }
+    }
+
+    /// Which waitlist entry the decision needs to see, if any.
+    pub fn entry_target(&self, event: &Event) -> Option<Target> {
+        let somebody_waits = event.counters.waiting > 0;
+        match &self.action {
+            // Where newcomers may not overtake, the count of those who wait is enough for a no.
+            Action::Reserve(reserve) if somebody_waits && event.definition.waitlist.newcomers_may_overtake => {
+                Some(Target::User(reserve.user_id.clone()))
+            }
+            Action::Join(join) if somebody_waits => Some(Target::User(join.user_id.clone())),
+            Action::Leave { target } => Some(target.clone()),
+            _ => None,
+        }
+    }
+
+    /// The capacity above which the decision needs to see the entries that want more, if any do.
+    pub fn shrinks_to(&self, event: &Event) -> Option<u32> {
+        let Action::UpdateEvent(update) = &self.action else { return None };
+        let capacity = update.values.capacity;
+        let shrinks = update.fields.contains(&EventField::Capacity) && capacity < event.definition.capacity;
+        (shrinks && event.counters.waiting > 0).then_some(capacity)
     }
 
     /// How many units of `event` have to be free for it: an upper bound, which tells whether lapsed
@@ -179,6 +230,7 @@ impl Command {
     pub fn needs(&self, event: &Event) -> u32 {
         match &self.action {
             Action::Reserve(reserve) => reserve.quantity,
+            Action::Join(join) => join.min_quantity,
             Action::Amend { quantity, .. } => quantity.unwrap_or(0),
             Action::UpdateEvent(update) if update.fields.contains(&EventField::Capacity) => {
                 event.definition.capacity.saturating_sub(update.values.capacity)
@@ -196,6 +248,8 @@ impl Command {
             Action::Extend { .. } => "extend",
             Action::Amend { .. } => "amend",
             Action::Expire(_) => "expire",
+            Action::Join(_) => "join_waitlist",
+            Action::Leave { .. } => "leave_waitlist",
             Action::UpdateEvent(_) => "update_event",
             Action::OpenEvent => "open_event",
             Action::CloseEvent => "close_event",

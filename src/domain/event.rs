@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ids::EventId, limits::Labels, reservation::Weight, time::Timestamp};
+use super::{ids::EventId, limits::Labels, reservation::Weight, time::Timestamp, waitlist::Policy};
 
 /// Whether an event takes reservations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct Definition {
     pub limits: Limits,
     /// Units in all.
     pub capacity: u32,
+    /// How its waitlist works.
+    #[serde(default)]
+    pub waitlist: Policy,
 }
 
 /// What changes with every reservation.
@@ -87,6 +90,9 @@ pub struct Counters {
     pub confirmed: u32,
     /// Counts the event's changes.
     pub version: i64,
+    /// Waitlist entries that wait.
+    #[serde(default)]
+    pub waiting: u32,
 }
 
 impl Counters {
@@ -130,6 +136,11 @@ impl Event {
     /// Units that are in no live reservation.
     pub const fn available(&self) -> u32 {
         self.definition.capacity.saturating_sub(self.counters.reserved())
+    }
+
+    /// Whether free units may go to those who wait, if there are any.
+    pub fn may_promote(&self, now: Timestamp) -> bool {
+        self.counters.waiting > 0 && self.available() > 0 && self.is_open(now)
     }
 
     /// Whether units can be reserved at `now`.

@@ -76,10 +76,40 @@ text_id!(
 );
 
 /// Names a reservation within its event: a UUID version 7, so ids follow age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// A waitlist entry has such an id as well, and gives it to the reservation that it becomes. That id
+/// is of version 8 in the layout of version 7: so every copy of a reservation tells where it came from,
+/// and the tables on the hottest path need no column for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct ReservationId(pub Uuid);
 
+impl TryFrom<String> for ReservationId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("must be a UUID in hyphenated form")
+    }
+}
+
+impl From<ReservationId> for String {
+    fn from(id: ReservationId) -> Self {
+        id.to_string()
+    }
+}
+
 impl ReservationId {
+    /// The id of an entry of the waitlist that joins when `id`, of version 7, is made.
+    #[must_use]
+    pub fn of_waitlist(id: Uuid) -> Self {
+        Self(Uuid::new_v8(id.into_bytes()))
+    }
+
+    /// Whether it is that of a waitlist entry, or of the reservation that one became.
+    pub fn is_from_waitlist(self) -> bool {
+        self.0.get_version_num() == 8
+    }
+
     /// The id that `text` spells in the hyphenated form.
     pub fn parse(text: &str) -> Option<Self> {
         // Uuid::try_parse also takes braces, URNs and bare digits: one spelling is enough.

@@ -12,6 +12,14 @@ pub const QUANTITY: RangeInclusive<u32> = 1..=10_000;
 pub const HOLD_TTL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30 * 24 * 3600);
 /// How often one hold may be extended.
 pub const EXTENSIONS: RangeInclusive<u32> = 0..=1_000;
+/// Entries that may wait for one event at once.
+pub const WAITLIST_SIZE: RangeInclusive<u32> = 1..=100_000;
+/// Entries that may wait for one event when its policy does not say.
+pub const DEFAULT_WAITLIST_SIZE: u32 = 10_000;
+/// How often the first in line may be passed over.
+pub const SKIPS: RangeInclusive<u32> = 1..=1_000;
+/// The same, where a policy that skips does not say.
+pub const DEFAULT_SKIPS: u32 = 3;
 /// Rows of one page.
 pub const PAGE_SIZE: RangeInclusive<u32> = 1..=1_000;
 /// Rows of a page when the caller does not say.

@@ -7,6 +7,7 @@ use super::{
     ids::{EventId, ReservationId},
     reservation::State,
     time::Timestamp,
+    waitlist::EntryState,
 };
 
 /// Why a command was not carried out. It had no effect.
@@ -79,6 +80,34 @@ pub enum Refusal {
     },
     /// The request_id stands for another payload.
     RequestIdReused,
+    /// Others wait for the event, and newcomers may not overtake them.
+    WaitlistAhead {
+        /// Units asked for beyond what the caller has.
+        asked: u32,
+        /// Entries that wait.
+        waiting: u32,
+    },
+    /// One can't join the event's waitlist.
+    WaitlistClosed,
+    /// As many wait as may.
+    WaitlistFull {
+        /// How many may.
+        limit: u32,
+    },
+    /// The user waits for the event already: this entry, where it was seen, and not just reported by
+    /// the database's own guard.
+    AlreadyWaiting(Option<ReservationId>),
+    /// Nobody waits and enough units are free: there is nothing to wait for.
+    NotSoldOut {
+        /// Units asked for.
+        asked: u32,
+        /// Units free.
+        available: u32,
+    },
+    /// The event has no such waitlist entry.
+    EntryNotFound,
+    /// The waitlist entry waits no longer.
+    NotWaiting(EntryState),
 }
 
 impl Refusal {
@@ -101,6 +130,13 @@ impl Refusal {
             Self::TtlLimit { .. } | Self::Inconsistent(_) => "FIELD_INVALID",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::WaitlistAhead { .. } => "WAITLIST_AHEAD",
+            Self::WaitlistClosed => "WAITLIST_CLOSED",
+            Self::WaitlistFull { .. } => "WAITLIST_FULL",
+            Self::AlreadyWaiting(_) => "ALREADY_WAITING",
+            Self::NotSoldOut { .. } => "NOT_SOLD_OUT",
+            Self::EntryNotFound => "WAITLIST_ENTRY_NOT_FOUND",
+            Self::NotWaiting(_) => "NOT_WAITING",
         }
     }
 

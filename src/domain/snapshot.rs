@@ -10,6 +10,7 @@ use super::{
     ids::{RequestId, ReservationId, UserId},
     reservation::Reservation,
     time::Timestamp,
+    waitlist::Line,
 };
 
 /// One event with the reservations and idempotency records that some commands concern.
@@ -28,6 +29,8 @@ pub struct Snapshot {
     lapsed: VecDeque<ReservationId>,
     /// When the next hold lapses that has not yet.
     pub next_hold_expiry: Option<Timestamp>,
+    /// Who waits, as far as it is known.
+    pub line: Line,
 }
 
 impl Snapshot {
@@ -40,6 +43,7 @@ impl Snapshot {
             records: HashMap::new(),
             lapsed: VecDeque::new(),
             next_hold_expiry: None,
+            line: Line::default(),
         }
     }
 
@@ -99,10 +103,12 @@ impl Snapshot {
                     self.lapsed.retain(|id| *id != reservation.id);
                     self.add_reservation((**reservation).clone());
                 }
+                Subject::Entry(_) => {}
                 Subject::Event(record) => self.event = record.event.clone(),
             }
             self.add_record(change.clone());
         }
+        commit.entries.iter().for_each(|entry| self.line.advance(entry.clone()));
         self.event.counters = commit.counters;
     }
 

@@ -1,7 +1,9 @@
-//! What every executor does between getting exclusivity and giving it up: load, decide, write.
+//! What every executor does between getting exclusivity and giving it up: load, decide, serve those who
+//! wait for what came free, write.
 
 use sqlx::PgConnection;
 
+use super::line;
 use crate::{
     domain::{
         change::Change,
@@ -14,7 +16,7 @@ use crate::{
     store::{
         StoreError,
         apply::{self, Decided},
-        context, events, reservations,
+        context, events, reservations, waitlist,
     },
 };
 
@@ -47,39 +49,60 @@ pub(super) async fn load(conn: &mut PgConnection, command: &Command) -> Result<R
     Ok(snapshot.map(|snapshot| Loaded { snapshot, now }).ok_or(Step::Refused(Refusal::EventNotFound)))
 }
 
-/// Decides, and writes what was decided. The transaction is the caller's to end: to commit after
-/// [`Step::Done`], else to roll back.
-pub(super) async fn decide_and_write(
-    conn: &mut PgConnection,
-    loaded: &Loaded,
-    command: &Command,
-) -> Result<Step, StoreError> {
-    match decide(&loaded.snapshot, command, loaded.now) {
-        Err(refusal) => Ok(Step::Refused(refusal)),
-        Ok(Decision::Replay(change)) => Ok(Step::Done { change, replayed: true }),
-        Ok(Decision::Commit(commit)) => write(conn, loaded, command, commit).await,
-    }
+/// What to write for one command.
+pub(super) struct Plan {
+    loaded: Loaded,
+    /// What the command does.
+    pub(super) commit: Commit,
+    /// Who gets the places that it frees.
+    promotions: Vec<Commit>,
 }
 
-/// Writes what was decided on `loaded`.
-pub(super) async fn write(
+/// Decides: what is to be written, or how the attempt ends without.
+pub(super) async fn plan(
     conn: &mut PgConnection,
-    loaded: &Loaded,
+    loaded: Loaded,
     command: &Command,
-    mut commit: Commit,
-) -> Result<Step, StoreError> {
-    let event = &loaded.snapshot.event;
-    if let Action::CancelEvent { reason } = &command.action {
-        let ended = reservations::end_all(conn, event, reason.as_deref(), loaded.now).await?;
-        commit.follow_ended(ended.changes, ended.cancelled);
+) -> Result<Result<Plan, Step>, StoreError> {
+    let commit = match decide(&loaded.snapshot, command, loaded.now) {
+        Err(refusal) => return Ok(Err(Step::Refused(refusal))),
+        Ok(Decision::Replay(change)) => return Ok(Err(Step::Done { change, replayed: true })),
+        Ok(Decision::Commit(commit)) => commit,
+    };
+    let mut promotions = Vec::new();
+    if commit.counters.waiting > 0 {
+        let mut after = loaded.snapshot.clone();
+        after.advance(&commit);
+        promotions = line::serve(conn, &mut after, loaded.now).await?;
     }
-    let decided = Decided { event_id: &event.id, seen: event.counters, commits: vec![&commit] };
-    if !apply::apply(conn, &[decided]).await? {
+    Ok(Ok(Plan { loaded, commit, promotions }))
+}
+
+/// Writes what was decided. The transaction is the caller's to end: to commit after [`Step::Done`],
+/// else to roll back.
+pub(super) async fn write(conn: &mut PgConnection, plan: Plan, command: &Command) -> Result<Step, StoreError> {
+    let Plan { loaded: Loaded { snapshot, now }, mut commit, promotions } = plan;
+    let event = snapshot.event;
+    if let Action::CancelEvent { reason } = &command.action {
+        let ended = reservations::end_all(conn, &event, reason.as_deref(), now).await?;
+        let version = event.counters.version + i64::from(ended.changes);
+        let entries = if event.counters.waiting > 0 { waitlist::end_all(conn, &event, version, now).await? } else { 0 };
+        commit.follow_ended(ended.changes, ended.cancelled, entries);
+    }
+    let commits: Vec<&Commit> = std::iter::once(&commit).chain(&promotions).collect();
+    // A new capacity comes between the command and those it makes room for; and after the counters: it
+    // may shrink to what lapsed holds have just made way for.
+    let changed = commit.answer().event();
+    let (first, rest) = commits.split_at(if changed.is_some() { 1 } else { commits.len() });
+    let decided = |seen, commits: &[_]| [Decided { event_id: &event.id, seen, commits: commits.to_vec() }];
+    if !apply::apply(conn, &decided(event.counters, first)).await? {
         return Ok(Step::Stale);
     }
-    // After the counters: a capacity may shrink to what lapsed holds have just made way for.
-    if let Some(record) = commit.answer().event() {
+    if let Some(record) = changed {
         events::update(conn, &record.event).await?;
+    }
+    if !rest.is_empty() && !apply::apply(conn, &decided(commit.counters, rest)).await? {
+        return Ok(Step::Stale);
     }
     Ok(Step::Done { change: Box::new(commit.answer().clone()), replayed: false })
 }

@@ -25,10 +25,11 @@ use super::{
 use crate::{
     config::Strategy,
     domain::{
-        command::{Action, Command, Reserve, ReserveMode, Target},
+        command::{Action, Command, Join, Reserve, ReserveMode, Target},
         event::{Definition, EventState},
         ids::{EventId, ReservationId, UserId},
-        limits::Labels,
+        limits::{self, Labels},
+        waitlist::Policy,
     },
     store::LockWait,
 };
@@ -47,6 +48,8 @@ pub enum Workload {
     Reserve,
     /// Each goes through a reservation's life.
     Life,
+    /// Each reserves or waits, and cancels.
+    Waitlist,
 }
 
 /// What to run.
@@ -196,6 +199,7 @@ impl Ledger {
             display_name: "Scratch event of a concurrency test".into(),
             series: Some("reservd-concurrency-test".into()),
             capacity,
+            waitlist: Policy { enabled: true, max_skips: limits::DEFAULT_SKIPS, ..Policy::default() },
             ..Definition::default()
         };
         let new = NewEvent { id: id.clone(), definition, state: EventState::Open, request: None };
@@ -207,8 +211,11 @@ impl Ledger {
         let books = self.books(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
         let version_increments = books.version - 1;
         let mut problems = books.problems();
-        if version_increments != i64::from(tally.successes) {
-            problems.push(format!("{} successes made {version_increments} versions", tally.successes));
+        let promoted = self.count_promoted(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
+        if version_increments != i64::from(tally.successes) + promoted {
+            let successes = tally.successes;
+            problems
+                .push(format!("{successes} successes and {promoted} promotions made {version_increments} versions"));
         }
         Ok(Report { event_id: event_id.clone(), tally, version_increments, elapsed, problems })
     }
@@ -269,6 +276,26 @@ fn steps(workload: Workload, number: u32) -> Vec<Action> {
                 Action::Cancel { target: target(), quantity: None, reason: None },
             ]);
             life
+        }
+        Workload::Waitlist => {
+            let mut visit = vec![
+                reserve(),
+                Action::Join(Join {
+                    id: ReservationId::of_waitlist(Uuid::now_v7()),
+                    user_id: user.clone(),
+                    quantity: 1 + number % 2,
+                    min_quantity: 1 + number % 2,
+                    labels: Labels::default(),
+                }),
+            ];
+            if number.is_multiple_of(8) {
+                visit.push(Action::Leave { target: target() });
+            }
+            visit.extend([
+                Action::Confirm { target: target(), quantity: None },
+                Action::Cancel { target: target(), quantity: None, reason: None },
+            ]);
+            visit
         }
     }
 }

@@ -109,7 +109,7 @@ fn first_version(new: &NewEvent, now: Timestamp) -> Event {
         definition: new.definition.clone(),
         state: new.state,
         cancel_reason: None,
-        counters: Counters { held: 0, confirmed: 0, version: 1 },
+        counters: Counters { version: 1, ..Counters::default() },
         create_time: now,
         update_time: now,
     }
@@ -121,6 +121,10 @@ fn birth(event: &Event, request: Option<Request>) -> Change {
         kind: ChangeKind::EventCreated,
         time: event.create_time,
         request,
-        subject: Subject::Event(Box::new(EventRecord { event: event.clone(), cancelled_reservations: 0 })),
+        subject: Subject::Event(Box::new(EventRecord {
+            event: event.clone(),
+            cancelled_reservations: 0,
+            ended_entries: 0,
+        })),
     }
 }

@@ -4,6 +4,8 @@ use crate::{domain::refusal::Refusal, store::StoreError};
 
 /// The unique constraint that is the last line against booking one user twice.
 const ONE_LIVE_PER_USER: &str = "reservations_one_live_per_user";
+/// The unique index that is the last line against one user waiting twice.
+const ONE_WAITING_PER_USER: &str = "waitlist_one_per_user";
 
 /// Why a use case has no result.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ impl From<StoreError> for OpError {
             }
             StoreError::Unique(constraint) if constraint == ONE_LIVE_PER_USER => {
                 Self::Refused(Refusal::AlreadyReserved(None))
+            }
+            StoreError::Unique(constraint) if constraint == ONE_WAITING_PER_USER => {
+                Self::Refused(Refusal::AlreadyWaiting(None))
             }
             StoreError::Unique(_) | StoreError::Check(_) | StoreError::Unexpected(_) => Self::Unexpected(error),
         }

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Ledger, OpError};
+use super::{Ledger, OpError, line};
 use crate::{
     domain::{
-        change::Change,
+        change::ChangeKind,
         command::{Action, Command},
         decide::{Commit, Decision, fold},
         ids::{EventId, ReservationId},
@@ -75,16 +75,17 @@ impl Ledger {
         Ok(released)
     }
 
-    /// Releases the holds of the events that `tx` has locked, and ends it.
+    /// Releases the holds of the events that `tx` has locked, serves those who wait for them, and ends it.
     async fn release(&self, mut tx: Tx, locked: Vec<EventId>, lapsed: &LapsedByEvent) -> Result<u32, StoreError> {
         let result = decide_all(&mut tx, locked, lapsed).await;
         let commits = tx.finish(result, |commits| !commits.is_empty()).await?;
-        let expired = || commits.iter().flat_map(|commit| &commit.changes);
-        for hold in expired().filter_map(Change::reservation) {
+        let changes = commits.iter().flat_map(|commit| &commit.changes);
+        let expired: Vec<_> = changes.filter(|change| change.kind == ChangeKind::Expired).collect();
+        for hold in expired.iter().filter_map(|change| change.reservation()) {
             let delay = hold.expire_time.map_or(Duration::ZERO, |end| hold.update_time.since(end));
             self.metrics.observe_expiry(delay);
         }
-        Ok(u32::try_from(expired().count()).unwrap_or(u32::MAX))
+        Ok(u32::try_from(expired.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -100,8 +101,9 @@ async fn decide_all(tx: &mut Tx, locked: Vec<EventId>, lapsed: &LapsedByEvent) -
     let mut seen = Vec::new();
     for (id, snapshot) in &mut snapshots {
         let counters = snapshot.event.counters;
-        let commits = fold_event(snapshot, id, &commands, now);
+        let mut commits = fold_event(snapshot, id, &commands, now);
         if !commits.is_empty() {
+            commits.extend(line::serve(tx, snapshot, now).await?);
             seen.push((id, counters, commits));
         }
     }

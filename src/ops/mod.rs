@@ -18,10 +18,12 @@ pub mod error;
 pub mod execute;
 pub mod expire;
 pub mod forget;
+mod line;
 mod optimistic;
 mod pessimistic;
 pub mod place;
 pub mod read;
+pub mod serve;
 
 use std::{future::Future, sync::Arc};
 

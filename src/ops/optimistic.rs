@@ -2,57 +2,50 @@
 
 use super::{
     Ledger,
-    attempt::{self, Loaded, Step},
+    attempt::{self, Plan, Step},
     execute::How,
 };
 use crate::{
-    domain::{
-        command::Command,
-        decide::{Commit, Decision, decide},
-    },
+    domain::command::Command,
     store::{Budget, LockWait, StoreError, Tx, events},
 };
-
-/// Something to be written, or how the attempt ended without.
-type ToWrite = Result<(Loaded, Commit), Step>;
 
 impl Ledger {
     /// One attempt without a lock until it writes. Refusals and replays need no transaction at all.
     pub(super) async fn attempt_optimistic(&self, command: &Command, how: &How) -> Result<Step, StoreError> {
-        let (loaded, commit) = match self.decide_unlocked(command, how).await? {
-            Ok(to_write) => to_write,
+        let plan = match self.plan_unlocked(command, how).await? {
+            Ok(plan) => plan,
             Err(step) => return Ok(step),
         };
         let budget = Budget { deadline: how.deadline, max_lock_wait: self.settings.max_lock_wait };
         let mut tx = self.pool.begin(command.operation(), budget).await?;
-        let step = write(&mut tx, &loaded, command, how, commit).await;
+        let step = write(&mut tx, plan, command, how).await;
         tx.finish(step, |step| matches!(step, Step::Done { .. })).await
     }
 
     /// What `command` would do now, without doing it.
     pub(super) async fn rehearse(&self, command: &Command, how: &How) -> Result<Step, StoreError> {
-        Ok(match self.decide_unlocked(command, how).await? {
-            Ok((_, commit)) => Step::Done { change: Box::new(commit.answer().clone()), replayed: false },
+        Ok(match self.plan_unlocked(command, how).await? {
+            Ok(plan) => Step::Done { change: Box::new(plan.commit.answer().clone()), replayed: false },
             Err(step) => step,
         })
     }
 
-    async fn decide_unlocked(&self, command: &Command, how: &How) -> Result<ToWrite, StoreError> {
+    async fn plan_unlocked(&self, command: &Command, how: &How) -> Result<Result<Plan, Step>, StoreError> {
         let mut conn = self.pool.lease(how.deadline).await?;
-        let loaded = attempt::load(&mut conn, command).await?;
+        let plan = match attempt::load(&mut conn, command).await? {
+            Ok(loaded) => attempt::plan(&mut conn, loaded, command).await?,
+            Err(step) => Err(step),
+        };
         conn.give_back();
-        Ok(loaded.and_then(|loaded| match decide(&loaded.snapshot, command, loaded.now) {
-            Err(refusal) => Err(Step::Refused(refusal)),
-            Ok(Decision::Replay(change)) => Err(Step::Done { change, replayed: true }),
-            Ok(Decision::Commit(commit)) => Ok((loaded, commit)),
-        }))
+        Ok(plan)
     }
 }
 
-async fn write(tx: &mut Tx, loaded: &Loaded, command: &Command, how: &How, commit: Commit) -> Result<Step, StoreError> {
+async fn write(tx: &mut Tx, plan: Plan, command: &Command, how: &How) -> Result<Step, StoreError> {
     // The write itself would wait for a row that is locked.
     if how.lock_wait == LockWait::NoWait {
         events::lock(tx, &command.event_id, LockWait::NoWait).await?;
     }
-    attempt::write(tx, loaded, command, commit).await
+    attempt::write(tx, plan, command).await
 }

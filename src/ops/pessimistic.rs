@@ -36,8 +36,12 @@ async fn under_lock(tx: &mut Tx, command: &Command, how: &How, lock_wait: &mut D
     if !locked? {
         return Ok(Step::Refused(Refusal::EventNotFound));
     }
-    match attempt::load(tx, command).await? {
-        Ok(loaded) => attempt::decide_and_write(tx, &loaded, command).await,
+    let loaded = match attempt::load(tx, command).await? {
+        Ok(loaded) => loaded,
+        Err(step) => return Ok(step),
+    };
+    match attempt::plan(tx, loaded, command).await? {
+        Ok(plan) => attempt::write(tx, plan, command).await,
         Err(step) => Ok(step),
     }
 }

@@ -8,11 +8,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Ledger, OpError};
 use crate::{
-    domain::{audit::Books, command::Target, event::Event, ids::EventId, refusal::Refusal, reservation::Reservation},
+    domain::{
+        audit::Books, command::Target, event::Event, ids::EventId, refusal::Refusal, reservation::Reservation,
+        waitlist::Entry,
+    },
     store::{
         StoreError,
         events::{self, Availability},
-        reservations,
+        reservations, waitlist,
     },
 };
 
@@ -113,12 +116,45 @@ impl Ledger {
         .await
     }
 
-    /// Brings the gauges of holds and of expiry lag up to date.
+    /// One waitlist entry, and who is ahead of it.
+    pub async fn waitlist_entry(
+        &self,
+        event_id: EventId,
+        target: Target,
+        deadline: Instant,
+    ) -> Result<(Entry, waitlist::Ahead), OpError> {
+        let found =
+            self.read(deadline, move |conn| Box::pin(async move { waitlist::get(conn, &event_id, &target).await }));
+        found.await?.ok_or(OpError::Refused(Refusal::EntryNotFound))
+    }
+
+    /// How many of an event's waitlist entries were promoted.
+    pub(super) async fn count_promoted(&self, event_id: EventId, deadline: Instant) -> Result<i64, OpError> {
+        self.read(deadline, move |conn| Box::pin(async move { waitlist::promoted(conn, &event_id).await })).await
+    }
+
+    /// A page of waitlist entries.
+    pub async fn list_waitlist(
+        &self,
+        filter: waitlist::Filter,
+        after: Option<waitlist::Cursor>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<Entry>, OpError> {
+        self.read(deadline, move |conn| {
+            Box::pin(async move { waitlist::list(conn, &filter, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    /// Brings the gauges of holds, of expiry lag and of those who wait up to date.
     pub async fn refresh_gauges(&self) -> Result<(), OpError> {
         let limit = Instant::now() + 5 * PING_LIMIT;
         let (holds, overdue) = self.read(limit, |conn| Box::pin(reservations::hold_gauges(conn))).await?;
         self.metrics.holds_live.set(holds);
         self.metrics.expiry_lag_seconds.set(overdue);
+        let waiting = self.read(limit, |conn| Box::pin(waitlist::waiting(conn))).await?;
+        self.metrics.waitlist_waiting.set(waiting);
         Ok(())
     }
 }

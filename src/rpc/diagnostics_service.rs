@@ -126,6 +126,7 @@ pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
             capacity: capacity?.unwrap_or(operations.div_ceil(2)),
             workload: match workload? {
                 pb::Workload::Life => Workload::Life,
+                pb::Workload::Waitlist => Workload::Waitlist,
                 pb::Workload::Reserve | pb::Workload::Unspecified => Workload::Reserve,
             },
         })

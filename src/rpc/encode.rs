@@ -12,6 +12,7 @@ use crate::{
         event::{Event, EventState},
         reservation::{Reservation, State},
         time::Timestamp,
+        waitlist::{Entry, EntryState, Policy},
     },
     ops::{
         contention::{EventContention, Tally},
@@ -88,7 +89,26 @@ pub fn event(event: &Event) -> pb::Event {
         create_time: Some(timestamp(event.create_time)),
         update_time: Some(timestamp(event.update_time)),
         cancel_reason: event.cancel_reason.clone().unwrap_or_default(),
+        waitlist: waitlist_policy(&definition.waitlist),
+        waiting: event.counters.waiting.cast_signed(),
     }
+}
+
+/// None for an event without a waitlist.
+fn waitlist_policy(policy: &Policy) -> Option<pb::WaitlistPolicy> {
+    if *policy == Policy::default() {
+        return None;
+    }
+    let skips = policy.max_skips > 0;
+    let order = if skips { pb::WaitlistOrder::SkipTooLarge } else { pb::WaitlistOrder::StrictFifo };
+    Some(pb::WaitlistPolicy {
+        enabled: policy.enabled,
+        max_size: Some(policy.max_size.cast_signed()),
+        offer_ttl: policy.offer_ttl.map(duration),
+        order: order.into(),
+        max_skips: skips.then_some(policy.max_skips.cast_signed()),
+        newcomers_may_overtake: policy.newcomers_may_overtake,
+    })
 }
 
 pub fn reservation(reservation: &Reservation) -> pb::Reservation {
@@ -107,6 +127,34 @@ pub fn reservation(reservation: &Reservation) -> pb::Reservation {
         labels: reservation.labels.0.clone(),
         version: reservation.version,
         etag: reservation.etag(),
+        from_waitlist: reservation.id.is_from_waitlist(),
+    }
+}
+
+fn entry_state(state: EntryState) -> pb::WaitlistEntryState {
+    match state {
+        EntryState::Waiting => pb::WaitlistEntryState::Waiting,
+        EntryState::Promoted => pb::WaitlistEntryState::Promoted,
+        EntryState::Left => pb::WaitlistEntryState::Left,
+        EntryState::Ended => pb::WaitlistEntryState::Ended,
+    }
+}
+
+pub fn waitlist_entry(entry: &Entry) -> pb::WaitlistEntry {
+    pb::WaitlistEntry {
+        entry_id: entry.id.to_string(),
+        event_id: entry.event_id.to_string(),
+        user_id: entry.user_id.to_string(),
+        quantity: entry.quantity.cast_signed(),
+        min_quantity: entry.min_quantity.cast_signed(),
+        state: entry_state(entry.state).into(),
+        ticket: entry.ticket,
+        skips: entry.skips.cast_signed(),
+        labels: entry.labels.0.clone(),
+        create_time: Some(timestamp(entry.create_time)),
+        update_time: Some(timestamp(entry.update_time)),
+        version: entry.version,
+        etag: entry.etag(),
     }
 }
 
@@ -124,6 +172,7 @@ pub fn availability(found: &Availability) -> pb::Availability {
         next_hold_expire_time: found.next_hold_expiry.map(timestamp),
         event_version: event.counters.version,
         etag: event.etag(),
+        waiting: event.counters.waiting.cast_signed(),
     }
 }
 
@@ -140,6 +189,8 @@ pub fn books(books: &Books) -> pb::VerifyEventResponse {
         lapsed_rows: books.lapsed_rows,
         event_version: books.version,
         newest_change: books.newest_change,
+        waiting_counter: books.waiting,
+        waiting_rows: books.waiting_rows,
     }
 }
 
@@ -181,6 +232,11 @@ pub fn contention(found: &EventContention) -> pb::EventContention {
 /// The reservation that a mutation of a reservation answers with.
 pub fn changed_reservation(change: &Change) -> Option<pb::Reservation> {
     change.reservation().map(reservation)
+}
+
+/// The entry that a mutation of the waitlist answers with.
+pub fn changed_entry(change: &Change) -> Option<pb::WaitlistEntry> {
+    change.entry().map(waitlist_entry)
 }
 
 /// The event that a mutation of an event answers with.

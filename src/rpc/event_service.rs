@@ -135,11 +135,14 @@ impl EventService for Events {
     ) -> Result<Response<pb::CancelEventResponse>, Status> {
         let deadline = deadline_of(&request);
         let outcome = self.carry_out(orders::cancel_event(request.into_inner(), deadline)?).await?;
-        let cancelled = outcome.change.event().map_or(0, |record| record.cancelled_reservations);
+        let record = outcome.change.event();
+        let cancelled = record.map_or(0, |record| record.cancelled_reservations);
+        let ended = record.map_or(0, |record| record.ended_entries);
         Ok(Response::new(pb::CancelEventResponse {
             event: encode::changed_event(&outcome.change),
             cancelled_reservations: cancelled.cast_signed(),
             replayed: outcome.replayed,
+            ended_waitlist_entries: ended.cast_signed(),
         }))
     }
 

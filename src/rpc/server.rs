@@ -20,9 +20,10 @@ use super::{
     layers::{admission::AdmissionLayer, deadline::DeadlineLayer, explained, observe::ObserveLayer, panicked},
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
-        reservation_service_server::ReservationServiceServer,
+        reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
     },
     reservation_service::Reservations,
+    waitlist_service::Waitlists,
 };
 use crate::{config::Config, ops::Ledger, telemetry::metrics::Metrics};
 
@@ -33,10 +34,11 @@ const MAX_RESETS: usize = 64;
 const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     pb::event_service_server::SERVICE_NAME,
     pb::reservation_service_server::SERVICE_NAME,
+    pb::waitlist_service_server::SERVICE_NAME,
     pb::diagnostics_service_server::SERVICE_NAME,
 ];
 
@@ -129,6 +131,7 @@ pub async fn serve(
         .layer(layers)
         .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone()))))
         .add_service(limited!(ReservationServiceServer::new(Reservations::new(ledger.clone(), config.strategy))))
+        .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
         .add_service(limited!(DiagnosticsServiceServer::new(Diagnostics::new(ledger, config.diagnostics))))
         .add_service(health)
         .add_optional_service(reflection_v1.build_v1().ok())

@@ -18,6 +18,7 @@ pub const DOMAIN: &str = "reservd";
 
 const EVENT: &str = "reservd.v1.Event";
 const RESERVATION: &str = "reservd.v1.Reservation";
+const ENTRY: &str = "reservd.v1.WaitlistEntry";
 
 type Metadata = Vec<(&'static str, String)>;
 
@@ -283,6 +284,29 @@ fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {
         }
         Refusal::EtagMismatch { current } => {
             Draft::new(Code::Aborted, reason, "it has changed since").with("current_etag", current)
+        }
+        Refusal::WaitlistAhead { asked, waiting } => {
+            fails(format!("{waiting} wait for this event and come first")).with("asked", asked).with("waiting", waiting)
+        }
+        Refusal::WaitlistClosed => fails("one can't join this event's waitlist".to_owned()),
+        Refusal::WaitlistFull { limit } => fails(format!("{limit} wait already")).with("limit", limit),
+        Refusal::AlreadyWaiting(id) => {
+            let id = id.map(|id| id.to_string()).unwrap_or_default();
+            Draft::new(Code::AlreadyExists, reason, "the user waits for this event already")
+                .with("entry_id", &id)
+                .resource(ENTRY, id)
+        }
+        Refusal::NotSoldOut { asked, available } => {
+            fails(format!("{asked} asked for, {available} available, and nobody waits: reserve instead"))
+                .with("asked", asked)
+                .with("available", available)
+        }
+        Refusal::EntryNotFound => {
+            Draft::new(Code::NotFound, reason, format!("event {} has no such waitlist entry", event_name()))
+                .resource(ENTRY, "")
+        }
+        Refusal::NotWaiting(state) => {
+            fails(format!("the waitlist entry is {}", state.name())).with("state", state.name())
         }
         Refusal::RequestIdReused => {
             let rule = "stands for a call with another payload";

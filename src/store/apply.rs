@@ -2,13 +2,9 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use sqlx::{
-    PgConnection, Postgres, Type,
-    postgres::{PgHasArrayType, PgTypeInfo},
-    types::Json,
-};
+use sqlx::{PgConnection, types::Json};
 
-use super::{StoreError, events::labels_or_null};
+use super::{StoreError, events::labels_or_null, waitlist::LineWrites};
 use crate::domain::{
     change::{Change, ChangeKind, EventRecord},
     decide::Commit,
@@ -23,19 +19,21 @@ use crate::domain::{
 /// are those of the migration that makes them.
 macro_rules! composite {
     ($row:ident, $name:literal) => {
-        impl Type<Postgres> for $row<'_> {
-            fn type_info() -> PgTypeInfo {
-                PgTypeInfo::with_name($name)
+        impl sqlx::Type<sqlx::Postgres> for $row<'_> {
+            fn type_info() -> sqlx::postgres::PgTypeInfo {
+                sqlx::postgres::PgTypeInfo::with_name($name)
             }
         }
 
-        impl PgHasArrayType for $row<'_> {
-            fn array_type_info() -> PgTypeInfo {
-                PgTypeInfo::with_name(concat!("_", $name))
+        impl sqlx::postgres::PgHasArrayType for $row<'_> {
+            fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+                sqlx::postgres::PgTypeInfo::with_name(concat!("_", $name))
             }
         }
     };
 }
+
+pub(super) use composite;
 
 #[derive(sqlx::Encode)]
 struct EventWrite<'a> {
@@ -104,7 +102,11 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
     let Writes { events, known, new, changes } = Writes::of(decided);
     let valid_until = decided.iter().filter_map(Decided::valid_until).min();
     let query = sqlx::query_scalar(SQL).bind(events).bind(known).bind(new).bind(changes).bind(valid_until);
-    Ok(query.fetch_one(conn).await?)
+    let applied = query.fetch_one(&mut *conn).await?;
+    if let Some(lines) = LineWrites::of(decided).filter(|_| applied) {
+        lines.write(conn).await?;
+    }
+    Ok(applied)
 }
 
 /// Writes the same in a transaction of its own, for those events that nobody else has locked or
@@ -112,9 +114,16 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
 /// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
 pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
     const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
+    const WITH_LINES: &str = "-- apply::apply_alone (with lines)
+        SELECT apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
+    let lines = LineWrites::of(decided);
     let Writes { events, known, new, changes } = Writes::of(decided);
     let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
-    let query = sqlx::query_scalar(SQL).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
+    let sql = if lines.is_some() { WITH_LINES } else { SQL };
+    let mut query = sqlx::query_scalar(sql).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
+    if let Some(lines) = lines {
+        query = query.bind(lines.counts).bind(lines.entries).bind(lines.changes);
+    }
     match query.fetch_one(conn).await {
         Ok(written) => Ok(written),
         Err(error @ sqlx::Error::Database(_)) => Err(error.into()),
@@ -174,13 +183,17 @@ impl<'a> Writes<'a> {
             events: decided.iter().filter_map(event_write).collect(),
             known,
             new,
-            changes: commits().flat_map(|commit| &commit.changes).map(change_write).collect(),
+            changes: commits()
+                .flat_map(|commit| &commit.changes)
+                .filter(|change| change.entry().is_none()) // those of lines are written with these
+                .map(change_write)
+                .collect(),
         }
     }
 }
 
 fn event_write<'a>(decided: &Decided<'a>) -> Option<EventWrite<'a>> {
-    let Counters { held, confirmed, version } = decided.commits.last()?.counters;
+    let Counters { held, confirmed, version, .. } = decided.commits.last()?.counters;
     Some(EventWrite {
         event_id: decided.event_id,
         seen_version: decided.seen.version,

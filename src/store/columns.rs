@@ -9,6 +9,7 @@ use crate::domain::{
     ids::{EventId, Request},
     limits::Labels,
     reservation::Reservation,
+    waitlist::{Entry, Policy},
 };
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
@@ -26,7 +27,7 @@ macro_rules! event_columns {
     () => {
         "e.event_id, e.display_name, e.series, e.venue, e.start_time, e.end_time, e.booking_open_time, \
          e.booking_close_time, e.labels, e.max_quantity, e.hold_ttl_default, e.hold_ttl_max, e.max_extensions, \
-         e.capacity, e.state, e.cancel_reason, e.held, e.confirmed, e.version, e.create_time, e.update_time"
+         e.capacity, e.waitlist_policy, e.state, e.cancel_reason, e.held, e.confirmed, e.version, e.waiting, e.create_time, e.update_time"
     };
 }
 
@@ -40,21 +41,53 @@ macro_rules! reservation_columns {
     };
 }
 
+/// The columns that [`Columns::entry`] reads, of a table or alias `w`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! entry_columns {
+    () => {
+        "w.event_id, w.entry_id, w.user_id, w.quantity, w.min_quantity, w.state, w.ticket, w.skips, w.labels, \
+         w.version, w.create_time, w.update_time"
+    };
+}
+
+/// Whether somebody waits for an event of a table or alias `e` whom its free units fit, and whose turn
+/// it is: what `domain::decide::promote` sees to, said once more in SQL, for audits.
+macro_rules! is_unserved {
+    () => {
+        "-- is_unserved
+         (e.state = 'OPEN' AND e.held + e.confirmed < e.capacity
+          AND (e.booking_open_time IS NULL OR e.booking_open_time <= now())
+          AND (e.booking_close_time IS NULL OR e.booking_close_time > now())
+          AND EXISTS (
+              SELECT FROM (
+                  SELECT w.min_quantity, w.skips FROM waitlist w
+                   WHERE w.event_id = e.event_id AND w.state = 'WAITING' ORDER BY w.ticket LIMIT 1) first
+               WHERE first.min_quantity <= e.capacity - e.held - e.confirmed
+                  OR first.skips < COALESCE((e.waitlist_policy ->> 'max_skips')::integer, 0)
+                     AND EXISTS (
+                         SELECT FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING'
+                            AND w.min_quantity <= e.capacity - e.held - e.confirmed)))"
+    };
+}
+
+pub(super) use is_unserved;
+
 /// The columns that [`Columns::change`] reads, of a table or alias `c`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! change_columns {
     () => {
-        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.event, c.reservation_id, \
+        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.event, c.entry, c.reservation_id, \
          c.user_id, c.quantity, c.state, c.expire_time, c.confirm_time, c.extensions, c.cancel_reason, c.labels, \
          c.create_time"
     };
 }
 
 /// How many columns `event_columns!` has.
-const EVENT_COLUMNS: usize = 21;
+const EVENT_COLUMNS: usize = 23;
 /// How many columns `change_columns!` has.
-const CHANGE_COLUMNS: usize = 17;
+const CHANGE_COLUMNS: usize = 18;
 /// How many columns `reservation_columns!` has.
 const RESERVATION_COLUMNS: usize = 13;
 
@@ -109,10 +142,16 @@ impl<'r> Columns<'r> {
                     max_extensions: self.count()?,
                 },
                 capacity: self.count()?,
+                waitlist: self.get::<Option<Json<Policy>>>()?.map(|json| json.0).unwrap_or_default(),
             },
             state: self.get()?,
             cancel_reason: self.get()?,
-            counters: Counters { held: self.count()?, confirmed: self.count()?, version: self.get()? },
+            counters: Counters {
+                held: self.count()?,
+                confirmed: self.count()?,
+                version: self.get()?,
+                waiting: self.count()?,
+            },
             create_time: self.get()?,
             update_time: self.get()?,
         })
@@ -141,6 +180,23 @@ impl<'r> Columns<'r> {
         })
     }
 
+    pub fn entry(&mut self) -> Result<Entry> {
+        Ok(Entry {
+            event_id: self.get()?,
+            id: self.get()?,
+            user_id: self.get()?,
+            quantity: self.count()?,
+            min_quantity: self.count()?,
+            state: self.get()?,
+            ticket: self.get()?,
+            skips: self.count()?,
+            labels: self.labels()?,
+            version: self.get()?,
+            create_time: self.get()?,
+            update_time: self.get()?,
+        })
+    }
+
     /// A reservation, where an outer join found one.
     pub fn optional_reservation(&mut self) -> Result<Option<Reservation>> {
         self.optional(RESERVATION_COLUMNS, Self::reservation)
@@ -154,8 +210,11 @@ impl<'r> Columns<'r> {
         let (request_id, fingerprint) = (self.get()?, self.get()?);
         let request = Option::zip(request_id, fingerprint).map(|(id, fingerprint)| Request { id, fingerprint });
         let record: Option<Json<EventRecord>> = self.get()?;
+        let entry: Option<Json<Entry>> = self.get()?;
         let subject = if let Some(Json(record)) = record {
             Subject::Event(Box::new(record))
+        } else if let Some(Json(entry)) = entry {
+            Subject::Entry(Box::new(entry))
         } else {
             Subject::Reservation(Box::new(Reservation {
                 event_id,

@@ -1,11 +1,11 @@
 //! Loads what commands need to see: their events, the reservations they mean, the records of requests
-//! carried out before, and holds that may make room.
+//! carried out before, holds that may make room, and waitlist entries.
 
 use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
-use super::{StoreError, columns::Columns};
+use super::{StoreError, columns::Columns, waitlist};
 use crate::{
     change_columns,
     domain::{
@@ -32,6 +32,7 @@ pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Opti
     let mut context = load_without_holds(conn, commands).await?;
     let short = context.short_of_units(commands);
     let is_one_moment = short.is_empty() || load_holds(conn, &mut context, &short).await?;
+    load_entries(conn, &mut context, commands).await?;
     Ok(is_one_moment.then_some(context))
 }
 
@@ -76,7 +77,7 @@ macro_rules! load_sql {
     };
 }
 
-/// Loads the same, but no holds that could make room.
+/// Loads the same, but no holds that could make room, and nobody who waits for it.
 pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
     // A Reserve needs to see nothing but the user's live reservation: a plan half as large, for most
     // of all calls.
@@ -148,6 +149,28 @@ pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) 
         }
     }
     Ok(Context { now, snapshots })
+}
+
+/// Adds the waitlist entries that decisions need to see, where any do. An event that has changed since
+/// its version was read can't be written any more; and a no that rests on an entry is right as of now.
+async fn load_entries(conn: &mut PgConnection, context: &mut Context, commands: &[&Command]) -> Result<(), StoreError> {
+    let (mut targets, mut found) = (Vec::new(), Vec::new());
+    for command in commands {
+        let Some(snapshot) = context.snapshots.get(&command.event_id) else { continue };
+        targets.extend(command.entry_target(&snapshot.event).map(|target| (&command.event_id, target)));
+        if let Some(capacity) = command.shrinks_to(&snapshot.event) {
+            found.extend(waitlist::larger_than(conn, &command.event_id, capacity).await?);
+        }
+    }
+    if !targets.is_empty() {
+        found.extend(waitlist::of_targets(conn, &targets).await?);
+    }
+    for entry in found {
+        if let Some(snapshot) = context.snapshots.get_mut(&entry.event_id) {
+            snapshot.line.add(entry);
+        }
+    }
+    Ok(())
 }
 
 /// Adds the holds that lapse first, or have lapsed, of the events that are short of so many units.

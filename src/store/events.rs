@@ -2,7 +2,11 @@
 
 use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
 
-use super::{StoreError, columns::Columns, tx::LockWait};
+use super::{
+    StoreError,
+    columns::{Columns, is_unserved},
+    tx::LockWait,
+};
 use crate::{
     domain::{
         audit::Books,
@@ -10,6 +14,7 @@ use crate::{
         ids::EventId,
         limits::Labels,
         time::Timestamp,
+        waitlist::Policy,
     },
     event_columns,
 };
@@ -56,7 +61,7 @@ pub async fn insert<'e>(
     let mut sql = QueryBuilder::<Postgres>::new(
         "-- events::insert\nINSERT INTO events (event_id, display_name, series, venue, start_time, end_time, \
          booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, \
-         max_extensions, capacity, state, held, confirmed, version, create_time, update_time) ",
+         max_extensions, capacity, waitlist_policy, state, held, confirmed, version, create_time, update_time) ",
     );
     sql.push_values(events, |mut row, event| {
         let definition = &event.definition;
@@ -75,6 +80,7 @@ pub async fn insert<'e>(
             .push_bind(micros(limits.hold_ttl_max))
             .push_bind(limits.max_extensions.cast_signed())
             .push_bind(definition.capacity.cast_signed())
+            .push_bind(policy_or_null(&definition.waitlist))
             .push_bind(event.state)
             .push_bind(event.counters.held.cast_signed())
             .push_bind(event.counters.confirmed.cast_signed())
@@ -93,7 +99,8 @@ pub async fn update(conn: &mut PgConnection, event: &Event) -> Result<(), StoreE
         UPDATE events SET
             display_name = $2, series = $3, venue = $4, start_time = $5, end_time = $6, booking_open_time = $7,
             booking_close_time = $8, labels = $9, max_quantity = $10, hold_ttl_default = $11, hold_ttl_max = $12,
-            max_extensions = $13, capacity = $14, state = $15, cancel_reason = $16, update_time = $17
+            max_extensions = $13, capacity = $14, waitlist_policy = $15, state = $16, cancel_reason = $17,
+            update_time = $18
         WHERE event_id = $1";
     let definition = &event.definition;
     let limits = &definition.limits;
@@ -112,6 +119,7 @@ pub async fn update(conn: &mut PgConnection, event: &Event) -> Result<(), StoreE
         .bind(micros(limits.hold_ttl_max))
         .bind(limits.max_extensions.cast_signed())
         .bind(definition.capacity.cast_signed())
+        .bind(policy_or_null(&definition.waitlist))
         .bind(event.state)
         .bind(&event.cancel_reason)
         .bind(event.update_time)
@@ -212,11 +220,17 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Adds up an event's rows and changes in one snapshot.
+/// Adds up an event's rows and changes in one snapshot. Where booking has just begun, those who wait
+/// are given a moment to be served: no command marks that time.
 pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books>, StoreError> {
-    const SQL: &str = "-- events::books
+    const SQL: &str = concat!(
+        "-- events::books
         SELECT e.state, e.capacity, e.held::bigint, e.confirmed::bigint, e.version,
-               r.held_units, r.lapsed_units, r.confirmed_units, u.twice, c.newest, c.missing
+               r.held_units, r.lapsed_units, r.confirmed_units, u.twice, c.newest, c.missing,
+               e.waiting::bigint, l.waiting_rows, l.reserved,
+               ",
+        is_unserved!(),
+        " AND COALESCE(e.booking_open_time < now() - interval '10 seconds', true)
           FROM events e
           CROSS JOIN LATERAL (
               SELECT COALESCE(sum(quantity) FILTER (WHERE state = 'HELD'), 0)::bigint AS held_units,
@@ -233,7 +247,14 @@ pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books
               SELECT COALESCE(max(version), 0) AS newest,
                      COALESCE(max(version) - min(version) + 1 - count(*), 0)::bigint AS missing
                 FROM changes WHERE event_id = e.event_id) c
-         WHERE e.event_id = $1";
+          CROSS JOIN LATERAL (
+              SELECT count(*) AS waiting_rows,
+                     count(*) FILTER (WHERE EXISTS (
+                         SELECT FROM reservations r
+                          WHERE r.user_id = w.user_id AND r.event_id = w.event_id AND r.live)) AS reserved
+                FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING') l
+         WHERE e.event_id = $1"
+    );
     let Some(row) = sqlx::query(SQL).bind(id).fetch_optional(conn).await? else { return Ok(None) };
     let mut columns = Columns::of(&row);
     Ok(Some(Books {
@@ -248,12 +269,21 @@ pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books
         users_booked_twice: columns.get()?,
         newest_change: columns.get()?,
         missing_changes: columns.get()?,
+        waiting: columns.get()?,
+        waiting_rows: columns.get()?,
+        waiting_though_reserved: columns.get()?,
+        is_unserved: columns.get()?,
     }))
 }
 
 /// No labels are stored as null: most rows have none.
 pub(super) fn labels_or_null(labels: &Labels) -> Option<Json<&Labels>> {
     (!labels.0.is_empty()).then_some(Json(labels))
+}
+
+/// The policy of an event without a waitlist is stored as null.
+fn policy_or_null(policy: &Policy) -> Option<Json<&Policy>> {
+    (*policy != Policy::default()).then_some(Json(policy))
 }
 
 fn micros(span: std::time::Duration) -> i64 {

@@ -3,7 +3,8 @@
 //!
 //! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] judges
 //! failures by SQLSTATE and constraint name, never by text. [`context`] loads what a decision needs,
-//! [`apply`] writes what it decided; [`events`], [`reservations`] and [`changes`] do the rest.
+//! [`apply`] writes what it decided; [`events`],
+//! [`reservations`], [`waitlist`] and [`changes`] do the rest.
 
 pub mod apply;
 pub mod changes;
@@ -16,6 +17,7 @@ pub mod reservations;
 pub mod schema;
 pub mod tx;
 mod types;
+pub mod waitlist;
 
 pub use error::StoreError;
 pub use pool::{Lease, Pool, PoolSettings};

@@ -16,6 +16,7 @@ use crate::domain::{
     ids::{EventId, Fingerprint, RequestId, ReservationId, UserId},
     reservation::State,
     time::Timestamp,
+    waitlist::EntryState,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -133,6 +134,7 @@ as_text!(EventId, EventId::as_str, EventId::parse);
 as_text!(UserId, UserId::as_str, UserId::parse);
 as_text!(RequestId, RequestId::as_str, RequestId::parse);
 as_text!(State, |state| state.name(), |text| State::ALL.into_iter().find(|state| state.name() == text));
+as_text!(EntryState, |state| state.name(), |text| EntryState::ALL.into_iter().find(|state| state.name() == text));
 as_text!(ChangeKind, |kind| kind.name(), |text| ChangeKind::ALL.into_iter().find(|kind| kind.name() == text));
 as_text!(EventState, |state| state.name(), |text| {
     [EventState::Open, EventState::Closed, EventState::Cancelled].into_iter().find(|state| state.name() == text)

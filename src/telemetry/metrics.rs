@@ -49,6 +49,8 @@ pub struct Metrics {
     pub pool_connections: IntGaugeVec,
     /// Holds in the books.
     pub holds_live: IntGauge,
+    /// Waitlist entries that wait.
+    pub waitlist_waiting: IntGauge,
     /// How long the oldest lapsed hold in the books is overdue.
     pub expiry_lag_seconds: Gauge,
     /// How long after its expire time the sweeper released a hold.
@@ -118,6 +120,7 @@ impl Metrics {
                 IntGaugeVec::new(Opts::new("reservd_pool_connections", "Connections to PostgreSQL"), &["state"]),
             ),
             holds_live: register(r, IntGauge::new("reservd_holds_live", "Holds in the books")),
+            waitlist_waiting: register(r, IntGauge::new("reservd_waitlist_waiting", "Waitlist entries that wait")),
             expiry_lag_seconds: register(
                 r,
                 Gauge::new("reservd_expiry_lag_seconds", "How long the oldest lapsed hold is overdue"),

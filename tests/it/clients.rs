@@ -1,5 +1,5 @@
 //! Clients that we did not write: Python's and Node's, generated from `proto/` just now, and the
-//! README's own commands through server reflection. `make test-tools` installs them.
+//! documentation's own commands through server reflection. `make test-tools` installs them.
 
 use std::path::PathBuf;
 
@@ -124,8 +124,9 @@ async fn reflection_lists_the_services_in_both_versions() {
 }
 
 /// Every reason that an error may have.
-const REASONS: [&str; 25] = [
+const REASONS: [&str; 32] = [
     "ALREADY_RESERVED",
+    "ALREADY_WAITING",
     "CAPACITY_BELOW_RESERVED",
     "DATABASE_UNAVAILABLE",
     "DEADLINE",
@@ -143,6 +144,8 @@ const REASONS: [&str; 25] = [
     "LOCK_TIMEOUT",
     "NOT_HELD",
     "NOT_LIVE",
+    "NOT_SOLD_OUT",
+    "NOT_WAITING",
     "OVERLOADED",
     "PAGE_TOKEN_INVALID",
     "QUANTITY_LIMIT",
@@ -150,9 +153,13 @@ const REASONS: [&str; 25] = [
     "RESERVATION_NOT_FOUND",
     "SOLD_OUT",
     "VERSION_CONTENTION",
+    "WAITLIST_AHEAD",
+    "WAITLIST_CLOSED",
+    "WAITLIST_ENTRY_NOT_FOUND",
+    "WAITLIST_FULL",
 ];
 
-/// A `grpcurl` command of the README.
+/// A `grpcurl` command of a page.
 #[derive(Debug)]
 struct Example {
     /// Its words, `grpcurl` left out.
@@ -221,11 +228,17 @@ fn reason(error: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_do_what_it_says() {
+async fn the_commands_of_the_documentation_do_what_it_says() {
+    for page in ["README.md", "docs/WAITLIST.md"] {
+        try_the_commands_of(page).await;
+    }
+}
+
+async fn try_the_commands_of(page: &str) {
     let (server, folder) = (TestServer::start().await, TempFolder::new());
-    let readme = std::fs::read_to_string(checkout("README.md")).expect("there is a README");
-    let examples = examples(&readme);
-    assert!(examples.len() > 5, "the README has no walk: {examples:?}");
+    let text = std::fs::read_to_string(checkout(page)).unwrap_or_else(|_| panic!("there is no {page}"));
+    let examples = examples(&text);
+    assert!(examples.len() > 5, "{page} has no walk: {examples:?}");
     assert!(examples.iter().any(|example| example.reason.is_some()), "no example is refused: {examples:?}");
     for example in examples {
         let url = format!("http://{}/{}", server.app.address, example.method());

@@ -77,6 +77,31 @@ async fn the_numbers_of_every_strategy_and_workload_add_up() {
     server.check_and_stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_wait_for_each_others_places_leave_right_books() {
+    use pb::Strategy::{Coalesced, Optimistic, Pessimistic, Unspecified};
+    let server = TestServer::start().await;
+    let mut served = 0;
+    for strategy in [Pessimistic, Optimistic, Coalesced, Unspecified] {
+        let request = RunConcurrencyTestRequest {
+            strategy: strategy.into(),
+            workload: Workload::Waitlist.into(),
+            operations: 160,
+            concurrency: 8,
+            capacity: 2,
+            ..Default::default()
+        };
+        let report = report(run(&server, request).await, 160).await;
+        let said = format!("{strategy:?}: {report:?}");
+        assert!(report.invariants_held && report.problems.is_empty(), "{said}");
+        let promoted = server.promoted(&report.event_id).await.len();
+        served += promoted;
+        assert_eq!(report.version_increments, i64::from(report.successes) + promoted as i64, "{said}");
+    }
+    assert!(served > 0, "somebody waited");
+    server.check_and_stop().await;
+}
+
 #[tokio::test]
 async fn what_is_not_said_takes_the_documented_defaults() {
     let server = TestServer::start().await;

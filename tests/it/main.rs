@@ -30,4 +30,5 @@ mod support;
 mod telemetry;
 mod tidy;
 mod validation;
+mod waitlist;
 mod walk;

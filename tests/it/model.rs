@@ -1,6 +1,8 @@
 //! Random operations on the real service and on a model of a few lines must agree, step by step; a
 //! disagreement is shrunk to the shortest history that shows it.
 
+mod promises;
+
 use std::collections::BTreeMap;
 
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -9,152 +11,8 @@ use tokio::runtime::Runtime;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::support::{TestServer, of_user, reason, reserve, with};
-
-const MAX_QUANTITY: i32 = 4;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Reserve {
-        user: u8,
-        quantity: i32,
-        confirm: bool,
-    },
-    Confirm {
-        user: u8,
-        quantity: i32,
-    },
-    Cancel {
-        user: u8,
-        quantity: i32,
-    },
-    Extend {
-        user: u8,
-    },
-    Amend {
-        user: u8,
-        quantity: i32,
-    },
-    /// The user's hold reaches its end; nobody releases it.
-    Lapse {
-        user: u8,
-    },
-    Resize {
-        capacity: i32,
-    },
-    Switch,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Life {
-    Held { extensions: i32 },
-    Lapsed,
-    Confirmed,
-    Cancelled,
-}
-
-/// What the service promises, in the plainest terms.
-#[derive(Debug)]
-struct Model {
-    capacity: i32,
-    open: bool,
-    /// Of each user the newest reservation.
-    users: BTreeMap<u8, (Life, i32)>,
-}
-
-/// The units that the user has afterwards, or why not.
-type Answer = Result<i32, &'static str>;
-
-impl Model {
-    fn taken(&self) -> i32 {
-        let takes = |life: &Life| matches!(life, Life::Held { .. } | Life::Confirmed);
-        self.users.values().filter(|(life, _)| takes(life)).map(|(_, quantity)| quantity).sum()
-    }
-
-    fn live(&self, user: u8) -> Result<(Life, i32), &'static str> {
-        match self.users.get(&user) {
-            None => Err("RESERVATION_NOT_FOUND"),
-            Some((Life::Lapsed, _)) => Err("HOLD_EXPIRED"),
-            Some((Life::Cancelled, _)) => Err("NOT_LIVE"),
-            Some(live) => Ok(*live),
-        }
-    }
-
-    fn room_for(&self, units: i32) -> Result<(), &'static str> {
-        if self.taken() + units <= self.capacity { Ok(()) } else { Err("SOLD_OUT") }
-    }
-
-    fn set(&mut self, user: u8, life: Life, quantity: i32) -> Answer {
-        self.users.insert(user, (life, quantity));
-        Ok(quantity)
-    }
-
-    fn apply(&mut self, step: &Step) -> Answer {
-        match *step {
-            Step::Reserve { user, quantity, confirm } => {
-                if !self.open {
-                    return Err("EVENT_NOT_OPEN");
-                }
-                if quantity > MAX_QUANTITY {
-                    return Err("QUANTITY_LIMIT");
-                }
-                if self.live(user).is_ok() {
-                    return Err("ALREADY_RESERVED");
-                }
-                self.room_for(quantity)?;
-                let life = if confirm { Life::Confirmed } else { Life::Held { extensions: 0 } };
-                self.set(user, life, quantity)
-            }
-            Step::Confirm { user, quantity } => match self.live(user)? {
-                (Life::Confirmed, _) => Err("NOT_HELD"),
-                (_, has) if quantity > has => Err("QUANTITY_LIMIT"),
-                (_, has) => self.set(user, Life::Confirmed, if quantity == 0 { has } else { quantity }),
-            },
-            Step::Cancel { user, quantity } => match self.live(user)? {
-                (_, has) if quantity > has => Err("QUANTITY_LIMIT"),
-                (life, has) if quantity > 0 && quantity < has => self.set(user, life, has - quantity),
-                (_, has) => self.set(user, Life::Cancelled, has),
-            },
-            Step::Extend { user } => match self.live(user)? {
-                (Life::Held { extensions }, has) if extensions < 2 => {
-                    self.set(user, Life::Held { extensions: extensions + 1 }, has)
-                }
-                (Life::Held { .. }, _) => Err("EXTENSION_LIMIT"),
-                _ => Err("NOT_HELD"),
-            },
-            Step::Amend { user, quantity } => {
-                let (life, has) = self.live(user)?;
-                if quantity > has {
-                    if !self.open {
-                        return Err("EVENT_NOT_OPEN");
-                    }
-                    if quantity > MAX_QUANTITY {
-                        return Err("QUANTITY_LIMIT");
-                    }
-                    self.room_for(quantity - has)?;
-                }
-                self.set(user, life, quantity)
-            }
-            Step::Lapse { user } => {
-                if let Some((life @ Life::Held { .. }, _)) = self.users.get_mut(&user) {
-                    *life = Life::Lapsed;
-                }
-                Ok(0)
-            }
-            Step::Resize { capacity } => {
-                if capacity < self.capacity && self.taken() > capacity {
-                    return Err("CAPACITY_BELOW_RESERVED");
-                }
-                self.capacity = capacity;
-                Ok(0)
-            }
-            Step::Switch => {
-                self.open = !self.open;
-                Ok(0)
-            }
-        }
-    }
-}
+use crate::support::{TestServer, entry_of_user, join, of_user, reason, reserve, with};
+use promises::{MAX_QUANTITY, Model, Rules, Step};
 
 /// The service, seen as the model is.
 struct Real<'a> {
@@ -192,6 +50,15 @@ impl Real<'_> {
                 let reservation = target(user);
                 let wish = pb::AmendRequest { event_id, reservation, quantity, options, ..Default::default() };
                 client.amend(wish).await?.into_inner().reservation
+            }
+            Step::Join { user, quantity, min_quantity } => {
+                let wish = pb::JoinWaitlistRequest { min_quantity, options, ..join(&event_id, &name(user), quantity) };
+                return self.server.join(wish).await.map(|entry| entry.quantity);
+            }
+            Step::Leave { user } => {
+                let entry = entry_of_user(&name(user));
+                let wish = pb::LeaveWaitlistRequest { event_id, entry, options, ..Default::default() };
+                return self.server.leave(wish).await.map(|entry| entry.quantity);
             }
             Step::Lapse { user } => return Ok(self.lapse(user).await),
             Step::Resize { capacity } => return self.resize(capacity).await,
@@ -237,7 +104,7 @@ fn name(user: u8) -> String {
 }
 
 fn a_step() -> impl Strategy<Value = Step> {
-    let (user, quantity) = (|| 0..4_u8, || 0..6_i32);
+    let (user, quantity) = (|| 0..6_u8, || 0..6_i32);
     prop_oneof![
         6 => (user(), 1..6_i32, any::<bool>())
             .prop_map(|(user, quantity, confirm)| Step::Reserve { user, quantity, confirm }),
@@ -245,18 +112,34 @@ fn a_step() -> impl Strategy<Value = Step> {
         4 => (user(), quantity()).prop_map(|(user, quantity)| Step::Cancel { user, quantity }),
         3 => user().prop_map(|user| Step::Extend { user }),
         3 => (user(), 1..6_i32).prop_map(|(user, quantity)| Step::Amend { user, quantity }),
+        6 => (user(), 1..6_i32, 1..6_i32).prop_map(|(user, quantity, min)| {
+            Step::Join { user, quantity, min_quantity: min.min(quantity) }
+        }),
+        2 => user().prop_map(|user| Step::Leave { user }),
         3 => user().prop_map(|user| Step::Lapse { user }),
         1 => (0..10_i32).prop_map(|capacity| Step::Resize { capacity }),
         1 => Just(Step::Switch),
     ]
 }
 
-async fn agree(server: &TestServer, locking: Locking, capacity: i32, steps: &[Step]) -> Result<(), TestCaseError> {
+async fn agree(
+    server: &TestServer,
+    locking: Locking,
+    rules: Rules,
+    capacity: i32,
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
     let event_id = Uuid::now_v7().to_string();
-    let limits = pb::EventLimits { max_quantity: Some(MAX_QUANTITY), max_extensions: Some(2), ..Default::default() };
-    let event = pb::Event { event_id: event_id.clone(), capacity, limits: Some(limits), ..Default::default() };
-    server.event_with(event).await;
-    let mut model = Model { capacity, open: true, users: BTreeMap::new() };
+    server.event_with(event(&event_id, rules, capacity)).await;
+    let mut model = Model {
+        rules,
+        capacity,
+        open: true,
+        users: BTreeMap::new(),
+        unreleased: Vec::new(),
+        line: Vec::new(),
+        joined: BTreeMap::new(),
+    };
     let mut real = Real { server, event_id: event_id.clone(), locking, open: true };
     for step in steps {
         let expected = model.apply(step).map_err(str::to_owned);
@@ -264,22 +147,61 @@ async fn agree(server: &TestServer, locking: Locking, capacity: i32, steps: &[St
         prop_assert_eq!(told, expected, "at {:?}, with {:?}", step, &model);
         let wish = pb::GetAvailabilityRequest { event_id: event_id.clone() };
         let seen = server.events().get_availability(wish).await.expect("the event is there").into_inner();
-        let available = seen.availability.expect("its availability").available;
-        prop_assert_eq!(available, model.capacity - model.taken(), "after {:?}", step);
+        let seen = seen.availability.expect("its availability");
+        prop_assert_eq!(seen.available, model.capacity - model.taken(), "after {:?}, with {:?}", step, &model);
+        prop_assert_eq!(seen.waiting as usize, model.line.len(), "after {:?}, with {:?}", step, &model);
     }
+    let states = vec![pb::WaitlistEntryState::Waiting.into()];
+    let wish = pb::ListWaitlistRequest { event_id, states, ..Default::default() };
+    let line = server.waitlist().list_waitlist(wish).await.expect("the line").into_inner().entries;
+    let told: Vec<_> = line.into_iter().map(|entry| (entry.user_id, entry.skips)).collect();
+    let expected: Vec<_> = model.line.iter().map(|party| (name(party.user), party.skips)).collect();
+    prop_assert_eq!(told, expected);
     Ok(())
+}
+
+fn event(event_id: &str, rules: Rules, capacity: i32) -> pb::Event {
+    let limits = pb::EventLimits { max_quantity: Some(MAX_QUANTITY), max_extensions: Some(2), ..Default::default() };
+    let skips = rules.max_skips > 0;
+    let order = if skips { pb::WaitlistOrder::SkipTooLarge } else { pb::WaitlistOrder::StrictFifo };
+    let waitlist = pb::WaitlistPolicy {
+        enabled: true,
+        max_size: i32::try_from(rules.max_size).ok(),
+        offer_ttl: None,
+        order: order.into(),
+        max_skips: skips.then_some(rules.max_skips),
+        newcomers_may_overtake: rules.newcomers_may_overtake,
+    };
+    pb::Event {
+        event_id: event_id.into(),
+        capacity,
+        limits: Some(limits),
+        waitlist: Some(waitlist),
+        ..Default::default()
+    }
+}
+
+fn some_rules() -> impl Strategy<Value = Rules> {
+    (1..5_usize, 0..3_i32, any::<bool>()).prop_map(|(max_size, max_skips, newcomers_may_overtake)| Rules {
+        max_size,
+        max_skips,
+        newcomers_may_overtake,
+    })
 }
 
 #[test]
 fn the_service_and_the_model_agree() {
     let runtime = Runtime::new().expect("a runtime");
     // Holds lapse when the test says so, and nobody releases them but those who need the units.
-    let server = runtime.block_on(TestServer::with(&[("holds.sweep_interval", "1h")]));
+    let settings = [("holds.sweep_interval", "1h"), ("waitlist.serve_interval", "1h")];
+    let server = runtime.block_on(TestServer::with(&settings));
     let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
     let locking = prop_oneof![Just(Locking::Pessimistic), Just(Locking::Optimistic), Just(Locking::Coalesced)];
-    let cases = (locking, 0..10_i32, prop::collection::vec(a_step(), 1..40));
+    let cases = (locking, some_rules(), 0..10_i32, prop::collection::vec(a_step(), 1..40));
     runner
-        .run(&cases, |(locking, capacity, steps)| runtime.block_on(agree(&server, locking, capacity, &steps)))
+        .run(&cases, |(locking, rules, capacity, steps)| {
+            runtime.block_on(agree(&server, locking, rules, capacity, &steps))
+        })
         .unwrap_or_else(|failure| panic!("{failure}"));
     runtime.block_on(server.check_and_stop());
 }

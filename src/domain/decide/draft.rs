@@ -8,6 +8,7 @@ use crate::domain::{
     reservation::{Reservation, State, Weight},
     snapshot::Snapshot,
     time::Timestamp,
+    waitlist::{Entry, EntryState},
 };
 
 /// A commit in the making. Dropped without [`Draft::finish`], it leaves no trace.
@@ -19,6 +20,7 @@ pub(super) struct Draft<'a> {
     changes: Vec<Change>,
     valid_until: Option<Timestamp>,
     creates: Option<ReservationId>,
+    entries: Vec<Entry>,
     ends_all: bool,
 }
 
@@ -32,6 +34,7 @@ impl<'a> Draft<'a> {
             changes: Vec::with_capacity(1),
             valid_until: None,
             creates: None,
+            entries: Vec::new(),
             ends_all: false,
         }
     }
@@ -88,7 +91,7 @@ impl<'a> Draft<'a> {
             kind,
             time: self.now,
             request: self.request.cloned(),
-            subject: Subject::Event(Box::new(EventRecord { event, cancelled_reservations: 0 })),
+            subject: Subject::Event(Box::new(EventRecord { event, cancelled_reservations: 0, ended_entries: 0 })),
         });
     }
 
@@ -97,6 +100,44 @@ impl<'a> Draft<'a> {
         self.ends_all = true;
         self.counters.held = 0;
         self.counters.confirmed = 0;
+        self.counters.waiting = 0;
+    }
+
+    /// Drafts a new waitlist entry, as the command's own change: its ticket is the version that it makes.
+    pub(super) fn join(&mut self, mut entry: Entry) {
+        entry.ticket = self.counters.version + 1;
+        self.counters.waiting += 1;
+        let request = self.request.cloned();
+        self.push_entry(ChangeKind::WaitlistJoined, entry, request);
+    }
+
+    /// Drafts that an entry leaves the line, as the command's own change.
+    pub(super) fn leave(&mut self, entry: &Entry) {
+        let request = self.request.cloned();
+        self.end_entry(ChangeKind::WaitlistLeft, entry, EntryState::Left, request);
+    }
+
+    /// Drafts that an entry leaves the line since its user reserves.
+    pub(super) fn step_out(&mut self, entry: &Entry) {
+        self.end_entry(ChangeKind::WaitlistLeft, entry, EntryState::Left, None);
+    }
+
+    /// Drafts the end of an entry that can never be served.
+    pub(super) fn dismiss(&mut self, entry: &Entry) {
+        self.end_entry(ChangeKind::WaitlistEnded, entry, EntryState::Ended, None);
+    }
+
+    /// Drafts that the first in line was passed over. It is no change of its own: whoever passed is.
+    pub(super) fn pass_over(&mut self, first: &Entry) {
+        self.entries.push(Entry { skips: first.skips + 1, ..first.clone() });
+    }
+
+    /// Drafts what an entry that waits becomes.
+    pub(super) fn promote(&mut self, entry: &Entry, offer: Reservation) {
+        self.counters.waiting -= 1;
+        self.create(ChangeKind::WaitlistPromoted, offer);
+        let (version, update_time) = (self.counters.version, self.now);
+        self.entries.push(Entry { state: EntryState::Promoted, version, update_time, ..entry.clone() });
     }
 
     pub(super) fn finish(self) -> Commit {
@@ -105,6 +146,7 @@ impl<'a> Draft<'a> {
             changes: self.changes,
             valid_until: self.valid_until,
             creates: self.creates,
+            entries: self.entries,
             ends_all: self.ends_all,
         }
     }
@@ -120,6 +162,25 @@ impl<'a> Draft<'a> {
             time: self.now,
             request,
             subject: Subject::Reservation(Box::new(after)),
+        });
+    }
+
+    fn end_entry(&mut self, kind: ChangeKind, entry: &Entry, state: EntryState, request: Option<Request>) {
+        self.counters.waiting -= 1;
+        self.push_entry(kind, Entry { state, ..entry.clone() }, request);
+    }
+
+    fn push_entry(&mut self, kind: ChangeKind, mut entry: Entry, request: Option<Request>) {
+        self.counters.version += 1;
+        entry.version = self.counters.version;
+        entry.update_time = self.now;
+        self.entries.push(entry.clone());
+        self.changes.push(Change {
+            version: self.counters.version,
+            kind,
+            time: self.now,
+            request,
+            subject: Subject::Entry(Box::new(entry)),
         });
     }
 

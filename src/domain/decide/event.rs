@@ -1,6 +1,6 @@
 //! Update, Open, Close and Cancel of an event itself; and what its fields must agree on.
 
-use super::draft::Draft;
+use super::{draft::Draft, waitlist};
 use crate::domain::{
     change::ChangeKind,
     command::EventUpdate,
@@ -19,6 +19,7 @@ pub(super) fn update(draft: &mut Draft<'_>, update: &EventUpdate) -> Result<(), 
         return Err(Refusal::Inconsistent(problems));
     }
     shrink(draft, definition.capacity)?;
+    waitlist::end_impossible(draft, definition.capacity);
     let after = Event { definition, ..old.clone() };
     draft.change_event(ChangeKind::EventUpdated, after);
     Ok(())

@@ -7,6 +7,7 @@ mod draft;
 mod event;
 mod reservation;
 mod reserve;
+mod waitlist;
 
 use super::{
     change::{Change, Subject},
@@ -17,8 +18,10 @@ use super::{
     reservation::Reservation,
     snapshot::Snapshot,
     time::Timestamp,
+    waitlist::Entry,
 };
 use draft::Draft;
+pub use waitlist::promote;
 
 /// A "yes".
 #[derive(Clone, Debug, PartialEq)]
@@ -35,14 +38,17 @@ pub struct Commit {
     /// The event's counters and version after it.
     pub counters: Counters,
     /// The changes in version order. The last one is the answer to the command; those before it
-    /// release lapsed holds whose units it takes.
+    /// release lapsed holds whose units it takes, and end waitlist entries that it leaves no room for.
     pub changes: Vec<Change>,
     /// The decision is right only if this moment has not come when it is written: a hold on which it
     /// rests lapses then, or booking closes.
     pub valid_until: Option<Timestamp>,
     /// The reservation that comes into being with it.
     pub creates: Option<ReservationId>,
-    /// Every live reservation of the event ends with this commit, before `changes`.
+    /// The waitlist entries that it touches, as they are after it.
+    pub entries: Vec<Entry>,
+    /// Every live reservation of the event ends with this commit, and every waitlist entry, before
+    /// `changes`.
     pub ends_all: bool,
 }
 
@@ -52,15 +58,17 @@ impl Commit {
         self.changes.last().expect("a commit has at least the change that answers its command")
     }
 
-    /// Makes room for `ended` changes, one for each reservation that ended with the event, before
-    /// its own; `cancelled` of them were not lapsed already.
-    pub fn follow_ended(&mut self, ended: u32, cancelled: u32) {
+    /// Makes room for one change for each reservation and each entry that ended with the event, before
+    /// its own; `cancelled` of the reservations were not lapsed already.
+    pub fn follow_ended(&mut self, reservations: u32, cancelled: u32, entries: u32) {
+        let ended = reservations + entries;
         self.counters.version += i64::from(ended);
         for change in &mut self.changes {
             change.version += i64::from(ended);
             if let Subject::Event(record) = &mut change.subject {
                 record.event.counters.version += i64::from(ended);
                 record.cancelled_reservations = cancelled;
+                record.ended_entries = entries;
             }
         }
     }
@@ -97,6 +105,15 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
             reservation::amend(&mut draft, old, *quantity, labels.as_ref())?;
         }
         Action::Expire(id) => reservation::expire(&mut draft, *id)?,
+        Action::Join(wish) => {
+            check_etag(command, || snapshot.event.etag())?;
+            waitlist::join(&mut draft, wish)?;
+        }
+        Action::Leave { target } => {
+            let entry = snapshot.line.find(target).ok_or(Refusal::EntryNotFound)?;
+            check_etag(command, || entry.etag())?;
+            waitlist::leave(&mut draft, entry)?;
+        }
         Action::UpdateEvent(update) => {
             check_etag(command, || snapshot.event.etag())?;
             event::update(&mut draft, update)?;

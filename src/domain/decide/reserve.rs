@@ -7,6 +7,7 @@ use crate::domain::{
     change::ChangeKind,
     command::{Reserve, ReserveMode, Target},
     event::Event,
+    ids::UserId,
     refusal::Refusal,
     reservation::{Reservation, State},
     time::Timestamp,
@@ -21,14 +22,13 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refus
         ReserveMode::Confirm => None,
     };
 
-    // A lapsed hold of the same user is in the way of the new one until it is released.
-    let own = draft.snapshot.find(&Target::User(wish.user_id.clone()));
-    match own.filter(|own| own.state.is_live()) {
-        Some(own) if own.has_lapsed(now) => draft.release(own),
-        Some(own) => return Err(Refusal::AlreadyReserved(Some(own.id))),
-        None => {}
-    }
+    release_own(draft, &wish.user_id)?;
     take(draft, wish.quantity)?;
+    // Who waits is a newcomer like any other; but nobody waits for what he has.
+    let own = draft.snapshot.line.find(&Target::User(wish.user_id.clone()));
+    if let Some(entry) = own.filter(|entry| entry.waits()) {
+        draft.step_out(entry);
+    }
 
     let confirmed = expire_time.is_none();
     draft.rests_on(event.definition.booking_close_time);
@@ -53,8 +53,25 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refus
     Ok(())
 }
 
-/// Makes sure that `units` are free, releasing lapsed holds where that helps.
+/// Refuses a user who has a live reservation. A lapsed hold of his is in the way of what he asks for
+/// until it is released.
+pub(super) fn release_own(draft: &mut Draft<'_>, user_id: &UserId) -> Result<(), Refusal> {
+    let own = draft.snapshot.find(&Target::User(user_id.clone()));
+    match own.filter(|own| own.state.is_live()) {
+        Some(own) if own.has_lapsed(draft.now) => draft.release(own),
+        Some(own) => return Err(Refusal::AlreadyReserved(Some(own.id))),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Makes sure that `units` are free and nobody's turn, releasing lapsed holds where that helps.
 pub(super) fn take(draft: &mut Draft<'_>, units: u32) -> Result<(), Refusal> {
+    let event = &draft.snapshot.event;
+    let waiting = event.counters.waiting;
+    if waiting > 0 && !event.definition.waitlist.newcomers_may_overtake {
+        return Err(Refusal::WaitlistAhead { asked: units, waiting });
+    }
     if draft.reclaim(units) {
         return Ok(());
     }

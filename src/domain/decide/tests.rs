@@ -1,133 +1,26 @@
 //! Properties of `decide`, against a world of plain rows.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Decision, decide, fold};
+mod waitlist;
+mod world;
+
+use super::{Decision, decide, fold, promote};
 use crate::domain::{
-    change::Change,
-    command::{Action, Command, EventField, EventUpdate, Reserve, ReserveMode, Target},
-    event::{Counters, Definition, Event, EventState, Limits},
+    command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode, Target},
+    event::Definition,
     ids::{EventId, Fingerprint, Request, RequestId, ReservationId, UserId},
     limits::Labels,
     refusal::Refusal,
-    reservation::{Reservation, State},
+    reservation::State,
     snapshot::Snapshot,
     time::Timestamp,
+    waitlist::Policy,
 };
-
-/// What a database would hold.
-#[derive(Clone, Debug, PartialEq)]
-struct World {
-    event: Event,
-    rows: HashMap<ReservationId, Reservation>,
-    changes: Vec<Change>,
-}
-
-impl World {
-    fn new(capacity: u32) -> Self {
-        let limits = Limits {
-            max_quantity: 4,
-            hold_ttl_default: Duration::from_micros(10),
-            hold_ttl_max: Duration::from_micros(20),
-            max_extensions: 2,
-        };
-        let event = Event {
-            id: EventId::parse("event").expect("valid"),
-            definition: Definition { capacity, limits, ..Definition::default() },
-            state: EventState::Open,
-            cancel_reason: None,
-            counters: Counters::default(),
-            create_time: at(0),
-            update_time: at(0),
-        };
-        Self { event, rows: HashMap::new(), changes: Vec::new() }
-    }
-
-    /// What the loader would read for these commands.
-    fn load(&self, commands: &[Command], now: Timestamp) -> Snapshot {
-        let mut snapshot = Snapshot::new(self.event.clone());
-        let mut holds: Vec<_> = self.rows.values().filter(|row| row.state == State::Held).collect();
-        holds.sort_by_key(|hold| (hold.expire_time, hold.id));
-        for hold in holds {
-            snapshot.add_hold(hold.clone(), now);
-        }
-        for command in commands {
-            let found = match command.target() {
-                Some(Target::Id(id)) => self.rows.get(&id),
-                Some(Target::User(user)) => {
-                    self.rows.values().filter(|row| row.user_id == user).max_by_key(|row| (row.state.is_live(), row.id))
-                }
-                None => None,
-            };
-            found.into_iter().for_each(|row| snapshot.add_reservation(row.clone()));
-            let record = command.request.as_ref().and_then(|request| {
-                self.changes.iter().find(|change| change.request.as_ref().is_some_and(|known| known.id == request.id))
-            });
-            record.into_iter().for_each(|change| snapshot.add_record(change.clone()));
-        }
-        snapshot
-    }
-
-    /// Decides one command on a fresh load, and writes what was decided.
-    fn carry_out(&mut self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
-        let decision = decide(&self.load(std::slice::from_ref(command), now), command, now);
-        if let Ok(Decision::Commit(commit)) = &decision {
-            let mut commit = commit.clone();
-            if commit.ends_all {
-                let ended = self.end_all(now);
-                commit.follow_ended(ended, ended);
-            }
-            assert!(commit.valid_until.is_none_or(|end| now < end), "decided on what is over");
-            for change in &commit.changes {
-                match change.reservation() {
-                    Some(row) => _ = self.rows.insert(row.id, row.clone()),
-                    None => self.event = change.event().expect("one or the other").event.clone(),
-                }
-                self.changes.push(change.clone());
-            }
-            self.event.counters = commit.counters;
-        }
-        decision
-    }
-
-    fn end_all(&mut self, now: Timestamp) -> u32 {
-        let mut version = self.event.counters.version;
-        let mut live: Vec<_> = self.rows.values_mut().filter(|row| row.state.is_live()).collect();
-        live.sort_by_key(|row| row.id);
-        for row in &mut live {
-            version += 1;
-            row.state = if row.has_lapsed(now) { State::Expired } else { State::Cancelled };
-            row.version = version;
-            self.changes.push(Change {
-                version,
-                kind: crate::domain::change::ChangeKind::Cancelled,
-                time: now,
-                request: None,
-                subject: crate::domain::change::Subject::Reservation(Box::new(row.clone())),
-            });
-        }
-        u32::try_from(live.len()).expect("few")
-    }
-
-    /// What must be so at every moment.
-    fn check(&self) {
-        let sum = |state| self.rows.values().filter(|row| row.state == state).map(|row| row.quantity).sum::<u32>();
-        let Counters { held, confirmed, version } = self.event.counters;
-        assert_eq!((held, confirmed), (sum(State::Held), sum(State::Confirmed)), "counters equal rows");
-        assert!(held + confirmed <= self.event.definition.capacity, "oversold");
-        let versions: Vec<_> = self.changes.iter().map(|change| change.version).collect();
-        assert_eq!(versions, (1..=version).collect::<Vec<_>>(), "every version is one change");
-        for (id, row) in &self.rows {
-            let live = |other: &&Reservation| other.user_id == row.user_id && other.state.is_live();
-            assert!(self.rows.values().filter(live).count() <= 1, "{id}'s user is booked twice");
-            assert!(row.quantity > 0, "{id} is empty");
-            assert_eq!(row.state == State::Held, row.expire_time.is_some() && row.state.is_live(), "{id}");
-        }
-    }
-}
+use world::World;
 
 fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros).expect("in range")
@@ -169,7 +62,37 @@ fn an_action() -> impl Strategy<Value = Action> {
             fields: vec![EventField::Capacity],
         })),
         1 => prop_oneof![Just(Action::OpenEvent), Just(Action::CloseEvent)],
+        8 => a_join(8),
+        2 => a_target().prop_map(|target| Action::Leave { target }),
+        1 => a_policy().prop_map(|waitlist| Action::UpdateEvent(EventUpdate {
+            values: Definition { waitlist, ..Definition::default() },
+            fields: vec![EventField::Waitlist],
+        })),
     ]
+}
+
+fn a_join(users: u8) -> impl Strategy<Value = Action> {
+    (0..users, 1..5_u32, 1..5_u32).prop_map(|(number, quantity, min_quantity)| {
+        Action::Join(Join {
+            id: ReservationId(Uuid::nil()), // numbered when it is its turn
+            user_id: user(number),
+            quantity,
+            min_quantity: min_quantity.min(quantity),
+            labels: Labels::default(),
+        })
+    })
+}
+
+fn a_policy() -> impl Strategy<Value = Policy> {
+    (prop::bool::weighted(0.8), 1..8_u32, 0..3_u32, any::<bool>()).prop_map(
+        |(enabled, max_size, max_skips, newcomers_may_overtake)| Policy {
+            enabled,
+            max_size,
+            offer_ttl: None,
+            max_skips,
+            newcomers_may_overtake,
+        },
+    )
 }
 
 /// Some commands, each a while after the one before; a few of them repeat a request_id.
@@ -179,13 +102,21 @@ fn a_history(actions: impl Strategy<Value = Action>) -> impl Strategy<Value = Ve
         let mut micros = 100;
         let number = |(place, (mut action, request, wait)): (usize, (Action, Option<u8>, i64))| {
             micros += wait;
-            if let Action::Reserve(reserve) = &mut action {
-                reserve.id = ReservationId(Uuid::from_u128(place as u128));
-            }
+            number_from(&mut action, place as u128);
             (command(action, request), at(micros))
         };
         steps.into_iter().enumerate().map(number).collect()
     })
+}
+
+/// Gives what the action makes its id.
+fn number_from(action: &mut Action, number: u128) {
+    match action {
+        Action::Reserve(Reserve { id, .. }) | Action::Join(Join { id, .. }) => {
+            *id = ReservationId(Uuid::from_u128(number))
+        }
+        _ => {}
+    }
 }
 
 /// A command under a request_id whose payload is told by its kind.
@@ -205,8 +136,10 @@ proptest! {
     /// Whatever is asked in whatever order, the books stay right, a refusal changes nothing, ended
     /// reservations never come back, and a repetition is told the first answer.
     #[test]
-    fn the_books_are_right_after_every_command(capacity in 0..10_u32, history in a_history(an_action())) {
-        let mut world = World::new(capacity);
+    fn the_books_are_right_after_every_command(
+        capacity in 0..10_u32, policy in a_policy(), history in a_history(an_action())
+    ) {
+        let mut world = World::new(capacity, policy);
         for (command, now) in history {
             let before = world.clone();
             let decision = world.carry_out(&command, now);
@@ -233,24 +166,24 @@ proptest! {
         }
     }
 
-    /// Commands folded over one load give the same answers, and leave the same books, as when each is
-    /// decided on a load of its own.
+    /// Commands decided one after the other over one load give the same answers, and leave the same
+    /// books, as when each is decided on a load of its own.
     #[test]
-    fn a_fold_is_the_same_as_one_by_one(capacity in 0..10_u32, early in a_history(an_action()), late in a_history(an_action())) {
-        let mut world = World::new(capacity);
+    fn a_batch_is_the_same_as_one_by_one(
+        capacity in 0..10_u32, policy in a_policy(), early in a_history(an_action()), late in a_history(an_action())
+    ) {
+        let mut world = World::new(capacity, policy);
         for (command, now) in &early {
             let _ = world.carry_out(command, *now);
         }
         let now = at(100 + 15);
         // Ids of the second history must be new ones.
-        let batch: Vec<Command> = late.into_iter().map(|(mut command, _)| {
-            if let Action::Reserve(reserve) = &mut command.action {
-                reserve.id = ReservationId(Uuid::from_u128(reserve.id.0.as_u128() + 1000));
-            }
+        let batch: Vec<Command> = late.into_iter().enumerate().map(|(place, (mut command, _))| {
+            number_from(&mut command.action, place as u128 + 1000);
             command
         }).collect();
         let mut snapshot = world.load(&batch, now);
-        let folded = fold(&mut snapshot, &batch, now);
+        let folded: Vec<_> = batch.iter().map(|command| one_of_a_batch(&world, &mut snapshot, command, now)).collect();
         let single: Vec<_> = batch.iter().map(|command| world.carry_out(command, now)).collect();
         let forget_hint = |answers: Vec<Result<Decision, Refusal>>| answers.into_iter().map(without_hint).collect::<Vec<_>>();
         prop_assert_eq!(forget_hint(folded), forget_hint(single));
@@ -261,16 +194,14 @@ proptest! {
     /// made after them, as long as no lapsed holds have to make room.
     #[test]
     fn a_reading_ahead_is_as_good_as_a_reading_after(capacity in 0..40_u32, early in a_history(an_action()), late in a_history(an_action())) {
-        let mut world = World::new(capacity);
+        let mut world = World::new(capacity, Policy::default());
         let now = at(100 + 15);
-        let all = early.iter().chain(&late).filter(|(command, _)| !matches!(command.action, Action::CancelEvent { .. }));
-        let renamed = all.enumerate().map(|(place, (command, _))| {
+        let renamed = early.iter().chain(&late).enumerate().map(|(place, (command, _))| {
             let mut command = command.clone();
-            if let Action::Reserve(reserve) = &mut command.action {
-                reserve.id = ReservationId(Uuid::from_u128(1000 + place as u128));
-            }
+            number_from(&mut command.action, place as u128 + 1000);
             command
-        });
+        }).filter(|command| matches!(command.action, Action::Reserve(_) | Action::Confirm { .. } | Action::Cancel { .. }
+            | Action::Extend { .. } | Action::Amend { .. }));
         let mut commands: Vec<Command> = renamed.collect();
         let second = commands.split_off(commands.len() / 2);
         let (first, third) = commands.split_at(commands.len() / 2);
@@ -290,6 +221,30 @@ proptest! {
             prop_assert_eq!(fold(&mut known, &second, now), after);
         }
     }
+}
+
+/// What an executor does with a command of a batch that was loaded once. Of the line it loads only as
+/// much as is needed.
+fn one_of_a_batch(
+    loaded: &World,
+    snapshot: &mut Snapshot,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let decision = decide(snapshot, command, now);
+    if let Ok(Decision::Commit(commit)) = &decision {
+        snapshot.advance(commit);
+        let event = &snapshot.event;
+        if event.may_promote(now) {
+            if let Some(units) = snapshot.line.units_to_load(event.available(), event.counters.waiting) {
+                loaded.load_line(snapshot, units);
+            }
+            while let Some(promotion) = promote(snapshot, now) {
+                snapshot.advance(&promotion);
+            }
+        }
+    }
+    decision
 }
 
 /// The next expiry in a SOLD_OUT is a hint, read once for a batch.
@@ -313,7 +268,7 @@ fn reserved(world: &mut World, number: u8, mode: ReserveMode, now: i64) -> Reser
 fn a_hold_is_good_until_just_before_its_end_and_lapsed_from_then_on() {
     let confirm = |id| command(Action::Confirm { target: Target::Id(id), quantity: None }, None);
     for (now, is_good) in [(109, true), (110, false), (111, false)] {
-        let mut world = World::new(1);
+        let mut world = World::new(1, Policy::default());
         let id = reserved(&mut world, 1, ReserveMode::Hold(None), 100);
         let result = world.carry_out(&confirm(id), at(now));
         assert_eq!(result.is_ok(), is_good, "at {now}: {result:?}");
@@ -325,7 +280,7 @@ fn a_hold_is_good_until_just_before_its_end_and_lapsed_from_then_on() {
 
 #[test]
 fn the_answer_to_a_late_confirm_does_not_depend_on_the_sweeper() {
-    let mut world = World::new(1);
+    let mut world = World::new(1, Policy::default());
     let id = reserved(&mut world, 1, ReserveMode::Hold(None), 100);
     let confirm = command(Action::Confirm { target: Target::Id(id), quantity: None }, None);
     let before = world.carry_out(&confirm, at(120));
@@ -335,7 +290,7 @@ fn the_answer_to_a_late_confirm_does_not_depend_on_the_sweeper() {
 
 #[test]
 fn capacity_shrinks_to_what_is_reserved_and_lapsed_holds_reserve_nothing() {
-    let mut world = World::new(3);
+    let mut world = World::new(3, Policy::default());
     reserved(&mut world, 1, ReserveMode::Hold(None), 100);
     reserved(&mut world, 2, ReserveMode::Confirm, 100);
     let shrink = |capacity| {
@@ -349,7 +304,7 @@ fn capacity_shrinks_to_what_is_reserved_and_lapsed_holds_reserve_nothing() {
 
 #[test]
 fn an_etag_that_is_stale_is_refused_before_anything_else_is_looked_at() {
-    let mut world = World::new(0);
+    let mut world = World::new(0, Policy::default());
     let wish = Reserve {
         id: ReservationId(Uuid::nil()),
         user_id: user(1),

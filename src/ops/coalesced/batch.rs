@@ -207,7 +207,7 @@ async fn by_version(conn: &mut PgConnection, items: &[Item], books: Option<Books
         let fates = items.iter().map(|_| Fate::LeftOut).collect();
         return Ok(Done { fates, books: None, lock_wait });
     };
-    let mut fates = books.decide_all(items, By::Version);
+    let mut fates = books.decide_all(conn, items, By::Version).await?;
     let decided = books.decided(items, &fates);
     if !decided.is_empty() {
         let written = apply::apply_alone(conn, &decided).await?;
@@ -227,7 +227,7 @@ async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreEr
     let lock_wait = asked.elapsed();
     let Some(context) = context::load(tx, &commands).await? else { return Ok(None) };
     let mut books = Books::new(context);
-    let fates = books.decide_all(items, By::Lock);
+    let fates = books.decide_all(tx, items, By::Lock).await?;
     let decided = books.decided(items, &fates);
     let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
     Ok(is_written.then_some(Done { fates, books: None, lock_wait }))

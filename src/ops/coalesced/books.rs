@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::{Item, batch::By};
@@ -15,7 +16,8 @@ use crate::{
         snapshot::Snapshot,
         time::Timestamp,
     },
-    store::{apply::Decided, context::Context},
+    ops::line,
+    store::{StoreError, apply::Decided, context::Context},
 };
 
 /// What became of one command in a batch that was carried out.
@@ -34,17 +36,19 @@ pub(super) struct Books {
     snapshots: BTreeMap<EventId, Snapshot>,
     /// The counters of the events as they were loaded.
     seen: BTreeMap<EventId, Counters>,
+    /// Who gets the places that a command frees, by the command's place in the batch.
+    promotions: BTreeMap<usize, Vec<Commit>>,
 }
 
 impl Books {
     pub(super) fn new(Context { now, snapshots }: Context) -> Self {
         let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
-        Self { now, snapshots, seen }
+        Self { now, snapshots, seen, promotions: BTreeMap::new() }
     }
 
     /// The books of a batch that was read while `before` was written: what `before` knows of their
     /// events is newer. None: the reading does not fit, because others changed an event meanwhile, or
-    /// does not suffice, because its holds have to be looked at too.
+    /// does not suffice, because an event's holds or waitlist have to be looked at too.
     pub(super) fn after(mut before: Self, mut read: Context, items: &[Item]) -> Option<Self> {
         for (id, snapshot) in &mut read.snapshots {
             let Some(mut newer) = before.snapshots.remove(id) else { continue };
@@ -57,17 +61,25 @@ impl Books {
             let earlier = newer;
             snapshot.complete(earlier);
         }
+        if read.snapshots.values().any(|snapshot| snapshot.event.counters.waiting > 0) {
+            return None;
+        }
         read.now = read.now.max(before.now);
         let commands: Vec<_> = items.iter().map(|item| &item.command).collect();
         read.short_of_units(&commands).is_empty().then(|| Self::new(read))
     }
 
-    /// Decides each command on what those before it have left.
-    pub(super) fn decide_all(&mut self, items: &[Item], by: By) -> Vec<Fate> {
+    /// Decides each command on what those before it have left, and who is served with what it frees.
+    pub(super) async fn decide_all(
+        &mut self,
+        conn: &mut PgConnection,
+        items: &[Item],
+        by: By,
+    ) -> Result<Vec<Fate>, StoreError> {
         let now = Instant::now();
         let mut put_off: HashSet<&EventId> = HashSet::new();
         let mut fates = Vec::with_capacity(items.len());
-        for item in items {
+        for (place, item) in items.iter().enumerate() {
             let event_id = &item.command.event_id;
             // What comes after a command that was put off must not overtake it.
             let fate = if item.deadline <= now {
@@ -75,7 +87,11 @@ impl Books {
             } else if put_off.contains(event_id) {
                 Fate::LeftOut
             } else {
-                Fate::Decided(self.decide(&item.command))
+                let decision = self.decide(&item.command);
+                if let Ok(Decision::Commit(_)) = &decision {
+                    self.serve(conn, place, event_id).await?;
+                }
+                Fate::Decided(decision)
             };
             fates.push(match fate {
                 Fate::Decided(Err(no)) if by == By::Version && no.rests_on_the_clock() => {
@@ -85,7 +101,16 @@ impl Books {
                 fate => fate,
             });
         }
-        fates
+        Ok(fates)
+    }
+
+    async fn serve(&mut self, conn: &mut PgConnection, place: usize, event_id: &EventId) -> Result<(), StoreError> {
+        let Some(snapshot) = self.snapshots.get_mut(event_id) else { return Ok(()) };
+        let promotions = line::serve(conn, snapshot, self.now).await?;
+        if !promotions.is_empty() {
+            self.promotions.insert(place, promotions);
+        }
+        Ok(())
     }
 
     fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
@@ -100,9 +125,11 @@ impl Books {
     /// What there is to write.
     pub(super) fn decided<'a>(&'a self, items: &'a [Item], fates: &'a [Fate]) -> Vec<Decided<'a>> {
         let mut commits: BTreeMap<&EventId, Vec<&Commit>> = BTreeMap::new();
-        for (fate, item) in fates.iter().zip(items) {
+        for (place, (fate, item)) in fates.iter().zip(items).enumerate() {
             if let Fate::Decided(Ok(Decision::Commit(commit))) = fate {
-                commits.entry(&item.command.event_id).or_default().push(commit);
+                let commits = commits.entry(&item.command.event_id).or_default();
+                commits.push(commit);
+                commits.extend(self.promotions.get(&place).into_iter().flatten());
             }
         }
         let decided = |(event_id, commits)| Some(Decided { event_id, seen: *self.seen.get(event_id)?, commits });

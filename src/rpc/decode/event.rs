@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Order, fingerprint, order, request};
+use super::{Order, fingerprint, order, request, waitlist};
 use crate::{
     config::Strategy,
     domain::{
@@ -149,6 +149,7 @@ fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
     let capacity = fields.number("event.capacity", event.capacity, &limits::CAPACITY);
     let limits = event_limits(fields, event.limits.unwrap_or_default());
     let labels = fields.labels("event.labels", event.labels);
+    let waitlist = waitlist::policy(fields, event.waitlist);
     Some(Definition {
         display_name: display_name?,
         series: series?,
@@ -160,6 +161,7 @@ fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
         labels: labels?,
         limits: limits?,
         capacity: capacity?,
+        waitlist: waitlist?,
     })
 }
 
@@ -210,11 +212,12 @@ fn masked(path: &str) -> Option<Vec<EventField>> {
         "limits.hold_ttl_default" => vec![EventField::HoldTtlDefault],
         "limits.hold_ttl_max" => vec![EventField::HoldTtlMax],
         "limits.max_extensions" => vec![EventField::MaxExtensions],
+        "waitlist" => vec![EventField::Waitlist],
         _ => return None,
     })
 }
 
-const ALL_PATHS: [&str; 10] = [
+const ALL_PATHS: [&str; 11] = [
     "display_name",
     "series",
     "venue",
@@ -225,6 +228,7 @@ const ALL_PATHS: [&str; 10] = [
     "labels",
     "capacity",
     "limits",
+    "waitlist",
 ];
 
 fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types::FieldMask>) -> Option<EventUpdate> {
@@ -265,6 +269,7 @@ fn populated(event: &pb::Event) -> impl Iterator<Item = &'static str> {
         ("limits.hold_ttl_default", limits.hold_ttl_default.is_some()),
         ("limits.hold_ttl_max", limits.hold_ttl_max.is_some()),
         ("limits.max_extensions", limits.max_extensions.is_some()),
+        ("waitlist", event.waitlist.is_some()),
     ]
     .into_iter()
     .filter_map(|(path, is_set)| is_set.then_some(path))
@@ -290,6 +295,7 @@ fn pruned(event: pb::Event, chosen: &[EventField]) -> pb::Event {
             EventField::HoldTtlDefault => limits.hold_ttl_default = given.hold_ttl_default,
             EventField::HoldTtlMax => limits.hold_ttl_max = given.hold_ttl_max,
             EventField::MaxExtensions => limits.max_extensions = given.max_extensions,
+            EventField::Waitlist => kept.waitlist = event.waitlist,
         }
     }
     kept.limits = Some(limits);

@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod reservation;
+pub mod waitlist;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -57,6 +58,19 @@ pub fn target(fields: &mut Fields, selector: Option<pb::ReservationSelector>) ->
         Some(Selector::UserId(id)) => fields.user_id("reservation.user_id", &id).map(Target::User),
         None => {
             fields.reject("reservation", "must have reservation_id or user_id");
+            None
+        }
+    }
+}
+
+/// Which waitlist entry a message means.
+pub fn entry_target(fields: &mut Fields, selector: Option<pb::WaitlistEntrySelector>) -> Option<Target> {
+    use pb::waitlist_entry_selector::Selector;
+    match selector.and_then(|selector| selector.selector) {
+        Some(Selector::EntryId(id)) => fields.reservation_id("entry.entry_id", &id).map(Target::Id),
+        Some(Selector::UserId(id)) => fields.user_id("entry.user_id", &id).map(Target::User),
+        None => {
+            fields.reject("entry", "must have entry_id or user_id");
             None
         }
     }

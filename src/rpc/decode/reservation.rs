@@ -19,17 +19,17 @@ use crate::{
     store::LockWait,
 };
 
-/// What is common to the five mutations of reservations.
-struct Frame {
-    request_id: String,
-    options: Option<pb::ExecutionOptions>,
-    validate_only: bool,
+/// What is common to the mutations of reservations and of the waitlist.
+pub(super) struct Frame {
+    pub(super) request_id: String,
+    pub(super) options: Option<pb::ExecutionOptions>,
+    pub(super) validate_only: bool,
 }
 
 /// Takes out of a message what its fingerprint does not cover.
 macro_rules! frame {
     ($message:ident) => {
-        Frame {
+        $crate::rpc::decode::reservation::Frame {
             request_id: take(&mut $message.request_id),
             options: $message.options.take(),
             validate_only: take(&mut $message.validate_only),
@@ -37,8 +37,10 @@ macro_rules! frame {
     };
 }
 
+pub(super) use frame;
+
 impl Frame {
-    fn how(&self, fields: &mut Fields, default: Strategy, deadline: Instant) -> Option<How> {
+    pub(super) fn how(&self, fields: &mut Fields, default: Strategy, deadline: Instant) -> Option<How> {
         let options = self.options.unwrap_or_default();
         let strategy = match options.strategy {
             0 => Some(default),

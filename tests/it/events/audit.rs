@@ -33,6 +33,7 @@ async fn units_of_lapsed_holds_count_as_available() {
         next_hold_expire_time: held.expire_time,
         event_version: event.version,
         etag: event.etag,
+        waiting: 0,
     };
     assert_eq!(availability(&server, "e").await, expected);
     // What is said to be available can be had.

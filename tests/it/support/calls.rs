@@ -50,5 +50,9 @@ calls! {
     Amend(AmendRequest) = reservations.amend;
     GetReservation(GetReservationRequest) = reservations.get_reservation;
     ListReservations(ListReservationsRequest) = reservations.list_reservations;
+    JoinWaitlist(JoinWaitlistRequest) = waitlist.join_waitlist;
+    LeaveWaitlist(LeaveWaitlistRequest) = waitlist.leave_waitlist;
+    GetWaitlistEntry(GetWaitlistEntryRequest) = waitlist.get_waitlist_entry;
+    ListWaitlist(ListWaitlistRequest) = waitlist.list_waitlist;
     RunConcurrencyTest(RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
 }

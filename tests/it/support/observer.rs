@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
 use super::{TestServer, soon};
@@ -21,6 +22,10 @@ pub struct Sight {
     pub confirmed_rows: i64,
     /// The most live reservations that one user has.
     pub most_of_a_user: i64,
+    pub waiting: i32,
+    pub waiting_rows: i64,
+    /// Whether places are free that fit somebody who waits, and whose turn it is.
+    pub is_idle: bool,
 }
 
 /// An observer at work.
@@ -32,28 +37,14 @@ pub struct Observer {
 impl Observer {
     /// Begins to look, and has looked once when it returns.
     pub async fn of(server: &TestServer, event_id: &str) -> Self {
-        const SQL: &str = "
-            SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
-                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'HELD'), 0)::bigint AS held_rows,
-                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'CONFIRMED'), 0)::bigint AS confirmed_rows,
-                   COALESCE(max(r.of_user), 0) AS most_of_a_user
-              FROM events e
-              LEFT JOIN (SELECT state, sum(quantity) AS units, max(of_user) AS of_user
-                           FROM (SELECT state, quantity, count(*) OVER (PARTITION BY user_id) AS of_user
-                                   FROM reservations
-                                  WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')) live
-                          GROUP BY state) r ON true
-             WHERE e.event_id = $1 GROUP BY e.event_id";
         let (mut sql, event_id) = (server.sql().await, event_id.to_owned());
+        let mut seen = vec![Sight::of(&mut sql, &event_id).await];
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let work = tokio::spawn(async move {
-            let mut seen: Vec<Sight> = Vec::new();
             loop {
                 let is_last = stopped.load(Ordering::Acquire);
-                let sight: Sight =
-                    sqlx::query_as(SQL).bind(&event_id).fetch_one(&mut sql).await.expect("the books can be read");
-                sight.check();
+                let sight = Sight::of(&mut sql, &event_id).await;
                 if let Some(before) = seen.last() {
                     assert!(before.version <= sight.version, "{before:?} came before {sight:?}");
                 }
@@ -76,6 +67,33 @@ impl Observer {
 }
 
 impl Sight {
+    async fn of(sql: &mut PgConnection, event_id: &str) -> Self {
+        const SQL: &str = "
+            SELECT e.state, e.capacity, e.held, e.confirmed, e.version,
+                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'HELD'), 0)::bigint AS held_rows,
+                   COALESCE(sum(r.units) FILTER (WHERE r.state = 'CONFIRMED'), 0)::bigint AS confirmed_rows,
+                   COALESCE(max(r.of_user), 0) AS most_of_a_user, e.waiting,
+                   (SELECT count(*) FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING') AS waiting_rows,
+                   EXISTS (
+                       SELECT FROM (
+                           SELECT w.min_quantity <= e.capacity - e.held - e.confirmed AS fits,
+                                  row_number() OVER line AS place, first_value(w.skips) OVER line AS skips
+                             FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING'
+                           WINDOW line AS (ORDER BY w.ticket)) l
+                        WHERE l.fits AND (l.place = 1 OR l.skips < (e.waitlist_policy ->> 'max_skips')::integer)
+                   ) AND e.state = 'OPEN' AS is_idle
+              FROM events e
+              LEFT JOIN (SELECT state, sum(quantity) AS units, max(of_user) AS of_user
+                           FROM (SELECT state, quantity, count(*) OVER (PARTITION BY user_id) AS of_user
+                                   FROM reservations
+                                  WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')) live
+                          GROUP BY state) r ON true
+             WHERE e.event_id = $1 GROUP BY e.event_id";
+        let sight: Self = sqlx::query_as(SQL).bind(event_id).fetch_one(sql).await.expect("the books can be read");
+        sight.check();
+        sight
+    }
+
     fn check(&self) {
         assert!(self.held + self.confirmed <= self.capacity, "oversold by the counters: {self:?}");
         assert!(self.held_rows + self.confirmed_rows <= i64::from(self.capacity), "oversold by the rows: {self:?}");
@@ -85,5 +103,7 @@ impl Sight {
             "counters are not rows: {self:?}"
         );
         assert!(self.most_of_a_user <= 1, "a user is booked twice: {self:?}");
+        assert_eq!(i64::from(self.waiting), self.waiting_rows, "the count of those who wait: {self:?}");
+        assert!(!self.is_idle, "places are idle while somebody waits whom they fit: {self:?}");
     }
 }

@@ -7,7 +7,7 @@ use reservd::{
     config::Config,
     rpc::pb::{
         self, diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
-        reservation_service_client::ReservationServiceClient,
+        reservation_service_client::ReservationServiceClient, waitlist_service_client::WaitlistServiceClient,
     },
 };
 use sqlx::PgConnection;
@@ -57,6 +57,10 @@ impl TestServer {
 
     pub fn reservations(&self) -> ReservationServiceClient<Channel> {
         ReservationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn waitlist(&self) -> WaitlistServiceClient<Channel> {
+        WaitlistServiceClient::new(self.channel.clone())
     }
 
     pub fn diagnostics(&self) -> DiagnosticsServiceClient<Channel> {
@@ -120,6 +124,7 @@ impl TestServer {
              HAVING e.held <> COALESCE(sum(r.quantity) FILTER (WHERE r.state = 'HELD'), 0)
                  OR e.confirmed <> COALESCE(sum(r.quantity) FILTER (WHERE r.state = 'CONFIRMED'), 0)
                  OR e.held + e.confirmed > e.capacity
+                 OR e.waiting <> (SELECT count(*) FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING')
                  OR e.version <> (SELECT count(*) FROM changes c WHERE c.event_id = e.event_id)",
         )
         .fetch_all(&mut sql)

@@ -6,7 +6,7 @@ use prost_types::{Duration, Timestamp};
 use reservd::rpc::pb::{self, reservation_selector::Selector};
 
 use super::{Case, assert_all_invalid, case};
-use crate::support::{Call, of_user, reserve};
+use crate::support::{Call, entry_of_user, join, of_user, reserve, skipping, strict};
 
 /// What makes a request of a value.
 type Make<'a, T> = Box<dyn Fn(T) -> Call + 'a>;
@@ -55,6 +55,18 @@ fn update() -> pb::UpdateEventRequest {
     pb::UpdateEventRequest { event: Some(event), ..Default::default() }
 }
 
+fn leave() -> pb::LeaveWaitlistRequest {
+    pb::LeaveWaitlistRequest { event_id: "good".into(), entry: entry_of_user("ann"), ..Default::default() }
+}
+
+fn entry(id: String) -> Option<pb::WaitlistEntrySelector> {
+    Some(pb::WaitlistEntrySelector { selector: Some(pb::waitlist_entry_selector::Selector::EntryId(id)) })
+}
+
+fn with_line(waitlist: pb::WaitlistPolicy) -> pb::CreateEventRequest {
+    create(pb::Event { waitlist: Some(waitlist), ..event() })
+}
+
 fn selector(selector: Selector) -> Option<pb::ReservationSelector> {
     Some(pb::ReservationSelector { selector: Some(selector) })
 }
@@ -86,6 +98,12 @@ async fn an_id_is_visible_ascii_of_bounded_length() {
         field!("event_id", v => ExtendRequest { event_id: v, ..extend() }),
         field!("event_id", v => AmendRequest { event_id: v, ..amend() }),
         field!("event_id", v => GetReservationRequest { event_id: v, reservation: of_user("ann") }),
+        field!("event_id", v => JoinWaitlistRequest { event_id: v, ..join("good", "bob", 1) }),
+        field!("user_id", v => JoinWaitlistRequest { user_id: v, ..join("good", "bob", 1) }),
+        field!("event_id", v => LeaveWaitlistRequest { event_id: v, ..leave() }),
+        field!("entry.user_id", v => LeaveWaitlistRequest { entry: entry_of_user(&v), ..leave() }),
+        field!("event_id", v => GetWaitlistEntryRequest { event_id: v, entry: entry_of_user("ann") }),
+        field!("entry.user_id", v => GetWaitlistEntryRequest { event_id: "good".into(), entry: entry_of_user(&v) }),
         field!("reservation.user_id", v => ConfirmRequest { reservation: of_user(&v), ..confirm() }),
         field!("reservation.user_id", v => CancelRequest { reservation: of_user(&v), ..cancel() }),
         field!("reservation.user_id", v => ExtendRequest { reservation: of_user(&v), ..extend() }),
@@ -108,6 +126,10 @@ async fn an_id_is_visible_ascii_of_bounded_length() {
         field!("request_id", v => AmendRequest { request_id: v, ..amend() }),
         field!("event_id", v => ListReservationsRequest { event_id: v, user_id: "ann".into(), ..Default::default() }),
         field!("user_id", v => ListReservationsRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
+        field!("request_id", v => JoinWaitlistRequest { request_id: v, ..join("good", "bob", 1) }),
+        field!("request_id", v => LeaveWaitlistRequest { request_id: v, ..leave() }),
+        field!("event_id", v => ListWaitlistRequest { event_id: v, user_id: "ann".into(), ..Default::default() }),
+        field!("user_id", v => ListWaitlistRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
     ];
     let mut all = cases(needed, &[vec![String::new()], bad_ids()].concat());
     all.extend(cases(optional, &bad_ids()));
@@ -124,6 +146,8 @@ async fn a_reservation_id_is_a_uuid_in_its_one_spelling() {
         field!("reservation.reservation_id", v => pb::ExtendRequest { reservation: id(v), ..extend() }),
         field!("reservation.reservation_id", v => pb::AmendRequest { reservation: id(v), ..amend() }),
         field!("reservation.reservation_id", v => pb::GetReservationRequest { event_id: "good".into(), reservation: id(v) }),
+        field!("entry.entry_id", v => pb::LeaveWaitlistRequest { entry: entry(v), ..leave() }),
+        field!("entry.entry_id", v => pb::GetWaitlistEntryRequest { event_id: "good".into(), entry: entry(v) }),
     ];
     assert_all_invalid(cases(fields, &bad.map(String::from))).await;
 }
@@ -153,6 +177,7 @@ async fn text_is_bounded_and_free_of_control_characters() {
         field!("event.labels[k]", v => create(Event { labels: BTreeMap::from([("k".into(), v)]), ..event() })),
         field!("event.labels[k]", v => updated(Event { labels: BTreeMap::from([("k".into(), v)]), ..Default::default() })),
         field!("labels[k]", v => ReserveRequest { labels: BTreeMap::from([("k".into(), v)]), ..reserve("good", "bob") }),
+        field!("labels[k]", v => JoinWaitlistRequest { labels: BTreeMap::from([("k".into(), v)]), ..join("good", "bob", 1) }),
         field!("labels[k]", v => AmendRequest { labels: BTreeMap::from([("k".into(), v)]), ..amend() }),
     ];
     let reasons: Vec<(&str, Make<'_, String>)> = vec![
@@ -169,6 +194,8 @@ async fn text_is_bounded_and_free_of_control_characters() {
         field!("etag", v => CancelRequest { etag: v, ..cancel() }),
         field!("etag", v => ExtendRequest { etag: v, ..extend() }),
         field!("etag", v => AmendRequest { etag: v, ..amend() }),
+        field!("etag", v => JoinWaitlistRequest { etag: v, ..join("good", "bob", 1) }),
+        field!("etag", v => LeaveWaitlistRequest { etag: v, ..leave() }),
     ];
     let mut all = cases(short, &bad(128));
     all.extend(cases(names, &bad(256)));
@@ -183,18 +210,25 @@ async fn numbers_keep_to_their_ranges() {
     let limited = |limits: EventLimits| create(Event { limits: Some(limits), ..event() });
     let above_zero: Vec<(&str, Make<'_, i32>)> = vec![
         field!("quantity", v => ReserveRequest { quantity: v, ..reserve("good", "bob") }),
+        field!("quantity", v => JoinWaitlistRequest { quantity: v, ..join("good", "bob", 1) }),
         field!("event.limits.max_quantity", v => limited(EventLimits { max_quantity: Some(v), ..Default::default() })),
     ];
     let up_to_ten_thousand: Vec<(&str, Make<'_, i32>)> = vec![
         field!("quantity", v => ConfirmRequest { quantity: v, ..confirm() }),
         field!("quantity", v => CancelRequest { quantity: v, ..cancel() }),
         field!("quantity", v => AmendRequest { quantity: v, ..amend() }),
+        field!("min_quantity", v => JoinWaitlistRequest { min_quantity: v, ..join("good", "bob", 10_000) }),
     ];
     let up_to_a_thousand: Vec<(&str, Make<'_, i32>)> = vec![
         field!("event.limits.max_extensions", v => limited(EventLimits { max_extensions: Some(v), ..Default::default() })),
         field!("page_size", v => ListEventsRequest { page_size: v, ..Default::default() }),
+        field!("page_size", v => ListWaitlistRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
         field!("page_size", v => ListReservationsRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
     ];
+    let skips: Vec<(&str, Make<'_, i32>)> =
+        vec![field!("event.waitlist.max_skips", v => with_line(WaitlistPolicy { max_skips: Some(v), ..skipping(1) }))];
+    let line: Vec<(&str, Make<'_, i32>)> =
+        vec![field!("event.waitlist.max_size", v => with_line(WaitlistPolicy { max_size: Some(v), ..strict() }))];
     let large: Vec<(&str, Make<'_, i32>)> = vec![
         field!("event.capacity", v => create(Event { capacity: v, ..event() })),
         field!("event.capacity", v => UpdateEventRequest { event: Some(Event { event_id: "good".into(), capacity: v, ..Default::default() }), ..Default::default() }),
@@ -205,6 +239,8 @@ async fn numbers_keep_to_their_ranges() {
     let mut all = cases(above_zero, &[0, -1, 10_001, i32::MIN, i32::MAX]);
     all.extend(cases(up_to_ten_thousand, &[-1, 10_001, i32::MIN, i32::MAX]));
     all.extend(cases(up_to_a_thousand, &[-1, 1_001, i32::MIN, i32::MAX]));
+    all.extend(cases(skips, &[0, -1, 1_001, i32::MIN, i32::MAX]));
+    all.extend(cases(line, &[0, -1, 100_001, i32::MIN, i32::MAX]));
     all.extend(cases(large, &[-1, 1_000_000_001, i32::MIN, i32::MAX]));
     assert_all_invalid(all).await;
 }
@@ -232,6 +268,7 @@ async fn durations_are_from_100_milliseconds_to_30_days() {
         field!("ttl", v => ExtendRequest { ttl: v, ..extend() }),
         field!("event.limits.hold_ttl_default", v => limited(EventLimits { hold_ttl_default: v, ..Default::default() })),
         field!("event.limits.hold_ttl_max", v => limited(EventLimits { hold_ttl_max: v, ..Default::default() })),
+        field!("event.waitlist.offer_ttl", v => with_line(WaitlistPolicy { offer_ttl: v, ..strict() })),
     ];
     assert_all_invalid(cases(fields, &bad)).await;
 }
@@ -278,6 +315,10 @@ async fn enum_values_are_known() {
         field!("options.strategy", v => ExtendRequest { options: how(v, 0), ..extend() }),
         field!("options.lock_wait", v => AmendRequest { options: how(0, v), ..amend() }),
         field!("states[1]", v => ListEventsRequest { states: vec![1, v], ..Default::default() }),
+        field!("options.strategy", v => JoinWaitlistRequest { options: how(v, 0), ..join("good", "bob", 1) }),
+        field!("options.lock_wait", v => LeaveWaitlistRequest { options: how(0, v), ..leave() }),
+        field!("event.waitlist.order", v => with_line(WaitlistPolicy { order: v, ..strict() })),
+        field!("states[1]", v => ListWaitlistRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("states[1]", v => ListReservationsRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("strategy", v => RunConcurrencyTestRequest { strategy: v, ..Default::default() }),
         field!("lock_wait", v => RunConcurrencyTestRequest { lock_wait: v, ..Default::default() }),

@@ -7,7 +7,7 @@ use reservd::rpc::pb::{self, *};
 use tonic::Code;
 
 use super::{Case, assert_all_invalid, case};
-use crate::support::{TestServer, assert_refused, bad_fields, metadata, millis, of_user, reserve};
+use crate::support::{TestServer, assert_refused, bad_fields, join, metadata, millis, of_user, reserve, strict};
 
 fn event(event_id: &str) -> pb::Event {
     Event { event_id: event_id.into(), capacity: 1, ..Default::default() }
@@ -58,6 +58,15 @@ async fn what_is_missing_or_contradicts_itself_is_named() {
             &["ttl"],
         ),
         case(amend(), &["quantity"]),
+        case(JoinWaitlistRequest { min_quantity: 3, ..join("good", "bob", 2) }, &["min_quantity"]),
+        case(JoinWaitlistRequest { labels: labels(33), ..join("good", "bob", 2) }, &["labels"]),
+        case(LeaveWaitlistRequest { event_id: good(), ..Default::default() }, &["entry"]),
+        case(GetWaitlistEntryRequest { event_id: good(), ..Default::default() }, &["entry"]),
+        case(ListWaitlistRequest::default(), &["event_id"]),
+        case(
+            create(Event { waitlist: Some(WaitlistPolicy { max_skips: Some(2), ..strict() }), ..event("new") }),
+            &["event.waitlist.max_skips"],
+        ),
         case(AmendRequest { clear_labels: true, labels: labels(1), ..amend() }, &["clear_labels"]),
         case(AmendRequest { labels: labels(33), ..amend() }, &["labels"]),
         case(AmendRequest { labels: BTreeMap::from([("No".into(), String::new())]), ..amend() }, &["labels"]),

@@ -1,0 +1,121 @@
+//! Join, Leave, and who is next: the life of a waitlist entry.
+
+use super::{
+    draft::Draft,
+    reserve::{check_open, check_quantity, release_own},
+};
+use crate::domain::{
+    command::{Join, Target},
+    decide::Commit,
+    refusal::Refusal,
+    reservation::{Reservation, State},
+    snapshot::Snapshot,
+    time::Timestamp,
+    waitlist::{Entry, EntryState},
+};
+
+/// Where places are free and nobody waits, a Join is refused: who can be served reserves.
+pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
+    let (event, now) = (&draft.snapshot.event, draft.now);
+    check_open(event, now)?;
+    let policy = event.definition.waitlist;
+    if !policy.enabled {
+        return Err(Refusal::WaitlistClosed);
+    }
+    check_quantity(event, wish.quantity)?;
+    let capacity = event.definition.capacity;
+    if wish.min_quantity > capacity {
+        return Err(Refusal::QuantityLimit { asked: wish.min_quantity, limit: capacity });
+    }
+    release_own(draft, &wish.user_id)?;
+    let known = draft.snapshot.line.find(&Target::User(wish.user_id.clone()));
+    if let Some(entry) = known.filter(|entry| entry.waits()) {
+        return Err(Refusal::AlreadyWaiting(Some(entry.id)));
+    }
+    let waiting = event.counters.waiting;
+    if waiting == 0 && draft.reclaim(wish.min_quantity) {
+        return Err(Refusal::NotSoldOut { asked: wish.quantity, available: draft.available() });
+    }
+    if waiting >= policy.max_size {
+        return Err(Refusal::WaitlistFull { limit: policy.max_size });
+    }
+    draft.rests_on(event.definition.booking_close_time);
+    draft.join(Entry {
+        id: wish.id,
+        event_id: event.id.clone(),
+        user_id: wish.user_id.clone(),
+        quantity: wish.quantity,
+        min_quantity: wish.min_quantity,
+        state: EntryState::Waiting,
+        ticket: 0,
+        skips: 0,
+        labels: wish.labels.clone(),
+        version: 0,
+        create_time: now,
+        update_time: now,
+    });
+    Ok(())
+}
+
+pub(super) fn leave(draft: &mut Draft<'_>, entry: &Entry) -> Result<(), Refusal> {
+    if !entry.waits() {
+        return Err(Refusal::NotWaiting(entry.state));
+    }
+    draft.leave(entry);
+    Ok(())
+}
+
+/// Ends the entries of parties for whom the event has become too small. They could never be served,
+/// and would hold up all others for ever.
+pub(super) fn end_impossible(draft: &mut Draft<'_>, capacity: u32) {
+    let snapshot = draft.snapshot;
+    for entry in snapshot.line.waiting().filter(|entry| entry.min_quantity > capacity) {
+        draft.dismiss(entry);
+    }
+}
+
+/// Serves the next in line, if somebody can be served: to be called after every commit until it
+/// returns none, in the same transaction. So no place is ever free while somebody waits whom it fits
+/// and whose turn it is.
+///
+/// The whole line must be known, or enough of it for the units that are free
+/// ([`Line::units_to_load`](crate::domain::waitlist::Line::units_to_load)).
+pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {
+    let event = &snapshot.event;
+    if !event.may_promote(now) {
+        return None;
+    }
+    let free = event.available();
+    let first = snapshot.line.waiting().next()?;
+    let next = if first.min_quantity <= free {
+        first
+    } else if first.skips < event.definition.waitlist.max_skips {
+        snapshot.line.waiting().find(|entry| entry.min_quantity <= free)?
+    } else {
+        return None;
+    };
+
+    let mut draft = Draft::new(snapshot, None, now);
+    draft.rests_on(event.definition.booking_close_time);
+    if next.id != first.id {
+        draft.pass_over(first);
+    }
+    let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default);
+    let offer = Reservation {
+        id: next.id,
+        event_id: event.id.clone(),
+        user_id: next.user_id.clone(),
+        quantity: next.quantity.min(free),
+        state: State::Held,
+        expire_time: Some(now.after(ttl)),
+        confirm_time: None,
+        extensions: 0,
+        cancel_reason: None,
+        labels: next.labels.clone(),
+        version: 0,
+        create_time: now,
+        update_time: now,
+    };
+    draft.promote(next, offer);
+    Some(draft.finish())
+}

@@ -1,0 +1,30 @@
+//! The waitlist: who waits is served in turn, by whoever frees places, and nobody else first.
+
+mod audit;
+mod frees;
+mod life;
+mod races;
+mod refusals;
+
+use reservd::rpc::pb;
+
+use crate::support::{TestServer, of_user, reserve};
+
+/// A full event with a waitlist: all of it is `ann`'s, held.
+async fn full(server: &TestServer, event_id: &str, capacity: i32, policy: pb::WaitlistPolicy) {
+    server.event_with_line(event_id, capacity, policy).await;
+    server.reserve(pb::ReserveRequest { quantity: capacity, ..reserve(event_id, "ann") }).await.expect("there is room");
+}
+
+/// Gives up so many of a user's units; all if zero.
+fn cancel(event_id: &str, user_id: &str, quantity: i32) -> pb::CancelRequest {
+    pb::CancelRequest { event_id: event_id.into(), reservation: of_user(user_id), quantity, ..Default::default() }
+}
+
+fn leave(event_id: &str, user_id: &str) -> pb::LeaveWaitlistRequest {
+    pb::LeaveWaitlistRequest {
+        event_id: event_id.into(),
+        entry: crate::support::entry_of_user(user_id),
+        ..Default::default()
+    }
+}

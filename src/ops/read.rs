@@ -8,9 +8,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Ledger, OpError};
 use crate::{
-    domain::{audit::Books, command::Target, event::Event, ids::EventId, refusal::Refusal, reservation::Reservation},
+    domain::{
+        audit::Books, change::Change, command::Target, event::Event, ids::EventId, refusal::Refusal,
+        reservation::Reservation,
+    },
     store::{
-        StoreError,
+        StoreError, changes,
         events::{self, Availability},
         reservations,
     },
@@ -111,6 +114,17 @@ impl Ledger {
             Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), limit).await })
         })
         .await
+    }
+
+    /// A page of an event's history, beyond the version `past`.
+    pub async fn list_changes(
+        &self,
+        filter: changes::Filter,
+        past: Option<i64>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<Change>, OpError> {
+        self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, limit).await })).await
     }
 
     /// Brings the gauges of holds and of expiry lag up to date.

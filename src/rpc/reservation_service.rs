@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, Order, reservation as orders},
+    decode::{self, Order, history, reservation as orders},
     encode,
     fields::Fields,
     layers::deadline::deadline_of,
@@ -108,6 +108,30 @@ impl ReservationService for Reservations {
         let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
             reservations: page.iter().map(encode::reservation).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<pb::ListChangesRequest>,
+    ) -> Result<Response<pb::ListChangesResponse>, Status> {
+        let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        let token = std::mem::take(&mut message.page_token);
+        let (filter, size) = history::list_changes(&message)?;
+        message.page_size = 0;
+        let past = match token.as_str() {
+            "" => None,
+            token => Some(page_token::decode(&message, token).ok_or_else(status::bad_page_token)?),
+        };
+        let page = self.ledger.list_changes(filter, past, size + 1, deadline).await;
+        let mut page = page.map_err(|error| status::of(&error, None))?;
+        // One more than asked for was read, to know whether there is a next page.
+        let has_more = page.len() > size as usize;
+        page.truncate(size as usize);
+        let next = page.last().filter(|_| has_more).map(|last| page_token::encode(&message, &last.version));
+        Ok(Response::new(pb::ListChangesResponse {
+            changes: page.iter().map(encode::change).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{StoreError, columns::Columns};
 use crate::{
     change_columns,
     domain::{
-        change::Change,
-        ids::{EventId, RequestId},
+        change::{Change, ChangeKind},
+        ids::{EventId, RequestId, ReservationId, UserId},
+        time::Timestamp,
     },
 };
 
@@ -26,6 +27,63 @@ pub async fn by_request(
     );
     let (event_ids, request_ids): (Vec<_>, Vec<_>) = requests.iter().copied().unzip();
     let rows = sqlx::query(SQL).bind(event_ids).bind(request_ids).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+}
+
+/// Which changes to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Of this event.
+    pub event_id: EventId,
+    /// Of this reservation.
+    pub reservation_id: Option<ReservationId>,
+    /// Of this user's reservations.
+    pub user_id: Option<UserId>,
+    /// Of these kinds; all if empty.
+    pub kinds: Vec<ChangeKind>,
+    /// Made at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Made before this moment.
+    pub before: Option<Timestamp>,
+    /// Newest first, else oldest first.
+    pub newest_first: bool,
+}
+
+/// Lists changes in version order, those beyond the version `past`, where one is given. What filters
+/// leave out is read all the same: a listing costs what the event's history is long.
+pub async fn list(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    past: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Change>, StoreError> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!(
+        "-- changes::list\nSELECT ",
+        change_columns!(),
+        " FROM changes c WHERE c.event_id = "
+    ));
+    sql.push_bind(&filter.event_id);
+    if let Some(id) = filter.reservation_id {
+        sql.push(" AND c.reservation_id = ").push_bind(id);
+    }
+    if let Some(user_id) = &filter.user_id {
+        sql.push(" AND c.user_id = ").push_bind(user_id);
+    }
+    if !filter.kinds.is_empty() {
+        sql.push(" AND c.kind = ANY(").push_bind(&filter.kinds).push(")");
+    }
+    if let Some(from) = filter.from {
+        sql.push(" AND c.change_time >= ").push_bind(from);
+    }
+    if let Some(before) = filter.before {
+        sql.push(" AND c.change_time < ").push_bind(before);
+    }
+    let (beyond, order) = if filter.newest_first { (" < ", "DESC") } else { (" > ", "ASC") };
+    if let Some(version) = past {
+        sql.push(" AND c.version").push(beyond).push_bind(version);
+    }
+    sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
+    let rows = sql.build().fetch_all(conn).await?;
     Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
 }
 

@@ -17,6 +17,7 @@ mod event_cancellation;
 mod events;
 mod expiry;
 mod guards;
+mod history;
 mod hostile;
 mod idempotency;
 mod idempotency_of_events;

@@ -50,5 +50,6 @@ calls! {
     Amend(AmendRequest) = reservations.amend;
     GetReservation(GetReservationRequest) = reservations.get_reservation;
     ListReservations(ListReservationsRequest) = reservations.list_reservations;
+    ListChanges(ListChangesRequest) = reservations.list_changes;
     RunConcurrencyTest(RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
 }

@@ -108,6 +108,7 @@ async fn an_id_is_visible_ascii_of_bounded_length() {
         field!("request_id", v => AmendRequest { request_id: v, ..amend() }),
         field!("event_id", v => ListReservationsRequest { event_id: v, user_id: "ann".into(), ..Default::default() }),
         field!("user_id", v => ListReservationsRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
+        field!("user_id", v => ListChangesRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
     ];
     let mut all = cases(needed, &[vec![String::new()], bad_ids()].concat());
     all.extend(cases(optional, &bad_ids()));
@@ -194,6 +195,7 @@ async fn numbers_keep_to_their_ranges() {
         field!("event.limits.max_extensions", v => limited(EventLimits { max_extensions: Some(v), ..Default::default() })),
         field!("page_size", v => ListEventsRequest { page_size: v, ..Default::default() }),
         field!("page_size", v => ListReservationsRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
+        field!("page_size", v => ListChangesRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
     ];
     let large: Vec<(&str, Make<'_, i32>)> = vec![
         field!("event.capacity", v => create(Event { capacity: v, ..event() })),
@@ -262,6 +264,8 @@ async fn times_lie_within_the_years_1_to_9999() {
         field!("event.booking_close_time", v => updated(Event { booking_close_time: v, ..Default::default() })),
         field!("start_time_from", v => ListEventsRequest { start_time_from: v, ..Default::default() }),
         field!("start_time_before", v => ListEventsRequest { start_time_before: v, ..Default::default() }),
+        field!("change_time_from", v => ListChangesRequest { event_id: "good".into(), change_time_from: v, ..Default::default() }),
+        field!("change_time_before", v => ListChangesRequest { event_id: "good".into(), change_time_before: v, ..Default::default() }),
     ];
     assert_all_invalid(cases(fields, &bad)).await;
 }
@@ -279,6 +283,7 @@ async fn enum_values_are_known() {
         field!("options.lock_wait", v => AmendRequest { options: how(0, v), ..amend() }),
         field!("states[1]", v => ListEventsRequest { states: vec![1, v], ..Default::default() }),
         field!("states[1]", v => ListReservationsRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
+        field!("kinds[1]", v => ListChangesRequest { event_id: "good".into(), kinds: vec![1, v], ..Default::default() }),
         field!("strategy", v => RunConcurrencyTestRequest { strategy: v, ..Default::default() }),
         field!("lock_wait", v => RunConcurrencyTestRequest { lock_wait: v, ..Default::default() }),
         field!("workload", v => RunConcurrencyTestRequest { workload: v, ..Default::default() }),

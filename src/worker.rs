@@ -47,6 +47,13 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
         async move { ledger.refresh_gauges().await.map(|()| 0) }
     }));
 
+    let feed = ledger.clone();
+    let looped = Loop { name: "feed", limit: u32::MAX, interval: config.watch.poll_interval };
+    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
+        let ledger = feed.clone();
+        async move { ledger.poll_feed().await.map(|()| 0) }
+    }));
+
     tasks.spawn(watch_database(ledger.clone(), health, stop.clone()));
 }
 

@@ -79,6 +79,16 @@ pub enum Refusal {
     },
     /// The request_id stands for another payload.
     RequestIdReused,
+    /// Changes after the version asked for are no longer kept.
+    HistoryForgotten {
+        /// The oldest version that is.
+        oldest: i64,
+    },
+    /// The event has not reached the version asked for.
+    VersionAhead {
+        /// The version that it has reached.
+        version: i64,
+    },
 }
 
 impl Refusal {
@@ -98,9 +108,10 @@ impl Refusal {
             Self::QuantityLimit { .. } => "QUANTITY_LIMIT",
             Self::ExtensionLimit(_) => "EXTENSION_LIMIT",
             Self::CapacityBelowReserved { .. } => "CAPACITY_BELOW_RESERVED",
-            Self::TtlLimit { .. } | Self::Inconsistent(_) => "FIELD_INVALID",
+            Self::TtlLimit { .. } | Self::Inconsistent(_) | Self::VersionAhead { .. } => "FIELD_INVALID",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::HistoryForgotten { .. } => "WATCH_TOO_OLD",
         }
     }
 

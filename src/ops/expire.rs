@@ -1,6 +1,9 @@
 //! Releases lapsed holds: what the sweeper does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -79,6 +82,9 @@ impl Ledger {
     async fn release(&self, mut tx: Tx, locked: Vec<EventId>, lapsed: &LapsedByEvent) -> Result<u32, StoreError> {
         let result = decide_all(&mut tx, locked, lapsed).await;
         let commits = tx.finish(result, |commits| !commits.is_empty()).await?;
+        for event_id in commits.iter().map(|commit| commit.answer().event_id()).collect::<BTreeSet<_>>() {
+            self.feed.note(event_id);
+        }
         let expired = || commits.iter().flat_map(|commit| &commit.changes);
         for hold in expired().filter_map(Change::reservation) {
             let delay = hold.expire_time.map_or(Duration::ZERO, |end| hold.update_time.since(end));

@@ -16,6 +16,7 @@ use crate::{
     ops::{
         contention::{EventContention, Tally},
         execute::Outcome,
+        feed::Counts,
     },
     store::events::Availability,
 };
@@ -192,6 +193,17 @@ fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
         ChangeKind::Reduced => pb::ChangeKind::Reduced,
         ChangeKind::Cancelled => pb::ChangeKind::Cancelled,
         ChangeKind::Expired => pb::ChangeKind::Expired,
+    }
+}
+
+pub fn counts(counts: &Counts) -> pb::EventCounts {
+    let Counts { state, capacity, counters } = *counts;
+    pb::EventCounts {
+        state: event_state(state).into(),
+        capacity: capacity.cast_signed(),
+        held: counters.held.cast_signed(),
+        confirmed: counters.confirmed.cast_signed(),
+        available: capacity.saturating_sub(counters.reserved()).cast_signed(),
     }
 }
 

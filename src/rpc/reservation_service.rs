@@ -1,15 +1,19 @@
 //! ReservationService: decode, one use case, encode.
 
+use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
 use super::{
     decode::{self, Order, history, reservation as orders},
     encode,
     fields::Fields,
-    layers::deadline::deadline_of,
+    layers::{
+        deadline::{asked_deadline_of, deadline_of},
+        streaming::OwnBody,
+    },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
-    status,
+    status, watch,
 };
 use crate::{
     config::StrategyDefaults,
@@ -134,6 +138,22 @@ impl ReservationService for Reservations {
             changes: page.iter().map(encode::change).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
+    }
+
+    /// What it streams is in the body that [`watch::body`] makes.
+    type WatchEventStream = Empty<Result<pb::WatchEventResponse, Status>>;
+
+    async fn watch_event(
+        &self,
+        request: Request<pb::WatchEventRequest>,
+    ) -> Result<Response<Self::WatchEventStream>, Status> {
+        let (deadline, until) = (deadline_of(&request), asked_deadline_of(&request));
+        let (event_id, after) = history::watch_event(request.get_ref())?;
+        let watch = self.ledger.watch(event_id.clone(), after, deadline, until).await;
+        let watch = watch.map_err(|error| status::of(&error, Some(&event_id)))?;
+        let mut response = Response::new(tokio_stream::empty());
+        response.extensions_mut().insert(OwnBody::new(watch::body(watch)));
+        Ok(response)
     }
 }
 

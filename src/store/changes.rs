@@ -9,9 +9,11 @@ use crate::{
     change_columns,
     domain::{
         change::{Change, ChangeKind},
+        event::{Counters, Event, EventState},
         ids::{EventId, RequestId, ReservationId, UserId},
         time::Timestamp,
     },
+    event_columns,
 };
 
 /// Reads the changes that these requests of these events stand for, as far as there are any.
@@ -85,6 +87,77 @@ pub async fn list(
     sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
     let rows = sql.build().fetch_all(conn).await?;
     Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+}
+
+/// What is new about an event, in one snapshot.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The changes that followed, in version order: all of them, or as many as were asked for.
+    pub changes: Vec<Change>,
+    /// Whether the event takes reservations.
+    pub state: EventState,
+    /// Units in all.
+    pub capacity: u32,
+    /// What the books count, at the event's version, which may be beyond the last of the changes.
+    pub counters: Counters,
+    /// PostgreSQL's time.
+    pub now: Timestamp,
+}
+
+/// Reads up to `limit` changes that followed `version`. None: there is no such event.
+pub async fn after(
+    conn: &mut PgConnection,
+    event_id: &EventId,
+    version: i64,
+    limit: u32,
+) -> Result<Option<News>, StoreError> {
+    const SQL: &str = concat!(
+        "-- changes::after\nSELECT e.state, e.capacity, e.held, e.confirmed, e.version, clock_timestamp(), ",
+        change_columns!(),
+        " FROM events e
+          LEFT JOIN LATERAL (
+              SELECT * FROM changes n WHERE n.event_id = $1 AND n.version > $2 ORDER BY n.version LIMIT $3) c ON true
+         WHERE e.event_id = $1 ORDER BY c.version"
+    );
+    let rows = sqlx::query(SQL).bind(event_id).bind(version).bind(i64::from(limit)).fetch_all(conn).await?;
+    let mut news: Option<News> = None;
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (state, capacity) = (columns.get()?, columns.count()?);
+        let counters = Counters { held: columns.count()?, confirmed: columns.count()?, version: columns.get()? };
+        let now = columns.get()?;
+        let news = news.get_or_insert_with(|| News {
+            changes: Vec::with_capacity(rows.len()),
+            state,
+            capacity,
+            counters,
+            now,
+        });
+        news.changes.extend(columns.optional_change()?);
+    }
+    Ok(news)
+}
+
+/// Which of these events have gone beyond the version that was seen of them.
+pub async fn newer(conn: &mut PgConnection, seen: &[(EventId, i64)]) -> Result<Vec<EventId>, StoreError> {
+    const SQL: &str = "-- changes::newer
+        SELECT e.event_id FROM unnest($1::text[], $2::bigint[]) AS q (event_id, version)
+          JOIN events e ON e.event_id = q.event_id AND e.version > q.version";
+    let (event_ids, versions): (Vec<_>, Vec<_>) = seen.iter().map(|(id, version)| (id, *version)).unzip();
+    Ok(sqlx::query_scalar(SQL).bind(event_ids).bind(versions).fetch_all(conn).await?)
+}
+
+/// An event, and the oldest version whose change is kept.
+pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<(Event, i64)>, StoreError> {
+    const SQL: &str = concat!(
+        "-- changes::kept\nSELECT COALESCE((SELECT min(version) FROM changes WHERE event_id = $1), e.version + 1), ",
+        event_columns!(),
+        " FROM events e WHERE e.event_id = $1"
+    );
+    let Some(row) = sqlx::query(SQL).bind(event_id).fetch_optional(conn).await? else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    let oldest = columns.get()?;
+    Ok(Some((columns.event()?, oldest)))
 }
 
 /// Deletes up to `limit` changes older than `age`, the oldest first, so that what is kept of a history

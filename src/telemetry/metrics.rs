@@ -53,6 +53,12 @@ pub struct Metrics {
     pub expiry_lag_seconds: Gauge,
     /// How long after its expire time the sweeper released a hold.
     pub expiry_delay_seconds: Histogram,
+    /// Watches under way.
+    pub watches: IntGauge,
+    /// Watches ended, by reason; those whose callers hung up are not among them.
+    pub watch_ends: IntCounterVec,
+    /// How long after it was decided a change was read for those who watch its event.
+    pub feed_delay_seconds: Histogram,
     /// Runs of background work that failed, by worker.
     pub worker_failures: IntCounterVec,
     /// Changes deleted because they were older than the retention.
@@ -126,6 +132,14 @@ impl Metrics {
                 r,
                 "reservd_expiry_delay_seconds",
                 "How long after its expire time a hold was released by the sweeper",
+                &LATENCY_BUCKETS,
+            ),
+            watches: register(r, IntGauge::new("reservd_watches", "Watches under way")),
+            watch_ends: counters(r, "reservd_watch_ends_total", "Watches ended, by reason", &["reason"]),
+            feed_delay_seconds: histogram(
+                r,
+                "reservd_feed_delay_seconds",
+                "How long after it was decided a change was read for those who watch",
                 &LATENCY_BUCKETS,
             ),
             worker_failures: counters(r, "reservd_worker_failures_total", "Background runs that failed", &["worker"]),

@@ -32,3 +32,4 @@ mod telemetry;
 mod tidy;
 mod validation;
 mod walk;
+mod watch;

@@ -1,9 +1,9 @@
-//! ListChanges: which changes are asked for.
+//! ListChanges and WatchEvent: which changes are asked for.
 
 use tonic::Status;
 
 use crate::{
-    domain::change::ChangeKind,
+    domain::{change::ChangeKind, ids::EventId},
     rpc::{fields::Fields, pb},
     store::changes::Filter,
 };
@@ -31,6 +31,16 @@ pub fn list_changes(message: &pb::ListChangesRequest) -> Result<(Filter, u32), S
     let filter =
         event_id.map(|event_id| Filter { event_id, reservation_id, user_id, kinds, from, before, newest_first });
     fields.finish(filter.zip(size))
+}
+
+/// The event to watch, and the version that the caller knows.
+pub fn watch_event(message: &pb::WatchEventRequest) -> Result<(EventId, Option<i64>), Status> {
+    let mut fields = Fields::default();
+    let event_id = fields.event_id("event_id", &message.event_id);
+    if message.after_version.is_some_and(|version| version < 0) {
+        fields.reject("after_version", "must not be negative");
+    }
+    fields.finish(event_id.map(|event_id| (event_id, message.after_version)))
 }
 
 fn kinds(fields: &mut Fields, values: &[i32]) -> Vec<ChangeKind> {

@@ -10,6 +10,7 @@ pub mod process;
 mod raw;
 mod server;
 mod streams;
+mod watcher;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,6 +27,7 @@ pub use postgres::TestDatabase;
 pub use raw::raw_call;
 pub use server::TestServer;
 pub use streams::{RawCall, RawClient};
+pub use watcher::Watcher;
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);

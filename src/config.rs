@@ -158,6 +158,8 @@ pub struct Holds {
 pub struct Retention {
     #[serde(with = "humantime_serde")]
     pub changes: Duration,
+    #[serde(with = "humantime_serde")]
+    pub ended_reservations: Duration,
 }
 
 /// `[watch]`
@@ -295,6 +297,7 @@ impl Config {
         span("watch.min_interval", self.watch.min_interval, Duration::ZERO..=hour);
         span("watch.heartbeat_interval", self.watch.heartbeat_interval, ms..=hour);
         span("retention.changes", self.retention.changes, day..=3650 * day);
+        span("retention.ended_reservations", self.retention.ended_reservations, day..=36500 * day);
 
         let mut number = |key: &str, value: usize, range: RangeInclusive<usize>| {
             if !range.contains(&value) {

@@ -49,6 +49,7 @@ pub struct Ledger {
     coalescer: Coalescer,
     contention: Arc<Contention>,
     feed: Feed,
+    swept: Arc<expire::Swept>,
     tasks: TaskTracker,
 }
 
@@ -57,7 +58,8 @@ impl Ledger {
     pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let coalescer = Coalescer::new(settings);
         let (contention, feed) = (Arc::new(Contention::new()), Feed::new(watch));
-        Self { pool, settings, metrics, coalescer, contention, feed, tasks: TaskTracker::new() }
+        let (swept, tasks) = (Arc::default(), TaskTracker::new());
+        Self { pool, settings, metrics, coalescer, contention, feed, swept, tasks }
     }
 
     /// Its metrics.

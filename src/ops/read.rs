@@ -126,13 +126,4 @@ impl Ledger {
     ) -> Result<Vec<Change>, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, limit).await })).await
     }
-
-    /// Brings the gauges of holds and of expiry lag up to date.
-    pub async fn refresh_gauges(&self) -> Result<(), OpError> {
-        let limit = Instant::now() + 5 * PING_LIMIT;
-        let (holds, overdue) = self.read(limit, |conn| Box::pin(reservations::hold_gauges(conn))).await?;
-        self.metrics.holds_live.set(holds);
-        self.metrics.expiry_lag_seconds.set(overdue);
-        Ok(())
-    }
 }

@@ -160,17 +160,75 @@ pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<
     Ok(Some((columns.event()?, oldest)))
 }
 
-/// Deletes up to `limit` changes older than `age`, the oldest first, so that what is kept of a history
-/// has no gap between two steps; and returns how many. An event's newest change
-/// stays, so that its history always tells its version.
-pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
+/// Events that one step of forgetting looks at, and changes of each that it deletes at the most.
+const EVENTS_A_STEP: i64 = 64;
+const CHANGES_OF_AN_EVENT: i64 = 256;
+
+/// What a step of forgetting did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many changes it deleted.
+    pub changes: u64,
+    /// Where the next step goes on.
+    pub next: NextStep,
+}
+
+/// Where forgetting goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// With the same events: there is more of them.
+    SameEvents,
+    /// After this event.
+    After(EventId),
+    /// Nowhere: the round is over.
+    RoundIsOver,
+}
+
+/// Deletes changes older than `age` of the events that come after `after` by their ids.
+///
+/// Of each event it deletes the first changes and no others, all up to one version: what is kept of a
+/// history has no gap, also while two servers are at it, and whatever the clock did. An event's newest
+/// change stays, so that its history always tells its version.
+pub async fn forget(conn: &mut PgConnection, age: Duration, after: Option<&EventId>) -> Result<Forgotten, StoreError> {
+    // Whoever else needs a change for longer, such as an outbox that has not published it, says so in
+    // `old`.
     const SQL: &str = "-- changes::forget
-        WITH old AS MATERIALIZED (
-            SELECT c.event_id, c.version FROM changes c JOIN events e ON e.event_id = c.event_id
-             WHERE c.change_time < now() - make_interval(secs => $1) AND c.version < e.version
-             ORDER BY c.change_time, c.event_id, c.version LIMIT $2 FOR UPDATE OF c SKIP LOCKED
+        WITH looked_at AS MATERIALIZED (
+            SELECT event_id, version FROM events WHERE event_id > $1 ORDER BY event_id LIMIT $2
+        ), begun AS MATERIALIZED (
+            SELECT l.event_id, l.version FROM looked_at l
+             WHERE (SELECT c.change_time FROM changes c WHERE c.event_id = l.event_id ORDER BY c.version LIMIT 1)
+                   < now() - make_interval(secs => $4)
+        ), old AS MATERIALIZED (
+            SELECT b.event_id, max(c.version) AS version
+              FROM begun b
+             CROSS JOIN LATERAL (
+                 SELECT f.version, f.change_time FROM changes f
+                  WHERE f.event_id = b.event_id AND f.version < b.version ORDER BY f.version LIMIT $3) c
+             WHERE c.change_time < now() - make_interval(secs => $4)
+             GROUP BY b.event_id
+        ), forgotten AS (
+            DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version <= old.version
+            RETURNING c.event_id
         )
-        DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version = old.version";
-    let done = sqlx::query(SQL).bind(age.as_secs_f64()).bind(i64::from(limit)).execute(conn).await?;
-    Ok(done.rows_affected())
+        SELECT (SELECT count(*) FROM forgotten),
+               EXISTS (SELECT FROM forgotten GROUP BY event_id HAVING count(*) >= $3),
+               (SELECT count(*) FROM looked_at) >= $2,
+               (SELECT max(event_id) FROM looked_at)";
+    let row = sqlx::query(SQL)
+        .bind(after.map_or("", EventId::as_str))
+        .bind(EVENTS_A_STEP)
+        .bind(CHANGES_OF_AN_EVENT)
+        .bind(age.as_secs_f64())
+        .fetch_one(conn)
+        .await?;
+    let mut columns = Columns::of(&row);
+    let changes: i64 = columns.get()?;
+    let (has_more, has_next, last): (bool, bool, Option<EventId>) = (columns.get()?, columns.get()?, columns.get()?);
+    let next = match last {
+        _ if has_more => NextStep::SameEvents,
+        Some(last) if has_next => NextStep::After(last),
+        _ => NextStep::RoundIsOver,
+    };
+    Ok(Forgotten { changes: changes.cast_unsigned(), next })
 }

@@ -47,8 +47,8 @@ pub struct Metrics {
     pub batch_splits: IntCounter,
     /// Connections to PostgreSQL: `in_use` and `max`.
     pub pool_connections: IntGaugeVec,
-    /// Holds in the books.
-    pub holds_live: IntGauge,
+    /// Lapsed holds that are still in the books; at most 100,000 are counted.
+    pub expiry_backlog: IntGauge,
     /// How long the oldest lapsed hold in the books is overdue.
     pub expiry_lag_seconds: Gauge,
     /// How long after its expire time the sweeper released a hold.
@@ -63,6 +63,8 @@ pub struct Metrics {
     pub worker_failures: IntCounterVec,
     /// Changes deleted because they were older than the retention.
     pub changes_forgotten: IntCounter,
+    /// Ended reservations deleted because they were older than the retention.
+    pub reservations_forgotten: IntCounter,
 }
 
 impl Default for Metrics {
@@ -123,7 +125,10 @@ impl Metrics {
                 r,
                 IntGaugeVec::new(Opts::new("reservd_pool_connections", "Connections to PostgreSQL"), &["state"]),
             ),
-            holds_live: register(r, IntGauge::new("reservd_holds_live", "Holds in the books")),
+            expiry_backlog: register(
+                r,
+                IntGauge::new("reservd_expiry_backlog", "Lapsed holds that are still in the books"),
+            ),
             expiry_lag_seconds: register(
                 r,
                 Gauge::new("reservd_expiry_lag_seconds", "How long the oldest lapsed hold is overdue"),
@@ -146,6 +151,10 @@ impl Metrics {
             changes_forgotten: register(
                 r,
                 IntCounter::new("reservd_changes_forgotten_total", "Changes deleted for their age"),
+            ),
+            reservations_forgotten: register(
+                r,
+                IntCounter::new("reservd_reservations_forgotten_total", "Ended reservations deleted for their age"),
             ),
             registry,
         }

@@ -41,7 +41,7 @@ const READERS_OF_THE_PAST: usize = 4;
 /// How long one reading may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// What it costs to tell somebody anything at all, in bytes that could be told for it.
-const COST_OF_A_MESSAGE: usize = 1024;
+const COST_OF_A_MESSAGE: usize = 2048;
 
 /// Who watches what. Clones share it.
 #[derive(Clone)]

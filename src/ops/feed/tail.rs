@@ -28,7 +28,11 @@ use crate::{
 /// Changes that are read at once.
 pub(super) const READ_BATCH: u32 = 1000;
 /// Bytes of changes in one page, about: clients take messages of 4 MiB.
-const PAGE_BYTES: usize = 256 * 1024;
+pub(super) const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes that are told to all watchers of an event in one go, about: what is under way to a crowd makes
+/// everybody else wait. A page is no smaller than the other number for that.
+const BURST_BYTES: usize = 8 * 1024 * 1024;
+const SMALLEST_PAGE_BYTES: usize = 4 * 1024;
 /// The pause after a reading that failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -79,14 +83,14 @@ impl Page {
     }
 }
 
-/// Cuts what was read into pages. Only the last may tell the counts, and only if it comes up to them.
-pub(super) fn pages(news: News) -> Vec<Page> {
+/// Cuts what was read into pages of about so many bytes. Only the last may tell the counts, and only if it comes up to them.
+pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     let mut size = 0;
     for change in news.changes {
         size += change.footprint();
         match pages.last_mut() {
-            Some(page) if size <= PAGE_BYTES && change.version == page.version() + 1 => page.changes.push(change),
+            Some(page) if size <= bytes && change.version == page.version() + 1 => page.changes.push(change),
             _ => {
                 size = change.footprint();
                 let after = change.version - 1;
@@ -226,7 +230,8 @@ impl Tail {
                 ledger.metrics.feed_delay_seconds.observe(news.now.since(first.time).as_secs_f64());
             }
             let has_more = news.changes.len() >= READ_BATCH as usize;
-            for page in pages(news) {
+            let crowd = self.version.receiver_count().max(1);
+            for page in pages(news, (BURST_BYTES / crowd).clamp(SMALLEST_PAGE_BYTES, PAGE_BYTES)) {
                 let (bytes, version) = (page.footprint(), page.version());
                 self.lock().push(page);
                 self.version.send_replace(version);

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Feed,
-    tail::{Next, Page, Tail, pages, read_after},
+    tail::{Next, PAGE_BYTES, Page, Tail, pages, read_after},
 };
 use crate::{
     domain::{
@@ -172,7 +172,7 @@ impl Watch {
             Ok(None) => return Err(self.end(Why::Forgotten)),
             Err(error) => return Err(self.end(Why::Failed(error))),
         };
-        match pages(news).into_iter().next() {
+        match pages(news, PAGE_BYTES).into_iter().next() {
             Some(page) if page.after == self.version => Ok(self.tell(Arc::new(page))),
             _ => Err(self.end(Why::Forgotten)),
         }

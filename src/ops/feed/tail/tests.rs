@@ -48,6 +48,10 @@ fn recent(version: i64, most_bytes: usize) -> Recent {
     Recent { pages: VecDeque::new(), bytes: 0, most_bytes, version }
 }
 
+fn cut(news: News) -> Vec<Page> {
+    pages(news, PAGE_BYTES)
+}
+
 /// The versions that a page tells.
 fn versions(page: &Page) -> Vec<i64> {
     page.changes.iter().map(|change| change.version).collect()
@@ -55,7 +59,7 @@ fn versions(page: &Page) -> Vec<i64> {
 
 #[test]
 fn pages_are_bounded_and_follow_each_other() {
-    let pages = pages(news(5..=104, 104, 10_000));
+    let pages = cut(news(5..=104, 104, 10_000));
     assert!(pages.len() > 1 && pages.iter().all(|page| page.footprint() <= PAGE_BYTES));
     assert_eq!(pages.iter().flat_map(versions).collect::<Vec<_>>(), (5..=104).collect::<Vec<_>>());
     for (before, page) in pages.iter().zip(&pages[1..]) {
@@ -67,22 +71,22 @@ fn pages_are_bounded_and_follow_each_other() {
 
 #[test]
 fn a_change_larger_than_a_page_is_a_page() {
-    assert_eq!(pages(news(1..=2, 2, PAGE_BYTES)).len(), 2);
+    assert_eq!(cut(news(1..=2, 2, PAGE_BYTES)).len(), 2);
 }
 
 #[test]
 fn a_page_ends_where_changes_are_missing() {
     let mut news = news(1..=5, 5, 0);
     news.changes.remove(2);
-    let pages = pages(news);
+    let pages = cut(news);
     assert_eq!(pages.iter().map(versions).collect::<Vec<_>>(), [vec![1, 2], vec![4, 5]]);
     assert_eq!(pages[1].after, 3);
 }
 
 #[test]
 fn counts_are_told_only_with_all_the_changes_that_made_them() {
-    assert!(pages(news(1..=3, 4, 0))[0].counts.is_none());
-    assert!(pages(news(1..=0, 4, 0)).is_empty());
+    assert!(cut(news(1..=3, 4, 0))[0].counts.is_none());
+    assert!(cut(news(1..=0, 4, 0)).is_empty());
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn who_is_level_waits_and_who_is_not_finds_the_page_with_the_change_that_follows
     assert!(matches!(recent.after(3), Next::Forgotten), "the tail began later");
     for versions in [5..=6, 7..=7, 8..=10] {
         let end = *versions.end();
-        pages(news(versions, end, 0)).into_iter().for_each(|page| recent.push(page));
+        cut(news(versions, end, 0)).into_iter().for_each(|page| recent.push(page));
     }
     for (version, expected) in [(4, 5..=6), (5, 5..=6), (6, 7..=7), (7, 8..=10), (9, 8..=10)] {
         let Next::Page(page) = recent.after(version) else { panic!("{version}: {:?}", recent.after(version)) };
@@ -107,13 +111,13 @@ fn who_is_level_waits_and_who_is_not_finds_the_page_with_the_change_that_follows
 fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
     let mut recent = recent(0, 5 * change(1, 100).footprint());
     for version in 1..=20 {
-        pages(news(version..=version, version, 100)).into_iter().for_each(|page| recent.push(page));
+        cut(news(version..=version, version, 100)).into_iter().for_each(|page| recent.push(page));
     }
     assert_eq!(recent.pages.len(), 5);
     assert!(matches!(recent.after(14), Next::Forgotten));
     assert!(matches!(recent.after(15), Next::Page(page) if versions(&page) == [16]));
     // The newest page stays, however large.
-    pages(news(21..=21, 21, 10_000)).into_iter().for_each(|page| recent.push(page));
+    cut(news(21..=21, 21, 10_000)).into_iter().for_each(|page| recent.push(page));
     assert!(matches!(recent.after(20), Next::Page(_)));
     assert!(matches!(recent.after(19), Next::Forgotten));
 }
@@ -121,8 +125,8 @@ fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
 #[test]
 fn nobody_is_led_over_a_gap() {
     let mut recent = recent(0, usize::MAX);
-    pages(news(1..=2, 2, 0)).into_iter().for_each(|page| recent.push(page));
-    pages(news(5..=6, 6, 0)).into_iter().for_each(|page| recent.push(page));
+    cut(news(1..=2, 2, 0)).into_iter().for_each(|page| recent.push(page));
+    cut(news(5..=6, 6, 0)).into_iter().for_each(|page| recent.push(page));
     for version in [0, 2, 3] {
         assert!(matches!(recent.after(version), Next::Forgotten), "after {version}");
     }

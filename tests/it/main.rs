@@ -28,6 +28,7 @@ mod reservations;
 mod retention;
 mod startup;
 mod support;
+mod sweep;
 mod telemetry;
 mod tidy;
 mod validation;

@@ -163,7 +163,7 @@ impl App {
         let database = Database::open(config).await?;
         let migrated = database.prepare(config.database.migrate).await?;
         let metrics = Arc::new(Metrics::new());
-        let ledger = Ledger::new(database.pool(config), config.execution, Arc::clone(&metrics));
+        let ledger = Ledger::new(database.pool(config), config.execution, config.watch, Arc::clone(&metrics));
 
         let (health, health_service) = server::health().await;
         let draining = Arc::new(AtomicBool::new(false));
@@ -219,6 +219,7 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
         self.stop_serving.cancel();
         server::end_watches(&self.health).await;
+        self.ledger.end_watches();
         if timeout_at(limit, self.server).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "calls were still under way at the drain limit, and were cut off");
         }

@@ -23,6 +23,7 @@ pub struct Config {
     pub holds: Holds,
     pub waitlist: Waitlist,
     pub retention: Retention,
+    pub watch: Watch,
     pub diagnostics: Diagnostics,
     pub telemetry: Telemetry,
 }
@@ -169,6 +170,24 @@ pub struct Waitlist {
 pub struct Retention {
     #[serde(with = "humantime_serde")]
     pub changes: Duration,
+    #[serde(with = "humantime_serde")]
+    pub ended_reservations: Duration,
+}
+
+/// `[watch]`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in defaults.toml, once")]
+pub struct Watch {
+    pub max_watches: usize,
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub min_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    pub buffer_bytes: usize,
+    pub max_bandwidth: u32,
 }
 
 /// `[diagnostics]`
@@ -287,7 +306,11 @@ impl Config {
         span("execution.max_lock_wait", self.execution.max_lock_wait, ms..=hour);
         span("holds.sweep_interval", self.holds.sweep_interval, ms..=hour);
         span("waitlist.serve_interval", self.waitlist.serve_interval, ms..=hour);
+        span("watch.poll_interval", self.watch.poll_interval, ms..=hour);
+        span("watch.min_interval", self.watch.min_interval, Duration::ZERO..=hour);
+        span("watch.heartbeat_interval", self.watch.heartbeat_interval, ms..=hour);
         span("retention.changes", self.retention.changes, day..=3650 * day);
+        span("retention.ended_reservations", self.retention.ended_reservations, day..=36500 * day);
 
         let mut number = |key: &str, value: usize, range: RangeInclusive<usize>| {
             if !range.contains(&value) {
@@ -303,6 +326,9 @@ impl Config {
         number("execution.max_batch", self.execution.max_batch, 1..=5000);
         number("execution.max_queue", self.execution.max_queue, 1..=1_000_000);
         number("holds.sweep_batch", self.holds.sweep_batch as usize, 1..=10_000);
+        number("watch.max_watches", self.watch.max_watches, 1..=1_000_000);
+        number("watch.buffer_bytes", self.watch.buffer_bytes, 64 * 1024..=1024 * 1024 * 1024);
+        number("watch.max_bandwidth", self.watch.max_bandwidth as usize, 64 * 1024..=u32::MAX as usize);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 }

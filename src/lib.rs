@@ -9,7 +9,7 @@
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: what is one transaction, and the executors that carry commands out |
 //! | [`rpc`] | the gRPC surface: decode, one use case, encode; errors to statuses; layers |
-//! | [`worker`] | background work: expiry, retention, gauges, health |
+//! | [`worker`] | background work: expiry, retention, feed, gauges, health |
 //! | [`telemetry`] | spans, logs, metrics |
 //! | [`config`] | the settings |
 //! | [`embedded`] | the PostgreSQL that reservd runs itself |

@@ -2,97 +2,109 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{sync::Mutex, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::Config,
-    ops::{Ledger, OpError},
+    config::{Config, Holds, Retention},
+    ops::{Ledger, OpError, expire::Left, forget::Place},
     rpc::server::set_serving,
-    telemetry::metrics::Metrics,
 };
 
-/// How many old changes are deleted in one step, and how often it is looked for them.
+/// The pause between two steps of deleting what is old, between two rounds of them, and how many ended
+/// reservations one step deletes.
+const FORGET_PAUSE: Duration = Duration::from_millis(10);
+const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 const FORGET_BATCH: u32 = 1000;
-const FORGET_INTERVAL: Duration = Duration::from_secs(60);
-/// Of how many events those who wait are served in one run.
+/// The shortest pause between two sweeps: what lapses meanwhile is released together.
+const SWEEP_PAUSE: Duration = Duration::from_millis(50);
+/// Of how many events those who wait are served in one step.
 const SERVE_BATCH: u32 = 100;
 /// How often the gauges are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the database is asked whether it is there.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause after a run that failed, if the usual one is shorter.
+/// The pause after a run that failed.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts every worker in `tasks`; they end with `stop`.
 pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (holds, retention) = (config.holds, config.retention);
-    let sweeper = ledger.clone();
-    let looped = Loop { name: "sweep", limit: holds.sweep_batch, interval: holds.sweep_interval };
-    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
-        let ledger = sweeper.clone();
-        async move { ledger.expire_lapsed(holds.sweep_batch).await }
-    }));
-
-    let forgetter = ledger.clone();
-    let looped = Loop { name: "forget", limit: FORGET_BATCH, interval: FORGET_INTERVAL };
-    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
-        let ledger = forgetter.clone();
-        async move { ledger.forget_changes(retention.changes, FORGET_BATCH).await }
-    }));
-
-    let forgetter = ledger.clone();
-    let looped = Loop { name: "forget_entries", limit: FORGET_BATCH, interval: FORGET_INTERVAL };
-    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
-        let ledger = forgetter.clone();
-        async move { ledger.forget_entries(retention.changes, FORGET_BATCH).await }
-    }));
-
-    let waiter = ledger.clone();
-    let looped = Loop { name: "serve_waiting", limit: SERVE_BATCH, interval: config.waitlist.serve_interval };
-    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
-        let ledger = waiter.clone();
-        async move { ledger.serve_waiting(SERVE_BATCH).await }
-    }));
-
-    let gauges = ledger.clone();
-    let looped = Loop { name: "gauges", limit: u32::MAX, interval: GAUGE_INTERVAL };
-    tasks.spawn(looped.run(stop.clone(), ledger.metrics(), move || {
-        let ledger = gauges.clone();
-        async move { ledger.refresh_gauges().await.map(|()| 0) }
-    }));
-
+    let (holds, retention, poll_interval) = (config.holds, config.retention, config.watch.poll_interval);
+    let serve_interval = config.waitlist.serve_interval;
+    let place = Arc::new(Mutex::new(Place::default()));
+    let workers = Workers { ledger, tasks, stop };
+    workers.start("sweep", move |ledger| sweep(ledger, holds));
+    workers.start("forget_changes", move |ledger| forget_changes(ledger, retention, Arc::clone(&place)));
+    workers.start("forget_reservations", move |ledger| forget_reservations(ledger, retention));
+    workers.start("forget_entries", move |ledger| forget_entries(ledger, retention));
+    workers.start("serve_waiting", move |ledger| serve_waiting(ledger, serve_interval));
+    workers.start("feed", move |ledger| async move { ledger.poll_feed().await.map(|()| poll_interval) });
+    workers.start("gauges", |ledger| async move { ledger.refresh_gauges().await.map(|()| GAUGE_INTERVAL) });
     tasks.spawn(watch_database(ledger.clone(), health, stop.clone()));
 }
 
-/// One worker: what it is called, how much it does at once, how long it pauses when there is less.
-struct Loop {
-    name: &'static str,
-    limit: u32,
-    interval: Duration,
+/// Releases what has lapsed, and sleeps until the next hold does.
+async fn sweep(ledger: Ledger, holds: Holds) -> Result<Duration, OpError> {
+    Ok(match ledger.expire_lapsed(holds.sweep_batch).await? {
+        Left::More => Duration::ZERO,
+        // A hold that is made meanwhile may lapse earlier.
+        Left::Nothing(next) => next.unwrap_or(Duration::MAX).max(SWEEP_PAUSE).min(holds.sweep_interval),
+    })
 }
 
-impl Loop {
-    async fn run<F>(self, stop: CancellationToken, metrics: Arc<Metrics>, run_once: impl Fn() -> F)
+/// One step of a round over all events.
+async fn forget_changes(ledger: Ledger, retention: Retention, place: Arc<Mutex<Place>>) -> Result<Duration, OpError> {
+    let mut place = place.lock().await;
+    let next = ledger.forget_changes(retention.changes, place.clone()).await?;
+    let pause = if next.is_some() { FORGET_PAUSE } else { FORGET_INTERVAL };
+    *place = next.unwrap_or_default();
+    Ok(pause)
+}
+
+async fn forget_reservations(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
+    let count = ledger.forget_reservations(retention.ended_reservations, FORGET_BATCH).await?;
+    Ok(if count < FORGET_BATCH { FORGET_INTERVAL } else { FORGET_PAUSE })
+}
+
+async fn forget_entries(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
+    let count = ledger.forget_entries(retention.changes, FORGET_BATCH).await?;
+    Ok(if count < FORGET_BATCH { FORGET_INTERVAL } else { FORGET_PAUSE })
+}
+
+/// Serves those who wait where places came free without a transaction: by the clock.
+async fn serve_waiting(ledger: Ledger, interval: Duration) -> Result<Duration, OpError> {
+    let count = ledger.serve_waiting(SERVE_BATCH).await?;
+    Ok(if count < SERVE_BATCH { interval } else { Duration::ZERO })
+}
+
+/// What every worker needs.
+struct Workers<'a> {
+    ledger: &'a Ledger,
+    tasks: &'a TaskTracker,
+    stop: &'a CancellationToken,
+}
+
+impl Workers<'_> {
+    /// Starts a worker: what it does again and again, until it is to stop, and how long to pause after.
+    fn start<F>(&self, name: &'static str, run_once: impl Fn(Ledger) -> F + Send + 'static)
     where
-        F: Future<Output = Result<u32, OpError>>,
+        F: Future<Output = Result<Duration, OpError>> + Send + 'static,
     {
-        while !stop.is_cancelled() {
-            let pause = match run_once().await {
-                Ok(count) if count >= self.limit => continue,
-                Ok(_) => self.interval,
-                Err(error) => {
-                    metrics.worker_failures.with_label_values(&[self.name]).inc();
-                    tracing::warn!(worker = self.name, %error, "a background run failed; it will be repeated");
-                    self.interval.max(FAILURE_PAUSE)
+        let (ledger, stop) = (self.ledger.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                let pause = run_once(ledger.clone()).await.unwrap_or_else(|error| {
+                    ledger.metrics().worker_failures.with_label_values(&[name]).inc();
+                    tracing::warn!(worker = name, %error, "a background run failed; it will be repeated");
+                    FAILURE_PAUSE
+                });
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(pause) => {}
                 }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(pause) => {}
             }
-        }
+        });
     }
 }
 

@@ -117,7 +117,7 @@ impl Probe {
         let plan = diagnostics_service::plan(self.request()).map_err(|status| status.message().to_owned())?;
         let database = Database::open(&config).await?;
         database.prepare(config.database.migrate).await?;
-        let ledger = Ledger::new(database.pool(&config), config.execution, Arc::new(Metrics::new()));
+        let ledger = Ledger::new(database.pool(&config), config.execution, config.watch, Arc::new(Metrics::new()));
         let (progress, mut done) = watch::channel(0);
         let shown = bar.clone();
         let follow = tokio::spawn(async move {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::Event,
     ids::{EventId, Request},
+    limits::Labels,
     reservation::Reservation,
     time::Timestamp,
     waitlist::Entry,
@@ -145,6 +146,29 @@ impl Change {
             Subject::Entry(entry) => Some(entry),
             Subject::Reservation(_) | Subject::Event(_) => None,
         }
+    }
+
+    /// About how many bytes it takes, in memory as well as in a message.
+    pub fn footprint(&self) -> usize {
+        const FIXED_PART: usize = 160;
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let labels = |labels: &Labels| labels.0.iter().map(|(key, value)| key.len() + value.len() + 6).sum::<usize>();
+        let request = self.request.as_ref().map_or(0, |request| request.id.as_str().len());
+        FIXED_PART
+            + 2 * self.event_id().as_str().len()
+            + request
+            + match &self.subject {
+                Subject::Reservation(it) => it.user_id.as_str().len() + text(&it.cancel_reason) + labels(&it.labels),
+                Subject::Entry(it) => it.user_id.as_str().len() + labels(&it.labels),
+                Subject::Event(record) => {
+                    let (event, definition) = (&record.event, &record.event.definition);
+                    definition.display_name.len()
+                        + text(&definition.series)
+                        + text(&definition.venue)
+                        + text(&event.cancel_reason)
+                        + labels(&definition.labels)
+                }
+            }
     }
 
     /// The event after it, if it is a change of the event itself.

@@ -108,6 +108,16 @@ pub enum Refusal {
     EntryNotFound,
     /// The waitlist entry waits no longer.
     NotWaiting(EntryState),
+    /// Changes after the version asked for are no longer kept.
+    HistoryForgotten {
+        /// The oldest version that is.
+        oldest: i64,
+    },
+    /// The event has not reached the version asked for.
+    VersionAhead {
+        /// The version that it has reached.
+        version: i64,
+    },
 }
 
 impl Refusal {
@@ -127,7 +137,7 @@ impl Refusal {
             Self::QuantityLimit { .. } => "QUANTITY_LIMIT",
             Self::ExtensionLimit(_) => "EXTENSION_LIMIT",
             Self::CapacityBelowReserved { .. } => "CAPACITY_BELOW_RESERVED",
-            Self::TtlLimit { .. } | Self::Inconsistent(_) => "FIELD_INVALID",
+            Self::TtlLimit { .. } | Self::Inconsistent(_) | Self::VersionAhead { .. } => "FIELD_INVALID",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::WaitlistAhead { .. } => "WAITLIST_AHEAD",
@@ -137,6 +147,7 @@ impl Refusal {
             Self::NotSoldOut { .. } => "NOT_SOLD_OUT",
             Self::EntryNotFound => "WAITLIST_ENTRY_NOT_FOUND",
             Self::NotWaiting(_) => "NOT_WAITING",
+            Self::HistoryForgotten { .. } => "WATCH_TOO_OLD",
         }
     }
 

@@ -171,6 +171,9 @@ impl Ledger {
             metrics.lock_wait_seconds.with_label_values(&[operation]).observe(effort.lock_wait.as_secs_f64());
         }
         self.contention.note(&command.event_id, effort);
+        if matches!(result, Ok(false)) {
+            self.feed.note(&command.event_id);
+        }
     }
 }
 

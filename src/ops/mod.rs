@@ -17,6 +17,7 @@ pub mod create_events;
 pub mod error;
 pub mod execute;
 pub mod expire;
+pub mod feed;
 pub mod forget;
 mod line;
 mod optimistic;
@@ -32,8 +33,13 @@ use tracing::Instrument;
 
 use coalesced::Coalescer;
 use contention::{Contention, EventContention};
+use feed::Feed;
 
-use crate::{config::Execution, store::Pool, telemetry::metrics::Metrics};
+use crate::{
+    config::{self, Execution},
+    store::Pool,
+    telemetry::metrics::Metrics,
+};
 pub use error::OpError;
 
 /// The use cases, with what they need. Clones share it.
@@ -44,14 +50,18 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
     coalescer: Coalescer,
     contention: Arc<Contention>,
+    feed: Feed,
+    swept: Arc<expire::Swept>,
     tasks: TaskTracker,
 }
 
 impl Ledger {
     /// A ledger in the database that `pool` connects to.
-    pub fn new(pool: Pool, settings: Execution, metrics: Arc<Metrics>) -> Self {
+    pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let coalescer = Coalescer::new(settings);
-        Self { pool, settings, metrics, coalescer, contention: Arc::new(Contention::new()), tasks: TaskTracker::new() }
+        let (contention, feed) = (Arc::new(Contention::new()), Feed::new(watch));
+        let (swept, tasks) = (Arc::default(), TaskTracker::new());
+        Self { pool, settings, metrics, coalescer, contention, feed, swept, tasks }
     }
 
     /// Its metrics.

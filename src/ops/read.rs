@@ -9,11 +9,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{Ledger, OpError};
 use crate::{
     domain::{
-        audit::Books, command::Target, event::Event, ids::EventId, refusal::Refusal, reservation::Reservation,
-        waitlist::Entry,
+        audit::Books, change::Change, command::Target, event::Event, ids::EventId, refusal::Refusal,
+        reservation::Reservation, waitlist::Entry,
     },
     store::{
-        StoreError,
+        StoreError, changes,
         events::{self, Availability},
         reservations, waitlist,
     },
@@ -147,14 +147,14 @@ impl Ledger {
         .await
     }
 
-    /// Brings the gauges of holds, of expiry lag and of those who wait up to date.
-    pub async fn refresh_gauges(&self) -> Result<(), OpError> {
-        let limit = Instant::now() + 5 * PING_LIMIT;
-        let (holds, overdue) = self.read(limit, |conn| Box::pin(reservations::hold_gauges(conn))).await?;
-        self.metrics.holds_live.set(holds);
-        self.metrics.expiry_lag_seconds.set(overdue);
-        let waiting = self.read(limit, |conn| Box::pin(waitlist::waiting(conn))).await?;
-        self.metrics.waitlist_waiting.set(waiting);
-        Ok(())
+    /// A page of an event's history, beyond the version `past`.
+    pub async fn list_changes(
+        &self,
+        filter: changes::Filter,
+        past: Option<i64>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Vec<Change>, OpError> {
+        self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, limit).await })).await
     }
 }

@@ -35,7 +35,10 @@ impl Ledger {
                 let budget = Budget { deadline, max_lock_wait: ledger.settings.max_lock_wait };
                 let mut tx = ledger.pool.begin("serve_waiting", budget).await?;
                 let result = serve_one(&mut tx, &event_id).await;
-                served += u32::from(tx.finish(result, |is_served| *is_served).await?);
+                if tx.finish(result, |is_served| *is_served).await? {
+                    ledger.feed.note(&event_id);
+                    served += 1;
+                }
             }
             Ok(served)
         })

@@ -7,7 +7,7 @@ use crate::{
     config::Strategy,
     domain::{
         audit::Books,
-        change::Change,
+        change::{Change, ChangeKind, Subject},
         contention::Advice,
         event::{Event, EventState},
         reservation::{Reservation, State},
@@ -17,6 +17,7 @@ use crate::{
     ops::{
         contention::{EventContention, Tally},
         execute::Outcome,
+        feed::Counts,
     },
     store::events::Availability,
 };
@@ -226,6 +227,54 @@ pub fn contention(found: &EventContention) -> pb::EventContention {
         event_id: found.event_id.to_string(),
         strategies: found.by_strategy.iter().map(by_strategy).collect(),
         best_strategy: best.into(),
+    }
+}
+
+fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
+    match kind {
+        ChangeKind::EventCreated => pb::ChangeKind::EventCreated,
+        ChangeKind::EventUpdated => pb::ChangeKind::EventUpdated,
+        ChangeKind::EventOpened => pb::ChangeKind::EventOpened,
+        ChangeKind::EventClosed => pb::ChangeKind::EventClosed,
+        ChangeKind::EventCancelled => pb::ChangeKind::EventCancelled,
+        ChangeKind::Held => pb::ChangeKind::Held,
+        ChangeKind::Confirmed => pb::ChangeKind::Confirmed,
+        ChangeKind::Extended => pb::ChangeKind::Extended,
+        ChangeKind::Amended => pb::ChangeKind::Amended,
+        ChangeKind::Reduced => pb::ChangeKind::Reduced,
+        ChangeKind::Cancelled => pb::ChangeKind::Cancelled,
+        ChangeKind::Expired => pb::ChangeKind::Expired,
+        ChangeKind::WaitlistJoined => pb::ChangeKind::WaitlistJoined,
+        ChangeKind::WaitlistPromoted => pb::ChangeKind::WaitlistPromoted,
+        ChangeKind::WaitlistLeft => pb::ChangeKind::WaitlistLeft,
+        ChangeKind::WaitlistEnded => pb::ChangeKind::WaitlistEnded,
+    }
+}
+
+pub fn counts(counts: &Counts) -> pb::EventCounts {
+    let Counts { state, capacity, counters } = *counts;
+    pb::EventCounts {
+        state: event_state(state).into(),
+        capacity: capacity.cast_signed(),
+        held: counters.held.cast_signed(),
+        confirmed: counters.confirmed.cast_signed(),
+        available: capacity.saturating_sub(counters.reserved()).cast_signed(),
+    }
+}
+
+/// A change as everyone is told of it, whichever way.
+pub fn change(change: &Change) -> pb::Change {
+    pb::Change {
+        event_id: change.event_id().to_string(),
+        version: change.version,
+        kind: change_kind(change.kind).into(),
+        change_time: Some(timestamp(change.time)),
+        request_id: change.request.as_ref().map(|request| request.id.to_string()).unwrap_or_default(),
+        subject: Some(match &change.subject {
+            Subject::Reservation(it) => pb::change::Subject::Reservation(reservation(it)),
+            Subject::Event(record) => pb::change::Subject::Event(event(&record.event)),
+            Subject::Entry(entry) => pb::change::Subject::Entry(waitlist_entry(entry)),
+        }),
     }
 }
 

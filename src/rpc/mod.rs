@@ -16,6 +16,7 @@ pub mod reservation_service;
 pub mod server;
 pub mod status;
 pub mod waitlist_service;
+pub mod watch;
 
 /// The messages, clients and servers generated from `proto/`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; documented in proto/")]

@@ -1,15 +1,19 @@
 //! ReservationService: decode, one use case, encode.
 
+use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, Order, reservation as orders},
+    decode::{self, Order, history, reservation as orders},
     encode,
     fields::Fields,
-    layers::deadline::deadline_of,
+    layers::{
+        deadline::{asked_deadline_of, deadline_of},
+        streaming::OwnBody,
+    },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
-    status,
+    status, watch,
 };
 use crate::{
     config::StrategyDefaults,
@@ -110,6 +114,46 @@ impl ReservationService for Reservations {
             reservations: page.iter().map(encode::reservation).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<pb::ListChangesRequest>,
+    ) -> Result<Response<pb::ListChangesResponse>, Status> {
+        let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        let token = std::mem::take(&mut message.page_token);
+        let (filter, size) = history::list_changes(&message)?;
+        message.page_size = 0;
+        let past = match token.as_str() {
+            "" => None,
+            token => Some(page_token::decode(&message, token).ok_or_else(status::bad_page_token)?),
+        };
+        let page = self.ledger.list_changes(filter, past, size + 1, deadline).await;
+        let mut page = page.map_err(|error| status::of(&error, None))?;
+        // One more than asked for was read, to know whether there is a next page.
+        let has_more = page.len() > size as usize;
+        page.truncate(size as usize);
+        let next = page.last().filter(|_| has_more).map(|last| page_token::encode(&message, &last.version));
+        Ok(Response::new(pb::ListChangesResponse {
+            changes: page.iter().map(encode::change).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    /// What it streams is in the body that [`watch::body`] makes.
+    type WatchEventStream = Empty<Result<pb::WatchEventResponse, Status>>;
+
+    async fn watch_event(
+        &self,
+        request: Request<pb::WatchEventRequest>,
+    ) -> Result<Response<Self::WatchEventStream>, Status> {
+        let (deadline, until) = (deadline_of(&request), asked_deadline_of(&request));
+        let (event_id, after) = history::watch_event(request.get_ref())?;
+        let watch = self.ledger.watch(event_id.clone(), after, deadline, until).await;
+        let watch = watch.map_err(|error| status::of(&error, Some(&event_id)))?;
+        let mut response = Response::new(tokio_stream::empty());
+        response.extensions_mut().insert(OwnBody::new(watch::body(watch)));
+        Ok(response)
     }
 }
 

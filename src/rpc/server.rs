@@ -17,7 +17,10 @@ use super::{
     diagnostics_service::Diagnostics,
     event_service::Events,
     handshake::Handshake,
-    layers::{admission::AdmissionLayer, deadline::DeadlineLayer, explained, observe::ObserveLayer, panicked},
+    layers::{
+        admission::AdmissionLayer, deadline::DeadlineLayer, explained, observe::ObserveLayer, panicked,
+        streaming::StreamingLayer,
+    },
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
         reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
@@ -96,7 +99,8 @@ pub async fn serve(
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(AdmissionLayer::new(settings.max_in_flight, draining, metrics))
-        .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline });
+        .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
+        .layer(StreamingLayer);
 
     /// Each service takes gzip, and messages up to the limit, which also holds for what gzip unpacks to.
     macro_rules! limited {

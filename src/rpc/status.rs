@@ -10,7 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::fields::Violation;
 use crate::{
     domain::{ids::EventId, refusal::Refusal, time::Timestamp},
-    ops::OpError,
+    ops::{
+        OpError,
+        feed::{End, Why},
+    },
 };
 
 /// `ErrorInfo.domain` of every error.
@@ -34,6 +37,11 @@ struct Draft {
 impl Draft {
     fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), metadata: Vec::new(), details: ErrorDetails::new() }
+    }
+
+    fn draining() -> Self {
+        let wait = Duration::from_millis(100);
+        Self::new(Code::Unavailable, "DRAINING", "this server is stopping; ask another").retry_in(wait)
     }
 
     fn with(mut self, key: &'static str, value: impl ToString) -> Self {
@@ -123,9 +131,30 @@ pub fn overloaded(what: &str) -> Status {
 
 /// The status of an RPC that came while the server is stopping.
 pub fn draining() -> Status {
-    Draft::new(Code::Unavailable, "DRAINING", "this server is stopping; ask another")
-        .retry_in(Duration::from_millis(100))
-        .finish()
+    Draft::draining().finish()
+}
+
+/// The status with which a watch ends; where that makes sense, with the version to resume from.
+pub fn of_watch_end(end: &End) -> Status {
+    let busy = Duration::from_secs(1);
+    let draft = match &end.why {
+        Why::Over => return Status::ok(""),
+        Why::Forgotten => {
+            let message = "what was to be told next is no longer kept; begin with a snapshot";
+            return Draft::new(Code::OutOfRange, "WATCH_TOO_OLD", message).finish();
+        }
+        Why::TooSlow => {
+            let message = "the event changed faster than the watcher read";
+            Draft::new(Code::ResourceExhausted, "WATCH_TOO_SLOW", message).retry_in(busy)
+        }
+        Why::Draining => Draft::draining(),
+        Why::Deadline => Draft::new(Code::DeadlineExceeded, "DEADLINE", "the time that the caller had set is over"),
+        Why::Failed(error) => {
+            tracing::warn!(error = chain(error), "a watch ended, since its changes could not be read");
+            Draft::new(Code::Unavailable, "DATABASE_UNAVAILABLE", "the changes could not be read").retry_in(busy)
+        }
+    };
+    draft.with("resume_version", end.version).finish()
 }
 
 /// The status of a diagnostic RPC that the settings do not allow.
@@ -307,6 +336,16 @@ fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {
         }
         Refusal::NotWaiting(state) => {
             fails(format!("the waitlist entry is {}", state.name())).with("state", state.name())
+        }
+        Refusal::HistoryForgotten { oldest } => {
+            let message = format!("changes are kept from version {oldest} on; begin with a snapshot");
+            Draft::new(Code::OutOfRange, reason, message).with("oldest_version", oldest)
+        }
+        Refusal::VersionAhead { version } => {
+            return invalid(vec![Violation {
+                field: "after_version".to_owned(),
+                description: format!("must be at most the event's version, which is {version}"),
+            }]);
         }
         Refusal::RequestIdReused => {
             let rule = "stands for a call with another payload";

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{StoreError, columns::Columns};
 use crate::{
     change_columns,
     domain::{
-        change::Change,
-        ids::{EventId, RequestId},
+        change::{Change, ChangeKind},
+        event::{Counters, Event, EventState},
+        ids::{EventId, RequestId, ReservationId, UserId},
+        time::Timestamp,
     },
+    event_columns,
 };
 
 /// Reads the changes that these requests of these events stand for, as far as there are any.
@@ -29,17 +32,208 @@ pub async fn by_request(
     Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
 }
 
-/// Deletes up to `limit` changes older than `age`, the oldest first, so that what is kept of a history
-/// has no gap between two steps; and returns how many. An event's newest change
-/// stays, so that its history always tells its version.
-pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
+/// Which changes to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Of this event.
+    pub event_id: EventId,
+    /// Of this reservation.
+    pub reservation_id: Option<ReservationId>,
+    /// Of this user's reservations.
+    pub user_id: Option<UserId>,
+    /// Of these kinds; all if empty.
+    pub kinds: Vec<ChangeKind>,
+    /// Made at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Made before this moment.
+    pub before: Option<Timestamp>,
+    /// Newest first, else oldest first.
+    pub newest_first: bool,
+}
+
+/// Lists changes in version order, those beyond the version `past`, where one is given. What filters
+/// leave out is read all the same: a listing costs what the event's history is long.
+pub async fn list(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    past: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Change>, StoreError> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!(
+        "-- changes::list\nSELECT ",
+        change_columns!(),
+        " FROM changes c WHERE c.event_id = "
+    ));
+    sql.push_bind(&filter.event_id);
+    if let Some(id) = filter.reservation_id {
+        sql.push(" AND c.reservation_id = ").push_bind(id);
+    }
+    if let Some(user_id) = &filter.user_id {
+        sql.push(" AND c.user_id = ").push_bind(user_id);
+    }
+    if !filter.kinds.is_empty() {
+        sql.push(" AND c.kind = ANY(").push_bind(&filter.kinds).push(")");
+    }
+    if let Some(from) = filter.from {
+        sql.push(" AND c.change_time >= ").push_bind(from);
+    }
+    if let Some(before) = filter.before {
+        sql.push(" AND c.change_time < ").push_bind(before);
+    }
+    let (beyond, order) = if filter.newest_first { (" < ", "DESC") } else { (" > ", "ASC") };
+    if let Some(version) = past {
+        sql.push(" AND c.version").push(beyond).push_bind(version);
+    }
+    sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
+    let rows = sql.build().fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+}
+
+/// What is new about an event, in one snapshot.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The changes that followed, in version order: all of them, or as many as were asked for.
+    pub changes: Vec<Change>,
+    /// Whether the event takes reservations.
+    pub state: EventState,
+    /// Units in all.
+    pub capacity: u32,
+    /// What the books count, at the event's version, which may be beyond the last of the changes.
+    pub counters: Counters,
+    /// PostgreSQL's time.
+    pub now: Timestamp,
+}
+
+/// Reads up to `limit` changes that followed `version`. None: there is no such event.
+pub async fn after(
+    conn: &mut PgConnection,
+    event_id: &EventId,
+    version: i64,
+    limit: u32,
+) -> Result<Option<News>, StoreError> {
+    const SQL: &str = concat!(
+        "-- changes::after\nSELECT e.state, e.capacity, e.held, e.confirmed, e.version, e.waiting, clock_timestamp(), ",
+        change_columns!(),
+        " FROM events e
+          LEFT JOIN LATERAL (
+              SELECT * FROM changes n WHERE n.event_id = $1 AND n.version > $2 ORDER BY n.version LIMIT $3) c ON true
+         WHERE e.event_id = $1 ORDER BY c.version"
+    );
+    let rows = sqlx::query(SQL).bind(event_id).bind(version).bind(i64::from(limit)).fetch_all(conn).await?;
+    let mut news: Option<News> = None;
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (state, capacity) = (columns.get()?, columns.count()?);
+        let counters = Counters {
+            held: columns.count()?,
+            confirmed: columns.count()?,
+            version: columns.get()?,
+            waiting: columns.count()?,
+        };
+        let now = columns.get()?;
+        let news = news.get_or_insert_with(|| News {
+            changes: Vec::with_capacity(rows.len()),
+            state,
+            capacity,
+            counters,
+            now,
+        });
+        news.changes.extend(columns.optional_change()?);
+    }
+    Ok(news)
+}
+
+/// Which of these events have gone beyond the version that was seen of them.
+pub async fn newer(conn: &mut PgConnection, seen: &[(EventId, i64)]) -> Result<Vec<EventId>, StoreError> {
+    const SQL: &str = "-- changes::newer
+        SELECT e.event_id FROM unnest($1::text[], $2::bigint[]) AS q (event_id, version)
+          JOIN events e ON e.event_id = q.event_id AND e.version > q.version";
+    let (event_ids, versions): (Vec<_>, Vec<_>) = seen.iter().map(|(id, version)| (id, *version)).unzip();
+    Ok(sqlx::query_scalar(SQL).bind(event_ids).bind(versions).fetch_all(conn).await?)
+}
+
+/// An event, and the oldest version whose change is kept.
+pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<(Event, i64)>, StoreError> {
+    const SQL: &str = concat!(
+        "-- changes::kept\nSELECT COALESCE((SELECT min(version) FROM changes WHERE event_id = $1), e.version + 1), ",
+        event_columns!(),
+        " FROM events e WHERE e.event_id = $1"
+    );
+    let Some(row) = sqlx::query(SQL).bind(event_id).fetch_optional(conn).await? else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    let oldest = columns.get()?;
+    Ok(Some((columns.event()?, oldest)))
+}
+
+/// Events that one step of forgetting looks at, and changes of each that it deletes at the most.
+const EVENTS_A_STEP: i64 = 64;
+const CHANGES_OF_AN_EVENT: i64 = 256;
+
+/// What a step of forgetting did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many changes it deleted.
+    pub changes: u64,
+    /// Where the next step goes on.
+    pub next: NextStep,
+}
+
+/// Where forgetting goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// With the same events: there is more of them.
+    SameEvents,
+    /// After this event.
+    After(EventId),
+    /// Nowhere: the round is over.
+    RoundIsOver,
+}
+
+/// Deletes changes older than `age` of the events that come after `after` by their ids.
+///
+/// Of each event it deletes the first changes and no others, all up to one version: what is kept of a
+/// history has no gap, also while two servers are at it, and whatever the clock did. An event's newest
+/// change stays, so that its history always tells its version.
+pub async fn forget(conn: &mut PgConnection, age: Duration, after: Option<&EventId>) -> Result<Forgotten, StoreError> {
+    // Whoever else needs a change for longer, such as an outbox that has not published it, says so in
+    // `old`.
     const SQL: &str = "-- changes::forget
-        WITH old AS MATERIALIZED (
-            SELECT c.event_id, c.version FROM changes c JOIN events e ON e.event_id = c.event_id
-             WHERE c.change_time < now() - make_interval(secs => $1) AND c.version < e.version
-             ORDER BY c.change_time, c.event_id, c.version LIMIT $2 FOR UPDATE OF c SKIP LOCKED
+        WITH looked_at AS MATERIALIZED (
+            SELECT event_id, version FROM events WHERE event_id > $1 ORDER BY event_id LIMIT $2
+        ), begun AS MATERIALIZED (
+            SELECT l.event_id, l.version FROM looked_at l
+             WHERE (SELECT c.change_time FROM changes c WHERE c.event_id = l.event_id ORDER BY c.version LIMIT 1)
+                   < now() - make_interval(secs => $4)
+        ), old AS MATERIALIZED (
+            SELECT b.event_id, max(c.version) AS version
+              FROM begun b
+             CROSS JOIN LATERAL (
+                 SELECT f.version, f.change_time FROM changes f
+                  WHERE f.event_id = b.event_id AND f.version < b.version ORDER BY f.version LIMIT $3) c
+             WHERE c.change_time < now() - make_interval(secs => $4)
+             GROUP BY b.event_id
+        ), forgotten AS (
+            DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version <= old.version
+            RETURNING c.event_id
         )
-        DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version = old.version";
-    let done = sqlx::query(SQL).bind(age.as_secs_f64()).bind(i64::from(limit)).execute(conn).await?;
-    Ok(done.rows_affected())
+        SELECT (SELECT count(*) FROM forgotten),
+               EXISTS (SELECT FROM forgotten GROUP BY event_id HAVING count(*) >= $3),
+               (SELECT count(*) FROM looked_at) >= $2,
+               (SELECT max(event_id) FROM looked_at)";
+    let row = sqlx::query(SQL)
+        .bind(after.map_or("", EventId::as_str))
+        .bind(EVENTS_A_STEP)
+        .bind(CHANGES_OF_AN_EVENT)
+        .bind(age.as_secs_f64())
+        .fetch_one(conn)
+        .await?;
+    let mut columns = Columns::of(&row);
+    let changes: i64 = columns.get()?;
+    let (has_more, has_next, last): (bool, bool, Option<EventId>) = (columns.get()?, columns.get()?, columns.get()?);
+    let next = match last {
+        _ if has_more => NextStep::SameEvents,
+        Some(last) if has_next => NextStep::After(last),
+        _ => NextStep::RoundIsOver,
+    };
+    Ok(Forgotten { changes: changes.cast_unsigned(), next })
 }

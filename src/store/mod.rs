@@ -3,8 +3,8 @@
 //!
 //! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] judges
 //! failures by SQLSTATE and constraint name, never by text. [`context`] loads what a decision needs,
-//! [`apply`] writes what it decided; [`events`],
-//! [`reservations`], [`waitlist`] and [`changes`] do the rest.
+//! [`apply`] writes what it decided; [`events`], [`reservations`], [`waitlist`], [`changes`] and [`holds`]
+//! do the rest.
 
 pub mod apply;
 pub mod changes;
@@ -12,9 +12,11 @@ pub mod columns;
 pub mod context;
 pub mod error;
 pub mod events;
+pub mod holds;
 pub mod pool;
 pub mod reservations;
 pub mod schema;
+pub mod turns;
 pub mod tx;
 mod types;
 pub mod waitlist;

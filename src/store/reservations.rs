@@ -1,5 +1,7 @@
 //! Statements on reservations.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{StoreError, columns::Columns};
@@ -127,29 +129,18 @@ pub async fn end_all(
     Ok(Ended { changes: columns.count()?, cancelled: columns.count()? })
 }
 
-/// A hold whose time is over, and its event.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Lapsed {
-    /// The event.
-    pub event_id: EventId,
-    /// The hold.
-    pub reservation_id: ReservationId,
-    /// When it lapsed.
-    pub expire_time: Timestamp,
-}
-
-/// Finds the holds that lapsed first, over all events, without a lock.
-pub async fn lapsed(conn: &mut PgConnection, limit: u32) -> Result<Vec<Lapsed>, StoreError> {
-    const SQL: &str = "-- reservations::lapsed
-        SELECT event_id, reservation_id, expire_time FROM reservations
-         WHERE state = 'HELD' AND expire_time <= now() ORDER BY expire_time LIMIT $1";
-    Ok(sqlx::query_as(SQL).bind(i64::from(limit)).fetch_all(conn).await?)
-}
-
-/// How many holds there are, and how long the oldest lapsed one is overdue, in seconds.
-pub async fn hold_gauges(conn: &mut PgConnection) -> Result<(i64, f64), StoreError> {
-    const SQL: &str = "-- reservations::hold_gauges
-        SELECT count(*), GREATEST(COALESCE(EXTRACT(epoch FROM now() - min(expire_time)), 0), 0)::float8
-          FROM reservations WHERE state = 'HELD'";
-    Ok(sqlx::query_as(SQL).fetch_one(conn).await?)
+/// Deletes up to `limit` reservations that ended longer than `age` ago, the oldest first, and returns how
+/// many. Live ones stay, however old.
+pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
+    const SQL: &str = "-- reservations::forget
+        WITH old AS MATERIALIZED (
+            SELECT event_id, reservation_id FROM reservations
+             WHERE state IN ('CANCELLED', 'EXPIRED') AND update_time < now() - make_interval(secs => $1)
+             ORDER BY update_time LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM reservations r USING old
+         WHERE r.event_id = old.event_id AND r.reservation_id = old.reservation_id
+           AND r.state IN ('CANCELLED', 'EXPIRED')";
+    let done = sqlx::query(SQL).bind(age.as_secs_f64()).bind(i64::from(limit)).execute(conn).await?;
+    Ok(done.rows_affected())
 }

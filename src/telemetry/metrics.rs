@@ -51,14 +51,24 @@ pub struct Metrics {
     pub holds_live: IntGauge,
     /// Waitlist entries that wait.
     pub waitlist_waiting: IntGauge,
+    /// Lapsed holds that are still in the books; at most 100,000 are counted.
+    pub expiry_backlog: IntGauge,
     /// How long the oldest lapsed hold in the books is overdue.
     pub expiry_lag_seconds: Gauge,
     /// How long after its expire time the sweeper released a hold.
     pub expiry_delay_seconds: Histogram,
+    /// Watches under way.
+    pub watches: IntGauge,
+    /// Watches ended, by reason; those whose callers hung up are not among them.
+    pub watch_ends: IntCounterVec,
+    /// How long after it was decided a change was read for those who watch its event.
+    pub feed_delay_seconds: Histogram,
     /// Runs of background work that failed, by worker.
     pub worker_failures: IntCounterVec,
     /// Changes deleted because they were older than the retention.
     pub changes_forgotten: IntCounter,
+    /// Ended reservations deleted because they were older than the retention.
+    pub reservations_forgotten: IntCounter,
 }
 
 impl Default for Metrics {
@@ -121,6 +131,10 @@ impl Metrics {
             ),
             holds_live: register(r, IntGauge::new("reservd_holds_live", "Holds in the books")),
             waitlist_waiting: register(r, IntGauge::new("reservd_waitlist_waiting", "Waitlist entries that wait")),
+            expiry_backlog: register(
+                r,
+                IntGauge::new("reservd_expiry_backlog", "Lapsed holds that are still in the books"),
+            ),
             expiry_lag_seconds: register(
                 r,
                 Gauge::new("reservd_expiry_lag_seconds", "How long the oldest lapsed hold is overdue"),
@@ -131,10 +145,22 @@ impl Metrics {
                 "How long after its expire time a hold was released by the sweeper",
                 &LATENCY_BUCKETS,
             ),
+            watches: register(r, IntGauge::new("reservd_watches", "Watches under way")),
+            watch_ends: counters(r, "reservd_watch_ends_total", "Watches ended, by reason", &["reason"]),
+            feed_delay_seconds: histogram(
+                r,
+                "reservd_feed_delay_seconds",
+                "How long after it was decided a change was read for those who watch",
+                &LATENCY_BUCKETS,
+            ),
             worker_failures: counters(r, "reservd_worker_failures_total", "Background runs that failed", &["worker"]),
             changes_forgotten: register(
                 r,
                 IntCounter::new("reservd_changes_forgotten_total", "Changes deleted for their age"),
+            ),
+            reservations_forgotten: register(
+                r,
+                IntCounter::new("reservd_reservations_forgotten_total", "Ended reservations deleted for their age"),
             ),
             registry,
         }

@@ -65,3 +65,73 @@ async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
     // The histories of two events begin late by now, which the usual last check would take for a loss.
     server.app.stop().await;
 }
+
+/// Reserves and cancels again and again, in so many calls at once.
+async fn a_long_history(server: &TestServer, event_id: &str, rounds: usize) {
+    server.event(event_id, 1000).await;
+    let lives = (0..rounds).map(async |number| {
+        let user = format!("user-{number}");
+        server.reserve(reserve(event_id, &user)).await.expect("there is room");
+        let request =
+            pb::CancelRequest { event_id: event_id.into(), reservation: of_user(&user), ..Default::default() };
+        server.cancel(request).await.expect("there is one to cancel");
+    });
+    all(lives).await;
+}
+
+#[tokio::test]
+async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_never_has_a_gap() {
+    let server = TestServer::with(&[DAY]).await;
+    a_long_history(&server, "long", 400).await;
+    all((0..70).map(|number| server.event_with(pb::Event { event_id: format!("e{number}"), ..Default::default() })))
+        .await;
+    // As if the clock had once gone back: an older change follows a younger one.
+    age(&server, "long", 700, "25 hours").await;
+    age(&server, "long", 300, "1 hour").await;
+    let back = "UPDATE changes SET change_time = now() WHERE event_id = 'long' AND version = 650";
+    sqlx::query(back).execute(&mut server.sql().await).await.expect("a change can be made young");
+    let twins = [server.twin_with(&[DAY]).await, server.twin_with(&[DAY]).await];
+    let mut sql = server.sql().await;
+    eventually("what is old is forgotten", async || {
+        const SEEN: &str = "
+            SELECT count(*), min(version), max(version) FROM changes WHERE event_id = 'long'";
+        let (count, first, last): (i64, i64, i64) = sqlx::query_as(SEEN).fetch_one(&mut sql).await.expect("seen");
+        assert_eq!((count, last), (last - first + 1, 801), "a gap");
+        first == 701
+    })
+    .await;
+    for twin in twins {
+        twin.app.stop().await;
+    }
+    server.app.stop().await;
+}
+
+#[tokio::test]
+async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
+    let server = TestServer::with(&[("holds.sweep_interval", "10ms")]).await;
+    server.event("e", 10).await;
+    for user in ["old-cancelled", "young-cancelled", "old-live"] {
+        server.reserve(reserve("e", user)).await.expect("there is room");
+    }
+    let request = pb::ReserveRequest { hold_ttl: crate::support::millis(100), ..reserve("e", "old-expired") };
+    server.reserve(request).await.expect("there is room");
+    for user in ["old-cancelled", "young-cancelled"] {
+        let request = pb::CancelRequest { event_id: "e".into(), reservation: of_user(user), ..Default::default() };
+        server.cancel(request).await.expect("there is one to cancel");
+    }
+    eventually("the hold is released", async || server.get_event("e").await.held == 1).await;
+    let age = "UPDATE reservations SET update_time = update_time - interval '25 hours' WHERE user_id LIKE 'old-%'";
+    sqlx::query(age).execute(&mut server.sql().await).await.expect("reservations can be made old");
+    let twin = server.twin_with(&[("retention.ended_reservations", "24h")]).await;
+    let mut sql = server.sql().await;
+    eventually("old ones are forgotten", async || {
+        let left = sqlx::query_scalar("SELECT user_id FROM reservations ORDER BY user_id");
+        let left: Vec<String> = left.fetch_all(&mut sql).await.expect("reservations can be read");
+        left == ["old-live", "young-cancelled"]
+    })
+    .await;
+    assert_eq!(twin.metric("reservd_reservations_forgotten_total").await, 2.0);
+    assert_eq!(server.history("e", Some("old-expired")).await, ["HELD", "EXPIRED"], "its history has its own time");
+    twin.app.stop().await;
+    server.check_and_stop().await;
+}

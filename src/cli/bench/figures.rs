@@ -116,6 +116,12 @@ pub fn figures(results: &Results) -> Vec<Figure> {
             }),
         ),
         more(
+            "One hot event, COALESCED, 64 callers, throughput while a thousand watch against nobody",
+            0.9,
+            0.97,
+            find(&|who| rates(results.at(Scenario::Watched, who, 64)?, results.at(Scenario::Hot, who, 64)?)),
+        ),
+        more(
             "The full table against an empty one, COALESCED, throughput",
             0.85,
             0.95,

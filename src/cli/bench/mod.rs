@@ -21,6 +21,7 @@ mod seed;
 mod stage;
 mod tally;
 mod verify;
+mod watchers;
 mod wire;
 
 use std::{

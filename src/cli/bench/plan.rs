@@ -12,8 +12,10 @@ use super::{
 };
 use crate::rpc::pb;
 
-/// Callers of a life are as many as these, where the others are measured with more numbers.
+/// Callers of a life, and those at an event that is watched, are as many as these, where the others are
+/// measured with more numbers.
 const LIFE_CALLERS: [u32; 2] = [64, 512];
+const WATCHED_CALLERS: [u32; 1] = [64];
 /// Callers that are ready for arrivals of an open loop. They wait for nothing, so it does not matter
 /// how many there are, as long as there are enough.
 pub const OPEN_LOOP_CALLERS: u32 = 512;
@@ -54,7 +56,7 @@ pub struct Step {
 /// to be quick.
 pub fn default_scenarios(quick: bool) -> Vec<Scenario> {
     let all = Scenario::value_variants().iter().copied().filter(|it| it.to_possible_value().is_some());
-    let leave_out = [Scenario::UniformLife, Scenario::ZipfLife, Scenario::Overload];
+    let leave_out = [Scenario::UniformLife, Scenario::ZipfLife, Scenario::Watched, Scenario::Overload];
     all.filter(|scenario| !(quick && leave_out.contains(scenario))).collect()
 }
 
@@ -125,8 +127,13 @@ impl Plan {
         if scenario.arrivals().is_some() {
             return vec![OPEN_LOOP_CALLERS];
         }
-        let some: Vec<_> = self.callers.iter().copied().filter(|callers| LIFE_CALLERS.contains(callers)).collect();
-        if scenario.work() == Work::Life && !some.is_empty() { some } else { self.callers.clone() }
+        let few: &[u32] = match scenario {
+            Scenario::Watched => &WATCHED_CALLERS,
+            _ if scenario.work() == Work::Life => &LIFE_CALLERS,
+            _ => &[],
+        };
+        let some: Vec<_> = self.callers.iter().copied().filter(|callers| few.contains(callers)).collect();
+        if some.is_empty() { self.callers.clone() } else { some }
     }
 
     /// How long a measurement takes, with its warm-up.

@@ -8,13 +8,14 @@ use super::{
     load::{self, Load},
     machine::{self, CpuTimes},
     peers::Peers,
-    pick::Picker,
+    pick::{Picker, event_id},
     plan::{Plan, Step},
     results::Results,
     scenario::{Scenario, Shape, Who},
     stage::{self, Stage},
     tally::{self, Latency, Sample},
     verify::{self, Verified},
+    watchers::Watchers,
 };
 use crate::{cli::Failure, embedded::Embedded, rpc::pb};
 
@@ -165,10 +166,15 @@ impl<'a> Run<'a> {
             request_ids: self.plan.request_ids,
             seed: self.seed,
         };
+        let watchers = match step.scenario.watchers() {
+            Some(count) => Some(Watchers::start(stage.address, event_id(0), count).await?),
+            None => None,
+        };
         stage.reset_peak_memory();
         let before = CpuTimes::now(stage.process());
         let tally = load::run(&load).await?;
         let after = CpuTimes::now(stage.process());
+        drop(watchers);
         stage.acknowledged += tally.acknowledged;
         stage.unknown += tally.unknown;
         let sample = Sample {

@@ -21,6 +21,8 @@ pub enum Scenario {
     UniformLife,
     /// Reserve, then confirm or cancel (70/30), some events more wanted than others
     ZipfLife,
+    /// Reserve, everybody at the same event, which a thousand others watch
+    Watched,
     /// Reserve at the same event, at half of the highest rate, not waiting for answers
     HotHalfRate,
     /// Reserve at any of the events, at half of the highest rate, not waiting for answers
@@ -77,6 +79,7 @@ impl Scenario {
             Self::HotLife => "Reserve, then confirm or cancel: one hot event",
             Self::UniformLife => "Reserve, then confirm or cancel: uniform over the events",
             Self::ZipfLife => "Reserve, then confirm or cancel: Zipf over the events",
+            Self::Watched => "Reserve, one hot event that a thousand watch",
             Self::HotHalfRate => "Half of the peak rate, one hot event",
             Self::UniformHalfRate => "Half of the peak rate, uniform over the events",
             Self::Overload => "Ten times the peak rate, one hot event",
@@ -90,7 +93,9 @@ impl Scenario {
     /// Which event its callers want.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::Hot | Self::HotLife | Self::HotHalfRate | Self::Overload | Self::AfterOverload => Shape::Hot,
+            Self::Hot | Self::HotLife | Self::Watched | Self::HotHalfRate | Self::Overload | Self::AfterOverload => {
+                Shape::Hot
+            }
             Self::Zipf | Self::ZipfLife => Shape::Zipf,
             Self::Uniform
             | Self::UniformLife
@@ -116,6 +121,14 @@ impl Scenario {
             Self::HotHalfRate | Self::AfterOverload => Some((Self::Hot, 0.5)),
             Self::UniformHalfRate => Some((Self::Uniform, 0.5)),
             Self::Overload => Some((Self::Hot, 10.0)),
+            _ => None,
+        }
+    }
+
+    /// How many watch the hot event meanwhile.
+    pub const fn watchers(self) -> Option<u32> {
+        match self {
+            Self::Watched => Some(1000),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Messages to commands. Every bad field is found before any is answered.
 
 pub mod event;
+pub mod history;
 pub mod reservation;
 pub mod waitlist;
 

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{super::status, Response};
+use super::{super::status, Response, streaming::LongStream};
 use crate::{
     ops::place::{Place, hold},
     telemetry::metrics::Metrics,
@@ -89,8 +89,14 @@ where
             Ok(permit) => {
                 let place = permit.map(|permit| Arc::new(permit) as Place);
                 let work = hold(place.clone(), self.inner.call(request));
-                // A stream is under way until its body ends.
-                Box::pin(async move { Ok(work.await?.map(|body| Body::new(Admitted { body, _place: place }))) })
+                Box::pin(async move {
+                    let response = work.await?;
+                    if response.extensions().get::<LongStream>().is_some() {
+                        return Ok(response);
+                    }
+                    // A stream is under way until its body ends.
+                    Ok(response.map(|body| Body::new(Admitted { body, _place: place })))
+                })
             }
         }
     }

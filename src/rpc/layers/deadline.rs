@@ -22,15 +22,25 @@ const HEAD_START: Duration = Duration::from_millis(5);
 
 /// When an RPC's time is over; in the extensions of its request.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(pub Instant);
+pub struct Deadline {
+    /// When its answer must have begun.
+    answer: Instant,
+    /// When its caller stops listening, where it said so.
+    asked: Option<Instant>,
+}
 
 /// The deadline that this layer gave to a request.
 pub fn deadline_of<T>(request: &tonic::Request<T>) -> Instant {
     match request.extensions().get::<Deadline>() {
-        Some(Deadline(instant)) => *instant,
+        Some(deadline) => deadline.answer,
         // Only where the layer is missing; no time at all is a safe answer to that.
         None => Instant::now(),
     }
+}
+
+/// The deadline that the caller itself set: the only one that ends a stream.
+pub fn asked_deadline_of<T>(request: &tonic::Request<T>) -> Option<Instant> {
+    request.extensions().get::<Deadline>().and_then(|deadline| deadline.asked)
 }
 
 /// Gives every RPC a deadline.
@@ -72,11 +82,12 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let asked = grpc_timeout(request.headers()).map(|asked| asked - HEAD_START.min(asked / 10));
-        let deadline = Instant::now() + asked.unwrap_or(self.settings.default).min(self.settings.max);
-        request.extensions_mut().insert(Deadline(deadline));
+        let now = Instant::now();
+        let answer = now + asked.unwrap_or(self.settings.default).min(self.settings.max);
+        request.extensions_mut().insert(Deadline { answer, asked: asked.map(|asked| now + asked) });
         let work = self.inner.call(request);
         Box::pin(async move {
-            match timeout_at(deadline, work).await {
+            match timeout_at(answer, work).await {
                 Ok(response) => response,
                 Err(_) => Ok(status::deadline().into_http()),
             }

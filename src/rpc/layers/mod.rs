@@ -1,9 +1,10 @@
 //! What stands around every RPC, from the outside in: [`observe`] (span, metrics), a reason for every
-//! refusal, panics to INTERNAL, [`admission`] (shed before any work), [`deadline`].
+//! refusal, panics to INTERNAL, [`admission`] (shed before any work), [`deadline`], [`streaming`].
 
 pub mod admission;
 pub mod deadline;
 pub mod observe;
+pub mod streaming;
 
 use std::any::Any;
 

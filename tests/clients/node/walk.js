@@ -181,6 +181,46 @@ async function masksAndPages() {
     'INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID');
 }
 
+async function watch() {
+  step('a watch begins with the event as it is, tells every change, and ends when the event does');
+  await createEvent({ event_id: 'show', capacity: 3 });
+  const stream = reservations.WatchEvent({ event_id: 'show' });
+  // What a cancelled stream says afterwards is of no interest.
+  stream.on('error', () => {});
+  const messages = stream[Symbol.asyncIterator]();
+  const next = async () => (await messages.next()).value;
+  const first = await next();
+  assert.deepEqual([first.version, first.snapshot.available, first.counts.available], ['1', 3, 3]);
+  await reserve('show', 'ann', 2);
+  const held = await next();
+  assert.deepEqual(held.changes.map(({ kind }) => kind), ['CHANGE_KIND_HELD']);
+  assert.deepEqual([held.changes[0].reservation.user_id, held.version, held.counts.available], ['ann', '2', 1]);
+  stream.cancel();
+
+  step('it goes on where it was left');
+  await reserve('show', 'bob');
+  await call(events, 'CancelEvent', { event_id: 'show' });
+  const versions = [];
+  for await (const message of reservations.WatchEvent({ event_id: 'show', after_version: held.version })) {
+    versions.push(...message.changes.map(({ version }) => version));
+  }
+  assert.deepEqual(versions, ['3', '4', '5', '6'], "Bob's hold, two ends and the event's own; then it ends well");
+
+  step("a watch that can't begin, and one whose time is over, say why");
+  const readAll = async (request, options) => {
+    for await (const message of reservations.WatchEvent(request, new grpc.Metadata(), options ?? {})) {
+      assert(message.version);
+    }
+  };
+  await refused(() => readAll({ event_id: 'show', after_version: 99 }), 'INVALID_ARGUMENT', 'FIELD_INVALID');
+  await assert.rejects(
+    readAll({ event_id: 'tour' }, { deadline: Date.now() + 300 }), { code: grpc.status.DEADLINE_EXCEEDED });
+
+  step('the history tells it all again');
+  const { changes } = await call(reservations, 'ListChanges', { event_id: 'show' });
+  assert.deepEqual(changes.map(({ version }) => version), ['1', '2', '3', '4', '5', '6']);
+}
+
 async function health() {
   step('health answers');
   const text = `
@@ -219,6 +259,7 @@ async function main() {
     await theWalk();
     await everyBadField();
     await masksAndPages();
+    await watch();
     await health();
   }
   step('all is well');

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from reservd.v1 import event_pb2, event_service_pb2, event_service_pb2_grpc
+from reservd.v1 import change_pb2, event_pb2, event_service_pb2, event_service_pb2_grpc
 from reservd.v1 import reservation_pb2, reservation_service_pb2, reservation_service_pb2_grpc
 
 channel = grpc.insecure_channel(sys.argv[1])
@@ -175,6 +175,41 @@ def masks_and_pages():
     refused(lambda: events.ListEvents(other, timeout=TIME), grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
 
 
+def watch():
+    step("a watch begins with the event as it is, tells every change, and ends when the event does")
+    create_event("show", 3)
+    stub, request = reservations, reservation_service_pb2.WatchEventRequest(event_id="show")
+    stream = stub.WatchEvent(request)
+    first = next(stream)
+    expect((first.version, first.snapshot.available, first.counts.available), (1, 3, 3), "the snapshot")
+    reserve("show", "ann", 2)
+    held = next(stream)
+    expect([it.kind for it in held.changes], [change_pb2.CHANGE_KIND_HELD], "what happened")
+    expect((held.changes[0].reservation.user_id, held.version, held.counts.available), ("ann", 2, 1), "to whom")
+    stream.cancel()
+
+    step("it goes on where it was left")
+    reserve("show", "bob")
+    events.CancelEvent(event_service_pb2.CancelEventRequest(event_id="show"), timeout=TIME)
+    rest = list(stub.WatchEvent(reservation_service_pb2.WatchEventRequest(event_id="show", after_version=held.version)))
+    versions = [change.version for message in rest for change in message.changes]
+    expect(versions, [3, 4, 5, 6], "Bob's hold, two ends and the event's own; then the stream ends well")
+
+    step("a watch that can't begin, and one whose time is over, say why")
+    ahead = reservation_service_pb2.WatchEventRequest(event_id="show", after_version=99)
+    refused(lambda: list(stub.WatchEvent(ahead)), grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+    request.event_id = "tour"
+    try:
+        list(stub.WatchEvent(request, timeout=0.3))
+        sys.exit("nothing ends this watch but its deadline")
+    except grpc.RpcError as error:
+        expect(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED, "the code")
+
+    step("the history tells it all again")
+    listed = reservations.ListChanges(reservation_service_pb2.ListChangesRequest(event_id="show"), timeout=TIME)
+    expect([change.version for change in listed.changes], [1, 2, 3, 4, 5, 6], "the versions")
+
+
 def health_and_reflection():
     step("health and reflection answer")
     health = health_pb2_grpc.HealthStub(channel)
@@ -221,5 +256,6 @@ else:
     the_walk()
     every_bad_field()
     masks_and_pages()
+    watch()
     health_and_reflection()
 step("all is well")

@@ -54,5 +54,6 @@ calls! {
     LeaveWaitlist(LeaveWaitlistRequest) = waitlist.leave_waitlist;
     GetWaitlistEntry(GetWaitlistEntryRequest) = waitlist.get_waitlist_entry;
     ListWaitlist(ListWaitlistRequest) = waitlist.list_waitlist;
+    ListChanges(ListChangesRequest) = reservations.list_changes;
     RunConcurrencyTest(RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
 }

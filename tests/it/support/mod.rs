@@ -11,6 +11,7 @@ mod raw;
 mod server;
 mod streams;
 mod waiting;
+mod watcher;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,6 +29,7 @@ pub use raw::raw_call;
 pub use server::TestServer;
 pub use streams::{RawCall, RawClient};
 pub use waiting::{entry_of_user, join, skipping, strict};
+pub use watcher::Watcher;
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -72,6 +72,13 @@ impl TestServer {
         self.channel.clone()
     }
 
+    /// A connection of a client that takes no more than 64 KiB before it has read them.
+    pub async fn narrow_channel(&self) -> Channel {
+        let endpoint = Channel::from_shared(format!("http://{}", self.app.address)).expect("a valid URL");
+        let narrow = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+        narrow.connect().await.expect("the server can be connected to")
+    }
+
     /// A connection to the database beside the service.
     pub async fn sql(&self) -> PgConnection {
         self.database.connect().await

@@ -130,6 +130,7 @@ async fn an_id_is_visible_ascii_of_bounded_length() {
         field!("request_id", v => LeaveWaitlistRequest { request_id: v, ..leave() }),
         field!("event_id", v => ListWaitlistRequest { event_id: v, user_id: "ann".into(), ..Default::default() }),
         field!("user_id", v => ListWaitlistRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
+        field!("user_id", v => ListChangesRequest { event_id: "good".into(), user_id: v, ..Default::default() }),
     ];
     let mut all = cases(needed, &[vec![String::new()], bad_ids()].concat());
     all.extend(cases(optional, &bad_ids()));
@@ -224,6 +225,7 @@ async fn numbers_keep_to_their_ranges() {
         field!("page_size", v => ListEventsRequest { page_size: v, ..Default::default() }),
         field!("page_size", v => ListWaitlistRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
         field!("page_size", v => ListReservationsRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
+        field!("page_size", v => ListChangesRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
     ];
     let skips: Vec<(&str, Make<'_, i32>)> =
         vec![field!("event.waitlist.max_skips", v => with_line(WaitlistPolicy { max_skips: Some(v), ..skipping(1) }))];
@@ -299,6 +301,8 @@ async fn times_lie_within_the_years_1_to_9999() {
         field!("event.booking_close_time", v => updated(Event { booking_close_time: v, ..Default::default() })),
         field!("start_time_from", v => ListEventsRequest { start_time_from: v, ..Default::default() }),
         field!("start_time_before", v => ListEventsRequest { start_time_before: v, ..Default::default() }),
+        field!("change_time_from", v => ListChangesRequest { event_id: "good".into(), change_time_from: v, ..Default::default() }),
+        field!("change_time_before", v => ListChangesRequest { event_id: "good".into(), change_time_before: v, ..Default::default() }),
     ];
     assert_all_invalid(cases(fields, &bad)).await;
 }
@@ -320,6 +324,7 @@ async fn enum_values_are_known() {
         field!("event.waitlist.order", v => with_line(WaitlistPolicy { order: v, ..strict() })),
         field!("states[1]", v => ListWaitlistRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("states[1]", v => ListReservationsRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
+        field!("kinds[1]", v => ListChangesRequest { event_id: "good".into(), kinds: vec![1, v], ..Default::default() }),
         field!("strategy", v => RunConcurrencyTestRequest { strategy: v, ..Default::default() }),
         field!("lock_wait", v => RunConcurrencyTestRequest { lock_wait: v, ..Default::default() }),
         field!("workload", v => RunConcurrencyTestRequest { workload: v, ..Default::default() }),

@@ -93,6 +93,8 @@ async fn what_is_missing_or_contradicts_itself_is_named() {
             &["event.limits.hold_ttl_default"],
         ),
         case(ListReservationsRequest::default(), &["event_id"]),
+        case(ListChangesRequest { reservation_id: "x".into(), ..Default::default() }, &["event_id", "reservation_id"]),
+        case(ListChangesRequest { event_id: good(), kinds: vec![1; 33], ..Default::default() }, &["kinds"]),
         case(ListEventsRequest { states: vec![1; 17], ..Default::default() }, &["states"]),
     ];
     assert_all_invalid(cases).await;

@@ -1,0 +1,186 @@
+//! The change feed of this server: who watches which event, and what they are told.
+//!
+//! Nothing is told that was not read from what is committed. For each watched event there is one
+//! [`tail`], which reads its new changes once, for all of its watchers. A commit of this server wakes
+//! the tail at once; those of other servers are noticed by one statement for all watched events
+//! ([`Ledger::poll_feed`]). A watcher is a version and a place in line, no queue: what it has yet to be
+//! told lies in the tail's short memory, or it has fallen too far behind ([`watch`]).
+
+mod tail;
+mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use tail::{Counts, Page};
+pub use watch::{End, Told, Watch, Why};
+
+use super::{Ledger, OpError};
+use crate::{
+    config,
+    domain::{event::Event, ids::EventId, refusal::Refusal},
+    store::changes,
+};
+use tail::Tail;
+
+/// Watchers that may read an event's past at once; the others wait for their turn. A hundred that come
+/// back together must not take every connection.
+const READERS_OF_THE_PAST: usize = 4;
+/// How long one reading may take.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// What it costs to tell somebody anything at all, in bytes that could be told for it.
+const COST_OF_A_MESSAGE: usize = 2048;
+
+/// Who watches what. Clones share it.
+#[derive(Clone)]
+pub(super) struct Feed {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: config::Watch,
+    tails: Mutex<HashMap<EventId, Watched>>,
+    /// How many tails there are: a commit looks at no more than this where nobody watches.
+    watched: AtomicUsize,
+    places: Arc<Semaphore>,
+    readers_of_the_past: Semaphore,
+    /// When all that was told so far is paid for, at the bandwidth that watchers may use.
+    paid: Mutex<Instant>,
+    ended: CancellationToken,
+}
+
+struct Watched {
+    tail: Arc<Tail>,
+    watchers: usize,
+}
+
+impl Feed {
+    pub(super) fn new(settings: config::Watch) -> Self {
+        let shared = Shared {
+            settings,
+            tails: Mutex::default(),
+            watched: AtomicUsize::new(0),
+            places: Arc::new(Semaphore::new(settings.max_watches)),
+            readers_of_the_past: Semaphore::new(READERS_OF_THE_PAST),
+            paid: Mutex::new(Instant::now()),
+            ended: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A commit of this server may have changed this event: if somebody watches it, its tail looks.
+    pub(super) fn note(&self, event_id: &EventId) {
+        // In one order with the start of a tail, which counts itself before it first reads: where this
+        // sees none, that reading sees the commit.
+        if self.shared.watched.load(Ordering::SeqCst) > 0
+            && let Some(watched) = self.lock().get(event_id)
+        {
+            watched.tail.wake();
+        }
+    }
+
+    /// The tail of an event for one watcher more; if it is the first, a new one that begins after
+    /// `version`.
+    fn join(&self, ledger: &Ledger, event_id: &EventId, version: i64) -> Arc<Tail> {
+        let mut tails = self.lock();
+        let watched = tails.entry(event_id.clone()).or_insert_with(|| {
+            self.shared.watched.fetch_add(1, Ordering::SeqCst);
+            let tail = Arc::new(Tail::new(event_id.clone(), version, self.shared.settings.buffer_bytes));
+            ledger.tasks.spawn(Arc::clone(&tail).follow(ledger.clone()));
+            Watched { tail, watchers: 0 }
+        });
+        watched.watchers += 1;
+        Arc::clone(&watched.tail)
+    }
+
+    /// One watcher less; with the last one the tail ends.
+    fn leave(&self, event_id: &EventId) {
+        let mut tails = self.lock();
+        let Some(watched) = tails.get_mut(event_id) else { return };
+        watched.watchers -= 1;
+        if watched.watchers == 0 {
+            watched.tail.end();
+            tails.remove(event_id);
+            self.shared.watched.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until telling `bytes` to so many watchers is paid for, and at least the shortest time
+    /// between two messages.
+    async fn pace(&self, bytes: usize, watchers: usize) {
+        let rate = f64::from(self.shared.settings.max_bandwidth);
+        let cost = Duration::from_secs_f64(((bytes + COST_OF_A_MESSAGE) * watchers) as f64 / rate);
+        let now = Instant::now();
+        let paid = {
+            let mut paid = self.shared.paid.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid = (*paid).max(now) + cost;
+            *paid
+        };
+        sleep_until(paid.max(now + self.shared.settings.min_interval)).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EventId, Watched>> {
+        self.shared.tails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// Begins to watch an event: from its state now, or after a version that the caller has seen.
+    ///
+    /// `until` is when the caller stops listening, where it said so.
+    pub async fn watch(
+        &self,
+        event_id: EventId,
+        after: Option<i64>,
+        deadline: Instant,
+        until: Option<Instant>,
+    ) -> Result<Watch, OpError> {
+        let place = Arc::clone(&self.feed.shared.places).try_acquire_owned();
+        let place = place.map_err(|_| OpError::Busy("too many watches are under way"))?;
+        let (event, oldest) = self.kept(event_id, deadline).await?;
+        let version = event.counters.version;
+        if let Some(after) = after {
+            if after > version {
+                return Err(Refusal::VersionAhead { version }.into());
+            }
+            if after < oldest - 1 {
+                return Err(Refusal::HistoryForgotten { oldest }.into());
+            }
+        }
+        Ok(Watch::begin(self, event, after, until, place))
+    }
+
+    async fn kept(&self, event_id: EventId, deadline: Instant) -> Result<(Event, i64), OpError> {
+        let found = self.read(deadline, move |conn| Box::pin(async move { changes::kept(conn, &event_id).await }));
+        found.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
+    }
+
+    /// Looks once which watched events other servers have changed, and wakes their tails.
+    pub async fn poll_feed(&self) -> Result<(), OpError> {
+        let seen: Vec<_> = self.feed.lock().iter().map(|(id, watched)| (id.clone(), watched.tail.version())).collect();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let limit = Instant::now() + READ_LIMIT;
+        let newer = self.read(limit, move |conn| Box::pin(async move { changes::newer(conn, &seen).await })).await?;
+        newer.iter().for_each(|event_id| self.feed.note(event_id));
+        Ok(())
+    }
+
+    /// Ends every watch, and each that may yet begin: the server stops.
+    pub fn end_watches(&self) {
+        self.feed.shared.ended.cancel();
+    }
+}

@@ -1,0 +1,261 @@
+//! The tail of one watched event: its changes, read once as they are committed, and the last of them
+//! remembered for those who have yet to be told.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::READ_LIMIT;
+use crate::{
+    domain::{
+        change::Change,
+        event::{Counters, Event, EventState},
+        ids::EventId,
+    },
+    ops::{Ledger, OpError},
+    store::changes::{self, News},
+};
+
+/// Changes that are read at once.
+pub(super) const READ_BATCH: u32 = 1000;
+/// Bytes of changes in one page, about: clients take messages of 4 MiB.
+pub(super) const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes that are told to all watchers of an event in one go, about: what is under way to a crowd makes
+/// everybody else wait. A page is no smaller than the other number for that.
+const BURST_BYTES: usize = 8 * 1024 * 1024;
+const SMALLEST_PAGE_BYTES: usize = 4 * 1024;
+/// The pause after a reading that failed.
+const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What of an event is taken at one of its versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Whether it takes reservations.
+    pub state: EventState,
+    /// Units in all.
+    pub capacity: u32,
+    /// What the books count.
+    pub counters: Counters,
+}
+
+impl Counts {
+    /// Those of an event.
+    pub const fn of(event: &Event) -> Self {
+        Self { state: event.state, capacity: event.definition.capacity, counters: event.counters }
+    }
+}
+
+/// Some changes in a row.
+#[derive(Debug)]
+pub struct Page {
+    /// The version before them.
+    pub after: i64,
+    /// The changes, of which there is at least one, without a gap.
+    pub changes: Vec<Change>,
+    /// What of the event is taken after them, where no change was there to follow.
+    pub counts: Option<Counts>,
+    /// The message that tells them, once somebody has made it.
+    encoded: OnceLock<Bytes>,
+}
+
+impl Page {
+    /// The version of its last change.
+    pub fn version(&self) -> i64 {
+        self.changes.last().map_or(self.after, |change| change.version)
+    }
+
+    /// The message that tells all of it: made once by `encode`, whoever comes first, and shared by all.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(self)).clone()
+    }
+
+    fn footprint(&self) -> usize {
+        self.changes.iter().map(Change::footprint).sum()
+    }
+}
+
+/// Cuts what was read into pages of about so many bytes. Only the last may tell the counts, and only if it comes up to them.
+pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
+    let mut pages: Vec<Page> = Vec::new();
+    let mut size = 0;
+    for change in news.changes {
+        size += change.footprint();
+        match pages.last_mut() {
+            Some(page) if size <= bytes && change.version == page.version() + 1 => page.changes.push(change),
+            _ => {
+                size = change.footprint();
+                let after = change.version - 1;
+                pages.push(Page { after, changes: vec![change], counts: None, encoded: OnceLock::new() });
+            }
+        }
+    }
+    if let Some(last) = pages.last_mut().filter(|page| page.version() == news.counters.version) {
+        last.counts = Some(Counts { state: news.state, capacity: news.capacity, counters: news.counters });
+    }
+    pages
+}
+
+/// What is remembered of the changes read last.
+#[derive(Debug)]
+struct Recent {
+    pages: VecDeque<Arc<Page>>,
+    bytes: usize,
+    most_bytes: usize,
+    version: i64,
+}
+
+/// What follows a version, as far as it is remembered.
+#[derive(Clone, Debug)]
+pub(super) enum Next {
+    /// This page; the change that follows is in it.
+    Page(Arc<Page>),
+    /// Nothing yet.
+    Nothing,
+    /// More than is remembered.
+    Forgotten,
+}
+
+impl Recent {
+    /// Takes a page in, and forgets the oldest ones where it gets too much.
+    fn push(&mut self, page: Page) {
+        if page.after != self.version {
+            // Changes were deleted for their age before they were read: whoever was to be told of them
+            // finds them forgotten.
+            self.pages.clear();
+            self.bytes = 0;
+        }
+        self.version = page.version();
+        self.bytes += page.footprint();
+        self.pages.push_back(Arc::new(page));
+        while self.bytes > self.most_bytes && self.pages.len() > 1 {
+            self.bytes -= self.pages.pop_front().map_or(0, |oldest| oldest.footprint());
+        }
+    }
+
+    fn after(&self, version: i64) -> Next {
+        if version >= self.version {
+            return Next::Nothing;
+        }
+        let place = self.pages.partition_point(|page| page.version() <= version);
+        match self.pages.get(place) {
+            Some(page) if page.after <= version => Next::Page(Arc::clone(page)),
+            _ => Next::Forgotten,
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Tail {
+    event_id: EventId,
+    recent: Mutex<Recent>,
+    /// Tells watchers that there is more.
+    version: watch::Sender<i64>,
+    wake: Notify,
+    ended: CancellationToken,
+}
+
+impl Tail {
+    pub(super) fn new(event_id: EventId, version: i64, most_bytes: usize) -> Self {
+        let recent = Recent { pages: VecDeque::new(), bytes: 0, most_bytes, version };
+        let tail = Self {
+            event_id,
+            recent: Mutex::new(recent),
+            version: watch::Sender::new(version),
+            wake: Notify::new(),
+            ended: CancellationToken::new(),
+        };
+        // What was committed before it could be woken.
+        tail.wake();
+        tail
+    }
+
+    /// Makes it look for more.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Up to where it has read.
+    pub(super) fn version(&self) -> i64 {
+        *self.version.borrow()
+    }
+
+    /// What tells when it has read more; each receiver is a watcher.
+    pub(super) fn subscribe(&self) -> watch::Receiver<i64> {
+        self.version.subscribe()
+    }
+
+    pub(super) fn after(&self, version: i64) -> Next {
+        self.lock().after(version)
+    }
+
+    /// Reads whenever it is woken, until its last watcher leaves or the server stops.
+    pub(super) async fn follow(self: Arc<Self>, ledger: Ledger) {
+        let (ended, stopped) = (self.ended.clone(), ledger.feed.shared.ended.clone());
+        let work = async {
+            loop {
+                self.wake.notified().await;
+                if let Err(error) = self.read_on(&ledger).await {
+                    ledger.metrics.worker_failures.with_label_values(&["feed"]).inc();
+                    tracing::warn!(event_id = %self.event_id, %error, "changes could not be read; it is tried again");
+                    sleep(FAILURE_PAUSE).await;
+                    self.wake();
+                }
+            }
+        };
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = stopped.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Reads what has come, for as long as there is more than is read at once.
+    async fn read_on(&self, ledger: &Ledger) -> Result<(), OpError> {
+        loop {
+            let Some(news) = read_after(ledger, &self.event_id, self.version()).await? else { return Ok(()) };
+            if let Some(first) = news.changes.first() {
+                ledger.metrics.feed_delay_seconds.observe(news.now.since(first.time).as_secs_f64());
+            }
+            let has_more = news.changes.len() >= READ_BATCH as usize;
+            let crowd = self.version.receiver_count().max(1);
+            for page in pages(news, (BURST_BYTES / crowd).clamp(SMALLEST_PAGE_BYTES, PAGE_BYTES)) {
+                let (bytes, version) = (page.footprint(), page.version());
+                self.lock().push(page);
+                self.version.send_replace(version);
+                ledger.feed.pace(bytes, self.version.receiver_count()).await;
+            }
+            if !has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads changes that followed `version`. None: there is no such event.
+pub(super) async fn read_after(ledger: &Ledger, event_id: &EventId, version: i64) -> Result<Option<News>, OpError> {
+    let event_id = event_id.clone();
+    let limit = Instant::now() + READ_LIMIT;
+    ledger
+        .read(limit, move |conn| Box::pin(async move { changes::after(conn, &event_id, version, READ_BATCH).await }))
+        .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Statements of the sweeper, over the holds of all events.
+//!
+//! An index entry of a hold that has ended stays until PostgreSQL vacuums, and longer while somebody
+//! keeps an old snapshot open. So nothing here reads the index from its beginning, where they lie by the
+//! million: every statement begins at a moment before which no hold is left.
+
+use sqlx::PgConnection;
+
+use super::{StoreError, columns::Columns};
+use crate::domain::{
+    ids::{EventId, ReservationId},
+    time::Timestamp,
+};
+
+/// A hold whose time is over, and its event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lapsed {
+    /// The event.
+    pub event_id: EventId,
+    /// The hold.
+    pub reservation_id: ReservationId,
+    /// When it lapsed.
+    pub expire_time: Timestamp,
+}
+
+/// What there is to sweep.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// PostgreSQL's time.
+    pub now: Timestamp,
+    /// The holds that lapsed first, in expiry order.
+    pub lapsed: Vec<Lapsed>,
+    /// When the next hold lapses that has not yet.
+    pub next: Option<Timestamp>,
+}
+
+/// Finds up to `limit` holds that lapsed after `since`, over all events, without a lock.
+pub async fn due(conn: &mut PgConnection, since: Timestamp, limit: u32) -> Result<Due, StoreError> {
+    const SQL: &str = "-- holds::due
+        SELECT now(), next.expire_time, l.event_id, l.reservation_id, l.expire_time
+          FROM (SELECT min(expire_time) AS expire_time FROM reservations
+                 WHERE state = 'HELD' AND expire_time > now()) next
+          LEFT JOIN (SELECT event_id, reservation_id, expire_time FROM reservations
+                      WHERE state = 'HELD' AND expire_time > $1 AND expire_time <= now()
+                      ORDER BY expire_time LIMIT $2) l ON true
+         ORDER BY l.expire_time";
+    let rows = sqlx::query(SQL).bind(since).bind(i64::from(limit)).fetch_all(conn).await?;
+    let mut due = Due { now: Timestamp::MIN, lapsed: Vec::with_capacity(rows.len()), next: None };
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        (due.now, due.next) = (columns.get()?, columns.get()?);
+        if let Some(event_id) = columns.get()? {
+            let (reservation_id, expire_time) = (columns.get()?, columns.get()?);
+            due.lapsed.push(Lapsed { event_id, reservation_id, expire_time });
+        }
+    }
+    Ok(due)
+}
+
+/// How many holds lapsed after `since` and are still in the books, counted up to `most`; and how long
+/// the oldest of them is overdue, in seconds.
+pub async fn backlog(conn: &mut PgConnection, since: Timestamp, most: u32) -> Result<(i64, f64), StoreError> {
+    const SQL: &str = "-- holds::backlog
+        SELECT count(*), COALESCE(EXTRACT(epoch FROM now() - min(expire_time)), 0)::float8
+          FROM (SELECT expire_time FROM reservations
+                 WHERE state = 'HELD' AND expire_time > $1 AND expire_time <= now()
+                 ORDER BY expire_time LIMIT $2) overdue";
+    Ok(sqlx::query_as(SQL).bind(since).bind(i64::from(most)).fetch_one(conn).await?)
+}

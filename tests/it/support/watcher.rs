@@ -1,0 +1,105 @@
+//! A watch of an event, and the rules that every message of one keeps.
+
+use reservd::rpc::pb;
+use tonic::{Status, Streaming};
+
+use super::{TestServer, metadata, reason, soon};
+
+/// A watch under way.
+pub struct Watcher {
+    messages: Streaming<pb::WatchEventResponse>,
+    /// Everything up to this version was told.
+    pub version: i64,
+    /// The changes so far.
+    pub changes: Vec<pb::Change>,
+}
+
+impl TestServer {
+    /// Watches an event from its state now, and returns that too.
+    pub async fn watch(&self, event_id: &str) -> (Watcher, pb::Event) {
+        let request = pb::WatchEventRequest { event_id: event_id.into(), after_version: None };
+        let messages = self.reservations().watch_event(request).await.expect("an event can be watched").into_inner();
+        let mut watcher = Watcher { messages, version: 0, changes: Vec::new() };
+        let first = watcher.receive().await.expect("a snapshot").expect("comes first");
+        let snapshot = first.snapshot.expect("it is the event");
+        assert_eq!((snapshot.version, first.changes.len()), (first.version, 0));
+        (watcher, snapshot)
+    }
+
+    /// Watches an event after a version.
+    pub async fn watch_after(&self, event_id: &str, version: i64) -> Result<Watcher, Status> {
+        let request = pb::WatchEventRequest { event_id: event_id.into(), after_version: Some(version) };
+        let messages = self.reservations().watch_event(request).await?.into_inner();
+        Ok(Watcher { messages, version, changes: Vec::new() })
+    }
+}
+
+impl Watcher {
+    pub fn new(messages: Streaming<pb::WatchEventResponse>, version: i64) -> Self {
+        Self { messages, version, changes: Vec::new() }
+    }
+
+    /// The next message, heartbeats included; none at an end that is none of an error.
+    pub async fn receive(&mut self) -> Result<Option<pb::WatchEventResponse>, Status> {
+        let Some(message) = soon("a message comes", self.messages.message()).await? else { return Ok(None) };
+        if message.snapshot.is_none() {
+            for change in &message.changes {
+                assert_eq!(change.version, self.version + 1, "a gap or a repetition");
+                self.version = change.version;
+            }
+            assert_eq!(message.version, self.version, "the version is that of the last change");
+        }
+        if let Some(counts) = &message.counts {
+            assert_eq!(counts.available, counts.capacity - counts.held - counts.confirmed);
+        }
+        self.version = message.version;
+        self.changes.extend(message.changes.iter().cloned());
+        Ok(Some(message))
+    }
+
+    /// Reads on until everything up to a version has been told; returns the last message.
+    pub async fn until(&mut self, version: i64) -> pb::WatchEventResponse {
+        soon(&format!("version {version} is told"), async {
+            loop {
+                let message = self.receive().await.expect("no error").expect("no end");
+                if self.version >= version {
+                    return message;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads on until the stream ends with an error.
+    pub async fn failure(&mut self) -> Status {
+        soon("the watch ends", async {
+            loop {
+                match self.receive().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ended well"),
+                    Err(status) => return status,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads on until the stream ends well.
+    pub async fn ends_well(&mut self) {
+        soon("the watch ends", async { while self.receive().await.expect("no error").is_some() {} }).await;
+    }
+
+    /// Reads on until the stream ends for this reason, and makes sure that it tells where to go on.
+    pub async fn ends_for(&mut self, why: &str) -> Status {
+        let status = self.failure().await;
+        assert_eq!(reason(&status), why, "{status:?}");
+        assert_eq!(metadata(&status)["resume_version"], self.version.to_string(), "where to go on");
+        status
+    }
+
+    /// The kinds of the changes so far.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let name = |change: &pb::Change| change.kind().as_str_name().trim_start_matches("CHANGE_KIND_");
+        self.changes.iter().map(name).collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! How a watch ends: clearly, with where to go on, and leaving nothing behind.
+
+use std::time::Duration;
+
+use reservd::rpc::pb::{self, reservation_service_client::ReservationServiceClient};
+use tonic::{Code, Request};
+
+use super::{cancel_event, large, listed, reserve_for};
+use crate::support::{TestServer, Watcher, all, assert_refused, eventually, reserve};
+
+fn watch_of(event_id: &str) -> pb::WatchEventRequest {
+    pb::WatchEventRequest { event_id: event_id.into(), after_version: None }
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_so_and_goes_on_where_it_was() {
+    let server = TestServer::with(&[("watch.buffer_bytes", "65536")]).await;
+    server.event("e", 1000).await;
+    // On a connection of its own: what it does not read would be in the way of all others there.
+    let mut client = ReservationServiceClient::new(server.narrow_channel().await);
+    let request = pb::WatchEventRequest { event_id: "e".into(), after_version: Some(1) };
+    let mut slow = Watcher::new(client.watch_event(request).await.expect("it is kept").into_inner(), 1);
+    let (mut quick, _) = server.watch("e").await;
+    // Eight times what is remembered, beside what is under way to the slow one.
+    let load = async {
+        for number in 0..100 {
+            server.reserve(large("e", &format!("u{number}"))).await.expect("there is room");
+        }
+    };
+    tokio::join!(load, quick.until(101));
+    let status = slow.ends_for("WATCH_TOO_SLOW").await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(slow.version < 101, "it can't have been told everything: {}", slow.version);
+    let mut again = server.watch_after("e", slow.version).await.expect("it is kept");
+    again.until(101).await;
+    slow.changes.append(&mut again.changes);
+    assert_eq!(slow.changes, listed(&server, "e").await[1..]);
+    assert_eq!(server.metric("reservd_watch_ends_total{reason=\"WATCH_TOO_SLOW\"}").await, 1.0);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_event_ends_its_watches_well_once_all_is_told() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let (mut watcher, _) = server.watch("e").await;
+    reserve_for(&server, "e", ["ann", "bob"]).await;
+    cancel_event(&server, "e").await;
+    watcher.ends_well().await;
+    assert_eq!(watcher.kinds(), ["HELD", "HELD", "CANCELLED", "CANCELLED", "EVENT_CANCELLED"]);
+    let (mut late, snapshot) = server.watch("e").await;
+    assert_eq!(snapshot.state(), pb::EventState::Cancelled);
+    late.ends_well().await;
+    let mut past = server.watch_after("e", 0).await.expect("it is kept");
+    past.ends_well().await;
+    assert_eq!(past.changes, listed(&server, "e").await);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_watches_at_once_with_where_to_go_on() {
+    let server = TestServer::with(&[("server.drain_limit", "1h")]).await;
+    let twin = server.twin().await;
+    server.event("e", 5).await;
+    let (mut watcher, _) = server.watch("e").await;
+    reserve_for(&server, "e", ["ann"]).await;
+    watcher.until(2).await;
+    let (status, ()) = tokio::join!(watcher.ends_for("DRAINING"), server.app.stop());
+    assert_eq!(status.code(), Code::Unavailable);
+    reserve_for(&twin, "e", ["bob"]).await;
+    let mut again = twin.watch_after("e", watcher.version).await.expect("it is kept");
+    again.until(3).await;
+    twin.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn only_a_deadline_of_the_callers_own_ends_a_watch() {
+    let settings =
+        [("server.default_deadline", "100ms"), ("server.max_deadline", "200ms"), ("watch.heartbeat_interval", "100ms")];
+    let server = TestServer::with(&settings).await;
+    server.event("e", 5).await;
+    let (mut unlimited, _) = server.watch("e").await;
+    let mut request = Request::new(watch_of("e"));
+    request.set_timeout(Duration::from_millis(700));
+    let limited = server.reservations().watch_event(request).await.expect("it can be watched").into_inner();
+    let mut limited = Watcher::new(limited, 0);
+    let status = limited.ends_for("DEADLINE").await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    for _ in 0..5 {
+        unlimited.receive().await.expect("no error").expect("no end");
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn watches_take_no_place_of_calls_and_have_a_bound_of_their_own() {
+    let server = TestServer::with(&[("server.max_in_flight", "2"), ("watch.max_watches", "4")]).await;
+    server.event("e", 5).await;
+    let mut watchers = Vec::new();
+    for _ in 0..4 {
+        watchers.push(server.watch("e").await.0);
+    }
+    reserve_for(&server, "e", ["ann"]).await;
+    let refused = server.reservations().watch_event(watch_of("e")).await.map(|_| ());
+    assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
+    assert_eq!(server.metric("reservd_watches").await, 4.0);
+    watchers.pop();
+    eventually("a place is free", async || server.reservations().watch_event(watch_of("e")).await.is_ok()).await;
+    for watcher in &mut watchers {
+        watcher.until(2).await;
+    }
+    drop(watchers);
+    eventually("all have left", async || server.metric("reservd_watches").await == 0.0).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn changes_that_go_while_they_are_still_to_be_told_end_the_watch() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    reserve_for(&server, "e", ["ann", "bob"]).await;
+    // The tail has begun after them, and reads nothing of the past: this watcher has to.
+    let (mut witness, _) = server.watch("e").await;
+    let hole = sqlx::query("DELETE FROM changes WHERE event_id = 'e' AND version = 2");
+    hole.execute(&mut server.sql().await).await.expect("changes can be deleted");
+    let mut watcher = server.watch_after("e", 0).await.expect("its beginning is kept");
+    let status = watcher.failure().await;
+    assert_eq!((status.code(), crate::support::reason(&status).as_str()), (Code::OutOfRange, "WATCH_TOO_OLD"));
+    reserve_for(&server, "e", ["cid"]).await;
+    witness.until(4).await;
+    server.app.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_outlives_a_database_that_is_away() {
+    let server = TestServer::with(&[("watch.poll_interval", "20ms")]).await;
+    server.event("e", 50).await;
+    let (mut watcher, _) = server.watch("e").await;
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'reservd'";
+    for round in 0..3 {
+        sqlx::query(sessions).execute(&mut server.sql().await).await.expect("sessions can be ended");
+        let user = format!("u{round}");
+        eventually("it is back", async || {
+            let request = pb::ReserveRequest { request_id: user.clone(), ..reserve("e", &user) };
+            server.reserve(request).await.is_ok()
+        })
+        .await;
+        watcher.until(round + 2).await;
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_many_watch_is_read_once() {
+    let server = TestServer::with(&[("watch.poll_interval", "1h")]).await;
+    server.event("e", 100).await;
+    let mut watchers: Vec<_> = all((0..50).map(|_| server.watch("e"))).await.into_iter().map(|it| it.0).collect();
+    reserve_for(&server, "e", (0..20).map(|number| format!("u{number}"))).await;
+    all(watchers.iter_mut().map(|watcher| watcher.until(21))).await;
+    let readings = server.metric("reservd_feed_delay_seconds_count").await;
+    assert!(readings <= 20.0, "{readings} readings of 20 changes");
+    server.check_and_stop().await;
+}

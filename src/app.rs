@@ -21,9 +21,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    broker,
     config::Config,
     embedded::{Embedded, EmbeddedError, EmbeddedOptions, default_data_dir},
-    ops::Ledger,
+    ops::{Ledger, OpError},
     rpc::server::{self, Parts},
     store::{
         Pool, PoolSettings,
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The embedded PostgreSQL does not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// The database does not take the outbox's cursor.
+    #[error("cannot prepare the outbox: {0}")]
+    Outbox(#[from] OpError),
     /// The schema can't be used.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -178,6 +182,7 @@ impl App {
             workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
         }
         worker::start(config, &ledger, health.clone(), &workers, &stop_working);
+        broker::start(config, &ledger, &workers, &stop_working).await?;
         server::set_serving(&health, true).await;
 
         let database_at = database.describe(config);

@@ -1,11 +1,14 @@
 //! The settings: one documented file of defaults, overlaid by a file, the environment and flags.
 //! Secrets print redacted.
 
+mod broker;
 mod load;
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use broker::{Broker, PayloadFormat};
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -24,6 +27,7 @@ pub struct Config {
     pub waitlist: Waitlist,
     pub retention: Retention,
     pub watch: Watch,
+    pub broker: Broker,
     pub diagnostics: Diagnostics,
     pub telemetry: Telemetry,
 }
@@ -311,6 +315,8 @@ impl Config {
         span("watch.heartbeat_interval", self.watch.heartbeat_interval, ms..=hour);
         span("retention.changes", self.retention.changes, day..=3650 * day);
         span("retention.ended_reservations", self.retention.ended_reservations, day..=36500 * day);
+        span("broker.relay_interval", self.broker.relay_interval, ms..=hour);
+        span("broker.retry_pause", self.broker.retry_pause, ms..=hour);
 
         let mut number = |key: &str, value: usize, range: RangeInclusive<usize>| {
             if !range.contains(&value) {
@@ -329,6 +335,9 @@ impl Config {
         number("watch.max_watches", self.watch.max_watches, 1..=1_000_000);
         number("watch.buffer_bytes", self.watch.buffer_bytes, 64 * 1024..=1024 * 1024 * 1024);
         number("watch.max_bandwidth", self.watch.max_bandwidth as usize, 64 * 1024..=u32::MAX as usize);
+        number("broker.relay_batch", self.broker.relay_batch as usize, 1..=10_000);
+        number("broker.prefetch", self.broker.prefetch.into(), 1..=10_000);
+        wrong.extend(self.broker.problems());
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: what is one transaction, and the executors that carry commands out |
 //! | [`rpc`] | the gRPC surface: decode, one use case, encode; errors to statuses; layers |
+//! | [`broker`] | RabbitMQ: publishes every change, takes commands |
 //! | [`worker`] | background work: expiry, retention, feed, gauges, health |
 //! | [`telemetry`] | spans, logs, metrics |
 //! | [`config`] | the settings |
@@ -16,8 +17,8 @@
 //! | [`app`] | the composition root |
 //! | [`cli`] | the command line |
 //!
-//! Arrows point down only: `rpc, worker -> ops -> domain, store`; `store -> domain`; `domain` knows
-//! nobody. `tests/it/tidy.rs` holds this.
+//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `store -> domain`; `domain` knows
+//! nobody. `broker` speaks the messages and statuses of `rpc`. `tests/it/tidy.rs` holds this.
 //!
 //! # One Reserve
 //!
@@ -45,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -32,15 +32,21 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &TaskTracker, stop: &CancellationToken) {
     let (holds, retention, poll_interval) = (config.holds, config.retention, config.watch.poll_interval);
     let serve_interval = config.waitlist.serve_interval;
+    let has_outbox = config.broker.has_outbox();
     let place = Arc::new(Mutex::new(Place::default()));
     let workers = Workers { ledger, tasks, stop };
     workers.start("sweep", move |ledger| sweep(ledger, holds));
-    workers.start("forget_changes", move |ledger| forget_changes(ledger, retention, Arc::clone(&place)));
+    workers.start("forget_changes", move |ledger| forget_changes(ledger, retention, has_outbox, Arc::clone(&place)));
     workers.start("forget_reservations", move |ledger| forget_reservations(ledger, retention));
     workers.start("forget_entries", move |ledger| forget_entries(ledger, retention));
     workers.start("serve_waiting", move |ledger| serve_waiting(ledger, serve_interval));
     workers.start("feed", move |ledger| async move { ledger.poll_feed().await.map(|()| poll_interval) });
-    workers.start("gauges", |ledger| async move { ledger.refresh_gauges().await.map(|()| GAUGE_INTERVAL) });
+    workers.start("gauges", move |ledger| async move {
+        if has_outbox {
+            ledger.refresh_backlog().await?;
+        }
+        ledger.refresh_gauges().await.map(|()| GAUGE_INTERVAL)
+    });
     tasks.spawn(watch_database(ledger.clone(), health, stop.clone()));
 }
 
@@ -54,9 +60,14 @@ async fn sweep(ledger: Ledger, holds: Holds) -> Result<Duration, OpError> {
 }
 
 /// One step of a round over all events.
-async fn forget_changes(ledger: Ledger, retention: Retention, place: Arc<Mutex<Place>>) -> Result<Duration, OpError> {
+async fn forget_changes(
+    ledger: Ledger,
+    retention: Retention,
+    has_outbox: bool,
+    place: Arc<Mutex<Place>>,
+) -> Result<Duration, OpError> {
     let mut place = place.lock().await;
-    let next = ledger.forget_changes(retention.changes, place.clone()).await?;
+    let next = ledger.forget_changes(retention.changes, place.clone(), has_outbox).await?;
     let pause = if next.is_some() { FORGET_PAUSE } else { FORGET_INTERVAL };
     *place = next.unwrap_or_default();
     Ok(pause)

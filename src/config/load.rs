@@ -15,8 +15,11 @@ use figment::{
 use super::{Config, ConfigError, DEFAULTS, Flags};
 
 /// Variables of other programs that are settings of ours.
-const BORROWED: [(&str, &str); 2] =
-    [("DATABASE_URL", "database.url"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
+const BORROWED: [(&str, &str); 3] = [
+    ("DATABASE_URL", "database.url"),
+    ("RABBITMQ_URL", "broker.url"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+];
 
 /// Settings that were made in one place.
 struct Layer {
@@ -145,7 +148,7 @@ mod tests {
             ("server.listn", "server.listen"),
             ("servr.listen", "server"),
             ("listen", "server.listen"),
-            ("server.url", "database.url"),
+            ("server.max_connections", "database.max_connections"),
             ("strategy.extnd", "strategy.extend"),
         ] {
             let problem = problem(unknown, "x");

@@ -15,6 +15,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod refusal;
+pub mod relay;
 pub mod reservation;
 pub mod snapshot;
 pub mod time;

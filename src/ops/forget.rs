@@ -11,7 +11,7 @@ use crate::{
     store::{
         Budget, StoreError, Tx,
         changes::{self, Forgotten, NextStep},
-        reservations,
+        relay, reservations,
         turns::{self, Turn},
     },
 };
@@ -23,15 +23,24 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Place(Option<EventId>);
 
+/// How many changes that the broker returned are deleted in one step, at the most.
+const RETURNED_A_STEP: u32 = 1000;
+
 impl Ledger {
     /// Deletes changes older than `age` of some events from `place` on, and returns the place where the
-    /// next step goes on. None: the round is over, or another server is at it.
-    pub async fn forget_changes(&self, age: Duration, place: Place) -> Result<Option<Place>, OpError> {
+    /// next step goes on. None: the round is over, or another server is at it. With `has_outbox`, changes
+    /// that were not delivered to the broker yet are kept.
+    pub async fn forget_changes(
+        &self,
+        age: Duration,
+        place: Place,
+        has_outbox: bool,
+    ) -> Result<Option<Place>, OpError> {
         let ledger = self.clone();
         self.detached(async move {
             let mut tx = ledger.begin_to_forget().await?;
-            let result = forget_changes(&mut tx, age, place.0.as_ref()).await;
-            let Forgotten { changes, next } = tx.finish(result, |forgotten| forgotten.changes > 0).await?;
+            let result = forget_changes(&mut tx, age, place.0.as_ref(), has_outbox).await;
+            let Forgotten { changes, next } = tx.finish(result, |_| true).await?;
             ledger.metrics.changes_forgotten.inc_by(changes);
             Ok(match next {
                 NextStep::SameEvents => Some(place),
@@ -61,9 +70,15 @@ impl Ledger {
     }
 }
 
-async fn forget_changes(tx: &mut Tx, age: Duration, after: Option<&EventId>) -> Result<Forgotten, StoreError> {
+async fn forget_changes(
+    tx: &mut Tx,
+    age: Duration,
+    after: Option<&EventId>,
+    has_outbox: bool,
+) -> Result<Forgotten, StoreError> {
     if turns::take(tx, Turn::Forget).await? {
-        changes::forget(tx, age, after).await
+        relay::forget_returned(tx, age, RETURNED_A_STEP).await?;
+        changes::forget(tx, age, after, has_outbox).await
     } else {
         Ok(Forgotten { changes: 0, next: NextStep::RoundIsOver })
     }

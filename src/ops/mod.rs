@@ -24,6 +24,7 @@ mod optimistic;
 mod pessimistic;
 pub mod place;
 pub mod read;
+pub mod relay;
 pub mod serve;
 
 use std::{future::Future, sync::Arc};

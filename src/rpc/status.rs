@@ -191,6 +191,14 @@ pub fn explained(refused: &Status) -> Status {
     Draft::new(code, reason, message).finish()
 }
 
+/// The status of a message from the broker that can't be read, for what is wrong with `part` of it.
+pub fn unreadable(part: &str, why: &str) -> Status {
+    let said: String = why.chars().take(MESSAGE_ROOM).collect();
+    let mut draft = Draft::new(Code::InvalidArgument, "MESSAGE_MALFORMED", format!("{part} {said}"));
+    draft.details.add_bad_request_violation(part, said);
+    draft.finish()
+}
+
 /// The status of what a use case on `event_id` said.
 pub fn of(error: &OpError, event_id: Option<&EventId>) -> Status {
     let reason = error.reason();
@@ -364,7 +372,8 @@ fn with_time(draft: Draft, key: &'static str, time: Option<Timestamp>) -> Draft 
     }
 }
 
-fn rfc3339(time: Timestamp) -> Option<String> {
+/// A moment as text; none beyond the year 9999.
+pub fn rfc3339(time: Timestamp) -> Option<String> {
     let nanos = i128::from(time.micros()) * 1000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?.format(&Rfc3339).ok()
 }

@@ -193,10 +193,14 @@ pub enum NextStep {
 ///
 /// Of each event it deletes the first changes and no others, all up to one version: what is kept of a
 /// history has no gap, also while two servers are at it, and whatever the clock did. An event's newest
-/// change stays, so that its history always tells its version.
-pub async fn forget(conn: &mut PgConnection, age: Duration, after: Option<&EventId>) -> Result<Forgotten, StoreError> {
-    // Whoever else needs a change for longer, such as an outbox that has not published it, says so in
-    // `old`.
+/// change stays, so that its history always tells its version; and with `has_outbox`, so does what was
+/// not delivered to the broker yet.
+pub async fn forget(
+    conn: &mut PgConnection,
+    age: Duration,
+    after: Option<&EventId>,
+    has_outbox: bool,
+) -> Result<Forgotten, StoreError> {
     const SQL: &str = "-- changes::forget
         WITH looked_at AS MATERIALIZED (
             SELECT event_id, version FROM events WHERE event_id > $1 ORDER BY event_id LIMIT $2
@@ -205,13 +209,17 @@ pub async fn forget(conn: &mut PgConnection, age: Duration, after: Option<&Event
              WHERE (SELECT c.change_time FROM changes c WHERE c.event_id = l.event_id ORDER BY c.version LIMIT 1)
                    < now() - make_interval(secs => $4)
         ), old AS MATERIALIZED (
-            SELECT b.event_id, max(c.version) AS version
+            SELECT b.event_id,
+                   LEAST(max(c.version) FILTER (WHERE c.is_old),
+                         min(c.version) FILTER (WHERE c.is_undelivered) - 1) AS version
               FROM begun b
              CROSS JOIN LATERAL (
-                 SELECT f.version, f.change_time FROM changes f
+                 SELECT f.version, f.change_time < now() - make_interval(secs => $4) AS is_old,
+                        $5 AND f.txid >= (SELECT r.delivered_below FROM relay r) AS is_undelivered
+                   FROM changes f
                   WHERE f.event_id = b.event_id AND f.version < b.version ORDER BY f.version LIMIT $3) c
-             WHERE c.change_time < now() - make_interval(secs => $4)
              GROUP BY b.event_id
+            HAVING bool_or(c.is_old)
         ), forgotten AS (
             DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version <= old.version
             RETURNING c.event_id
@@ -225,6 +233,7 @@ pub async fn forget(conn: &mut PgConnection, age: Duration, after: Option<&Event
         .bind(EVENTS_A_STEP)
         .bind(CHANGES_OF_AN_EVENT)
         .bind(age.as_secs_f64())
+        .bind(has_outbox)
         .fetch_one(conn)
         .await?;
     let mut columns = Columns::of(&row);

@@ -96,6 +96,11 @@ impl<'r> Columns<'r> {
         Self { row, next: 0 }
     }
 
+    /// Leaves `columns` out.
+    pub fn skip(&mut self, columns: usize) {
+        self.next += columns;
+    }
+
     /// The next column.
     pub fn get<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> Result<T> {
         let column = self.next;

@@ -14,6 +14,7 @@ pub mod error;
 pub mod events;
 pub mod holds;
 pub mod pool;
+pub mod relay;
 pub mod reservations;
 pub mod schema;
 pub mod turns;

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::StoreError;
+use super::{StoreError, relay::Session};
 
 /// Idle for longer than this, a connection is tried before it is lent: a firewall or a failover may
 /// have cut it without a word.
@@ -94,9 +94,23 @@ impl Pool {
                 None => shared.connect().await,
             }
         });
-        let silent = || StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         let pooled = connected.await.map_err(|_| too_late(silent()))??;
         Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
+    }
+
+    /// A connection beside those that are lent, for a session that lasts.
+    ///
+    /// Should this machine vanish without a word, PostgreSQL finds out within some ten seconds, and frees
+    /// what the session had locked.
+    pub async fn session(&self) -> Result<Session, StoreError> {
+        const WATCH_THE_LINE: &str =
+            "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+        let connected = timeout(self.shared.settings.acquire_timeout, async {
+            let mut connection = self.shared.connect().await?.connection;
+            connection.execute(sqlx::raw_sql(WATCH_THE_LINE)).await.map_err(unavailable)?;
+            Ok(Session { connection })
+        });
+        connected.await.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Takes note of an error that a borrower met. Where the database was gone, the idle connections
@@ -152,6 +166,11 @@ impl Shared {
 /// Whatever keeps a connection from being made, the database is not available through it.
 fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable(error)
+}
+
+/// A database that does not answer in time.
+fn silent() -> StoreError {
+    StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
 }
 
 /// What every session is set to.

@@ -69,6 +69,23 @@ pub struct Metrics {
     pub changes_forgotten: IntCounter,
     /// Ended reservations deleted because they were older than the retention.
     pub reservations_forgotten: IntCounter,
+    /// Changes that the broker has taken and routed.
+    pub relay_delivered: IntCounter,
+    /// Changes that the broker took, but had no queue for; they are kept in `relay_returned`.
+    pub relay_returned: IntCounter,
+    /// Changes that wait to be published, up to a million.
+    pub relay_backlog: IntGauge,
+    /// How long the first of them has waited.
+    pub relay_lag_seconds: Gauge,
+    /// 1 on the server whose relay is the active one, else 0.
+    pub relay_active: IntGauge,
+    /// Times that the relay or the consumer of commands lost its broker or its database, or did not get
+    /// there, by part: `relay` or `commands`.
+    pub broker_failures: IntCounterVec,
+    /// Commands from the broker, by command and outcome: `ok`, `replayed`, or the reason of a no.
+    pub broker_commands: IntCounterVec,
+    /// Answers to such commands that found no queue.
+    pub broker_replies_unroutable: IntCounter,
 }
 
 impl Default for Metrics {
@@ -161,6 +178,42 @@ impl Metrics {
             reservations_forgotten: register(
                 r,
                 IntCounter::new("reservd_reservations_forgotten_total", "Ended reservations deleted for their age"),
+            ),
+            relay_delivered: register(
+                r,
+                IntCounter::new("reservd_relay_delivered_total", "Changes that the broker has taken and routed"),
+            ),
+            relay_returned: register(
+                r,
+                IntCounter::new("reservd_relay_returned_total", "Changes that the broker had no queue for"),
+            ),
+            relay_backlog: register(
+                r,
+                IntGauge::new("reservd_relay_backlog_changes", "Changes that wait to be published, up to a million"),
+            ),
+            relay_lag_seconds: register(
+                r,
+                Gauge::new("reservd_relay_lag_seconds", "How long the first change to be published has waited"),
+            ),
+            relay_active: register(
+                r,
+                IntGauge::new("reservd_relay_active", "1 on the server whose relay is the active one"),
+            ),
+            broker_failures: counters(
+                r,
+                "reservd_broker_failures_total",
+                "Times that the way to the broker or from the outbox was lost",
+                &["part"],
+            ),
+            broker_commands: counters(
+                r,
+                "reservd_broker_commands_total",
+                "Commands from the broker, by outcome",
+                &["command", "outcome"],
+            ),
+            broker_replies_unroutable: register(
+                r,
+                IntCounter::new("reservd_broker_replies_unroutable_total", "Answers to commands that found no queue"),
             ),
             registry,
         }

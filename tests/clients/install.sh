@@ -1,18 +1,19 @@
 #!/bin/sh
 # Installs what the tests call reservd with, into .tools/ of the checkout: Python's and
-# Node's gRPC clients, and buf. Skipped while the lists of packages are the same as last
-# time.
+# Node's gRPC clients, what the example shop needs, and buf. Skipped while the lists of packages
+# are the same as last time.
 set -eu
 cd "$(dirname "$0")/../.."
 . deploy/packages.sh
 
 clients=tests/clients
+shop=examples/order-service
 python=.tools/python
 node=.tools/node
 stamp=.tools/clients.stamp
 
 hash_of_lists() {
-    cat "$clients/python/requirements.txt" "$clients"/node/package*.json "$clients/install.sh" |
+    cat "$clients/python/requirements.txt" "$shop/requirements.txt" "$clients"/node/package*.json "$clients/install.sh" |
         { sha256sum 2>/dev/null || shasum -a 256; }
 }
 
@@ -33,7 +34,7 @@ install_python_clients() {
     rm -rf "$python"
     python3 -m venv "$python"
     "$python/bin/pip" install --quiet --disable-pip-version-check \
-        --requirement "$clients/python/requirements.txt"
+        --requirement "$clients/python/requirements.txt" --requirement "$shop/requirements.txt"
 }
 
 # No package's own install script is run; none is needed.

@@ -1,8 +1,6 @@
 //! Clients that we did not write: Python's and Node's, generated from `proto/` just now, and the
 //! documentation's own commands through server reflection. `make test-tools` installs them.
 
-use std::path::PathBuf;
-
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use prost::Message;
 use tokio::process::Command;
@@ -10,22 +8,8 @@ use tonic_types::pb::ErrorInfo;
 
 use crate::support::{
     TestServer,
-    process::{Said, TempFolder, finish},
+    process::{Said, TempFolder, checkout, finish, tool},
 };
-
-/// A file of the checkout.
-fn checkout(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// A program that `make test-tools` installs.
-fn tool(path: &str) -> Command {
-    let path = checkout(".tools").join(path);
-    assert!(path.exists(), "{} is missing: run `make test-tools`", path.display());
-    let mut command = Command::new(path);
-    command.kill_on_drop(true);
-    command
-}
 
 /// Python with the walk, and stubs that protoc makes in `folder`.
 async fn python(folder: &TempFolder, address: &str) -> Command {

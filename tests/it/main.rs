@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod bench;
+mod broker;
 mod cancellation;
 mod cli;
 mod clients;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// What each layer may use of the crate. Everything else of it is above.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &["domain"]),
     ("telemetry", &["config", "telemetry"]),
     ("embedded", &["embedded"]),
@@ -14,8 +14,9 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("store", &["domain", "store"]),
     ("ops", &["config", "domain", "ops", "store", "telemetry"]),
     ("rpc", &["config", "domain", "ops", "rpc", "store", "telemetry"]),
+    ("broker", &["broker", "config", "domain", "ops", "rpc"]),
     ("worker", &["config", "ops", "rpc", "telemetry"]),
-    ("app", &["config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
+    ("app", &["broker", "config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
 ];
 
 /// A file longer than this is more than one idea.

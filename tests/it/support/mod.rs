@@ -1,12 +1,16 @@
 //! The small language in which the tests are written.
 
+mod broker;
 mod calls;
+mod desk;
 pub mod http2;
+mod inbox;
 mod locks;
 mod mutations;
 mod observer;
 mod postgres;
 pub mod process;
+mod proxy;
 mod raw;
 mod server;
 mod streams;
@@ -20,11 +24,15 @@ use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+pub use broker::{Rabbit, TestBroker};
 pub use calls::Call;
+pub use desk::{Desk, Order, Reply};
+pub use inbox::{Inbox, Letter, assert_in_order};
 pub use locks::CONNECTIONS;
 pub use mutations::{Answer, MIXES, PATIENT, all, by_turns, patient_and, sorted};
 pub use observer::Observer;
 pub use postgres::TestDatabase;
+pub use proxy::Proxy;
 pub use raw::raw_call;
 pub use server::TestServer;
 pub use streams::{RawCall, RawClient};

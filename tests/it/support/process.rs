@@ -67,6 +67,20 @@ pub fn program<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>
     command
 }
 
+/// A file of the checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A program that `make test-tools` installs.
+pub fn tool(path: &str) -> Command {
+    let path = checkout(".tools").join(path);
+    assert!(path.exists(), "{} is missing: run `make test-tools`", path.display());
+    let mut command = Command::new(path);
+    command.kill_on_drop(true);
+    command
+}
+
 /// What a command said, and how it ended.
 #[derive(Debug)]
 pub struct Said {

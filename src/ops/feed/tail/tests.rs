@@ -34,9 +34,9 @@ fn change(version: i64, label_bytes: usize) -> Change {
     Change { version, kind: ChangeKind::Held, time: now(), request: None, subject }
 }
 
-fn news(versions: std::ops::RangeInclusive<i64>, event_version: i64, label_bytes: usize) -> News {
+fn news(versions: impl IntoIterator<Item = i64>, event_version: i64, label_bytes: usize) -> News {
     News {
-        changes: versions.map(|version| change(version, label_bytes)).collect(),
+        changes: versions.into_iter().map(|version| change(version, label_bytes)).collect(),
         state: EventState::Open,
         capacity: 5,
         counters: Counters { held: 1, version: event_version, ..Counters::default() },

@@ -1,0 +1,7 @@
+//! With a real RabbitMQ: every change is published, commands are carried out.
+
+mod commands;
+mod crash;
+mod relay;
+mod shop;
+mod takeover;

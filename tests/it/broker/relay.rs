@@ -1,0 +1,354 @@
+//! Every change is published: as a CloudEvent, after its commit, in the order of its event, and until the
+//! broker has it.
+
+use std::collections::BTreeSet;
+
+use reservd::rpc::pb::{self, ChangeKind};
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::{
+    Inbox, Letter, Proxy, TestBroker, TestServer, assert_in_order, by_id, eventually, millis, of_user, reserve,
+};
+
+/// The history of an event, as the API tells it.
+async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
+    let request = pb::ListChangesRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
+    let page = server.reservations().list_changes(request).await.expect("a history can be listed").into_inner();
+    assert_eq!(page.next_page_token, "", "it fits on a page");
+    page.changes
+}
+
+/// The place of every change that there is.
+pub async fn places(sql: &mut PgConnection) -> BTreeSet<(String, i64)> {
+    let places = sqlx::query_as("SELECT event_id, version FROM changes").fetch_all(sql).await;
+    places.expect("the changes can be read").into_iter().collect()
+}
+
+/// How many changes have not been delivered.
+async fn waiting(sql: &mut PgConnection) -> i64 {
+    let waiting = "SELECT count(*) FROM changes WHERE txid >= (SELECT delivered_below FROM relay)";
+    sqlx::query_scalar(waiting).fetch_one(sql).await.expect("the outbox can be read")
+}
+
+/// Everything that can happen to an event and its reservations, but for what a waitlist does.
+async fn live(server: &TestServer, event_id: &str) {
+    let event_id = || event_id.to_owned();
+    server.event(&event_id(), 10).await;
+    let request = pb::ReserveRequest { quantity: 3, request_id: "take".into(), ..reserve(&event_id(), "ann") };
+    server.reserve(request).await.expect("there is room");
+    let ann = || of_user("ann");
+    let request =
+        pb::ExtendRequest { event_id: event_id(), reservation: ann(), ttl: millis(900_000), ..Default::default() };
+    server.extend(request).await.expect("it is held");
+    let request = pb::AmendRequest { event_id: event_id(), reservation: ann(), quantity: 4, ..Default::default() };
+    server.amend(request).await.expect("there is room");
+    let request = pb::CancelRequest { event_id: event_id(), reservation: ann(), quantity: 1, ..Default::default() };
+    server.cancel(request).await.expect("it has more than one");
+    let request = pb::ConfirmRequest { event_id: event_id(), reservation: ann(), ..Default::default() };
+    server.confirm(request).await.expect("it is held");
+    let request = pb::ReserveRequest { hold_ttl: millis(100), ..reserve(&event_id(), "bob") };
+    let held = server.reserve(request).await.expect("there is room").reservation;
+    eventually("the hold lapses", async || {
+        let request = pb::GetReservationRequest { event_id: event_id(), reservation: by_id(&held.reservation_id) };
+        let found = server.reservations().get_reservation(request).await.expect("it is there").into_inner();
+        found.reservation.expect("it is told").state() == pb::ReservationState::Expired
+    })
+    .await;
+    let mut events = server.events();
+    let close = pb::CloseEventRequest { event_id: event_id(), ..Default::default() };
+    events.close_event(close).await.expect("it is open");
+    let open = pb::OpenEventRequest { event_id: event_id(), ..Default::default() };
+    events.open_event(open).await.expect("it is closed");
+    let event = pb::Event { event_id: event_id(), capacity: 20, ..Default::default() };
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["capacity".into()] });
+    let update = pb::UpdateEventRequest { event: Some(event), update_mask, ..Default::default() };
+    events.update_event(update).await.expect("it can be larger");
+    let cancel = pb::CancelEventRequest { event_id: event_id(), reason: "rain".into(), ..Default::default() };
+    events.cancel_event(cancel).await.expect("it can be called off");
+}
+
+const KEYS: [(ChangeKind, &str); 12] = [
+    (ChangeKind::EventCreated, "event.created"),
+    (ChangeKind::EventUpdated, "event.updated"),
+    (ChangeKind::EventOpened, "event.opened"),
+    (ChangeKind::EventClosed, "event.closed"),
+    (ChangeKind::EventCancelled, "event.cancelled"),
+    (ChangeKind::Held, "reservation.held"),
+    (ChangeKind::Confirmed, "reservation.confirmed"),
+    (ChangeKind::Extended, "reservation.extended"),
+    (ChangeKind::Amended, "reservation.amended"),
+    (ChangeKind::Reduced, "reservation.reduced"),
+    (ChangeKind::Cancelled, "reservation.cancelled"),
+    (ChangeKind::Expired, "reservation.expired"),
+];
+
+#[tokio::test]
+async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
+    for (format, content_type) in [("JSON", "application/json"), ("PROTOBUF", "application/protobuf")] {
+        let broker = TestBroker::new().await;
+        let mut inbox = Inbox::open(&broker, &["#"]).await;
+        let settings = [&broker.settings()[..], &[("broker.format", format), ("broker.source", "/here")]].concat();
+        let server = TestServer::with(&settings).await;
+        live(&server, "a/show").await;
+
+        let changes = history(&server, "a/show").await;
+        let letters = inbox.take(changes.len()).await;
+        assert_in_order(&letters);
+        let mut kinds = BTreeSet::new();
+        for (letter, change) in letters.into_iter().zip(changes) {
+            assert_eq!(letter.change, change, "it tells what the history tells");
+            let (_, key) = KEYS[KEYS.iter().position(|(kind, _)| *kind == change.kind()).expect("a known kind")];
+            kinds.insert(key);
+            assert_eq!((letter.routing_key.as_str(), letter.content_type.as_str()), (key, content_type));
+            assert!(letter.is_persistent);
+            assert_attributes(&letter, &change);
+        }
+        assert_eq!(kinds.len(), KEYS.len(), "of every kind: {kinds:?}");
+        assert_eq!(server.metric("reservd_relay_returned_total").await, 0.0);
+        server.check_and_stop().await;
+    }
+}
+
+fn assert_attributes(letter: &Letter, change: &pb::Change) {
+    let attribute = |name: &str| letter.attributes.get(name).map_or("", String::as_str);
+    assert_eq!(attribute("specversion"), "1.0");
+    assert_eq!(attribute("id"), format!("a/show/{}", change.version));
+    assert_eq!(attribute("source"), "/here");
+    assert_eq!(attribute("type"), format!("reservd.v1.{}", letter.routing_key));
+    let subject = match &change.subject {
+        Some(pb::change::Subject::Reservation(reservation)) => reservation.reservation_id.as_str(),
+        _ => "a/show",
+    };
+    assert_eq!(attribute("subject"), subject);
+    let time = change.change_time.expect("every change has its time");
+    let told = time::OffsetDateTime::parse(attribute("time"), &time::format_description::well_known::Rfc3339);
+    assert_eq!(
+        told.expect("RFC 3339").unix_timestamp_nanos() / 1000,
+        i128::from(time.seconds) * 1_000_000 + i128::from(time.nanos / 1000)
+    );
+    assert_eq!(attribute("partitionkey"), "a/show");
+    assert_eq!(attribute("sequence").parse(), Ok(change.version));
+    assert_eq!(attribute("sequence").len(), 19, "it compares as text");
+    assert_eq!(letter.attributes.len(), 8);
+}
+
+/// A transaction beside the service, which has its id from the beginning.
+async fn begin(server: &TestServer) -> PgConnection {
+    let mut sql = server.sql().await;
+    sql.execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction can begin");
+    sql
+}
+
+/// Writes the next change of an event, as the service would, and leaves the transaction open.
+async fn change(sql: &mut PgConnection, event_id: &str) {
+    let lock = sqlx::query("UPDATE events SET version = version + 1 WHERE event_id = $1").bind(event_id);
+    lock.execute(&mut *sql).await.expect("the event can be updated");
+    let write = "INSERT INTO changes (event_id, version, kind, change_time, event)
+        SELECT c.event_id, e.version, 'EVENT_UPDATED', clock_timestamp(), c.event
+          FROM events e JOIN changes c ON c.event_id = e.event_id AND c.version = 1 WHERE e.event_id = $1";
+    sqlx::query(write).bind(event_id).execute(sql).await.expect("a change can be written");
+}
+
+async fn commit(mut sql: PgConnection) {
+    sql.execute("COMMIT").await.expect("it can be committed");
+    sql.close().await.expect("the connection can be closed");
+}
+
+#[tokio::test]
+async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions() {
+    let broker = TestBroker::new().await;
+    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let server = TestServer::with(&broker.settings()).await;
+    for event_id in ["another", "show"] {
+        server.event(event_id, 5).await;
+        assert_eq!(inbox.next().await.place(), (event_id.into(), 1));
+    }
+
+    // The first to get its id is the second to get the lock; a third, between the two, goes on.
+    let mut late = begin(&server).await;
+    let mut other = begin(&server).await;
+    let mut early = begin(&server).await;
+    change(&mut other, "another").await;
+    change(&mut early, "show").await;
+    commit(early).await;
+    change(&mut late, "show").await;
+    commit(late).await;
+    assert_eq!(inbox.next().await.place(), ("show".into(), 2), "the order in which they were made");
+    assert_eq!(inbox.next().await.place(), ("show".into(), 3));
+
+    // Nothing was published of the one that goes on, nothing of it is missed, and nothing comes twice.
+    commit(other).await;
+    assert_eq!(inbox.next().await.place(), ("another".into(), 2));
+    server.reserve(reserve("show", "ann")).await.expect("there is room");
+    assert_eq!(inbox.next().await.place(), ("show".into(), 4));
+    let mut sql = server.sql().await;
+    eventually("all is delivered", async || waiting(&mut sql).await == 0).await;
+    assert_eq!(server.metric("reservd_relay_delivered_total").await, 6.0, "each once");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_not_published() {
+    let broker = TestBroker::new().await;
+    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let server = TestServer::with(&broker.settings()).await;
+    server.event("show", 5).await;
+    assert_eq!(inbox.next().await.place().1, 1);
+    let mut undone = begin(&server).await;
+    change(&mut undone, "show").await;
+    undone.execute("ROLLBACK").await.expect("it can be rolled back");
+    server.reserve(reserve("show", "ann")).await.expect("there is room");
+    let letter = inbox.next().await;
+    assert_eq!((letter.place().1, letter.change.kind()), (2, ChangeKind::Held), "and not what was rolled back");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn the_cursor_waits_for_the_brokers_word() {
+    let broker = TestBroker::new().await;
+    let proxy = Proxy::to(&broker.address()).await;
+    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let server = TestServer::with(&broker.by_way_of(proxy.address).settings()).await;
+    server.event("show", 5).await;
+    inbox.next().await;
+    let mut sql = server.sql().await;
+    eventually("the first is delivered", async || waiting(&mut sql).await == 0).await;
+
+    proxy.mute();
+    server.reserve(reserve("show", "ann")).await.expect("the broker's silence costs no reservation");
+    assert_eq!(inbox.next().await.place().1, 2, "the message gets there");
+    assert_eq!(waiting(&mut sql).await, 1, "but nobody knows yet");
+    proxy.cut();
+    proxy.open();
+    let copy = inbox.next().await;
+    assert_eq!(copy.place().1, 2, "so it is sent again");
+    eventually("it is delivered", async || waiting(&mut sql).await == 0).await;
+    server.check_and_stop().await;
+}
+
+/// The changes that the broker had no queue for, as they are kept.
+async fn returned(server: &TestServer, filter: &str) -> Vec<(String, i64, String)> {
+    let query = format!("SELECT event_id, version, routing_key FROM relay_returned {filter} ORDER BY event_id");
+    let rows = sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut server.sql().await).await;
+    rows.expect("they can be read")
+}
+
+#[tokio::test]
+async fn what_finds_no_queue_is_counted_and_kept_and_published_again_when_asked() {
+    let broker = TestBroker::new().await;
+    let mut inbox = Inbox::open(&broker, &["reservation.#"]).await;
+    let server = TestServer::with(&broker.settings()).await;
+    for number in 0..20 {
+        let event_id = format!("show-{number:02}");
+        server.event(&event_id, 5).await;
+        server.reserve(reserve(&event_id, "ann")).await.expect("there is room");
+    }
+    let held = inbox.take(20).await;
+    assert!(held.iter().all(|letter| letter.routing_key == "reservation.held"));
+    let mut sql = server.sql().await;
+    eventually("all is delivered or kept", async || waiting(&mut sql).await == 0).await;
+    let expected: Vec<_> = (0..20).map(|n| (format!("show-{n:02}"), 1, "event.created".to_owned())).collect();
+    assert_eq!(returned(&server, "").await, expected, "those and no others");
+    assert_eq!(server.metric("reservd_relay_returned_total").await, 20.0);
+
+    let again = "UPDATE relay_returned SET republish = true WHERE event_id < 'show-02'";
+    sql.execute(again).await.expect("it can be asked for");
+    eventually("there is no queue for them still", async || returned(&server, "WHERE republish").await.is_empty())
+        .await;
+    assert_eq!(returned(&server, "").await, expected, "so they are kept");
+
+    inbox.bind("event.*").await;
+    sql.execute(again).await.expect("it can be asked for");
+    let found = inbox.take(2).await;
+    assert_eq!(found.iter().map(Letter::place).collect::<Vec<_>>(), [("show-00".into(), 1), ("show-01".into(), 1)]);
+    eventually("they are not kept any more", async || returned(&server, "").await.len() == 18).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn while_the_broker_is_away_reservations_are_made_and_nothing_is_lost() {
+    let broker = TestBroker::new().await;
+    let proxy = Proxy::to(&broker.address()).await;
+    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    proxy.cut();
+    let settings = broker.by_way_of(proxy.address);
+    // Windows of a few changes, so that there are many.
+    let server = TestServer::with(&[&settings.settings()[..], &[("broker.relay_batch", "7")]].concat()).await;
+    for round in 0..3 {
+        proxy.cut();
+        let events = [format!("a-{round}"), format!("b-{round}")];
+        for event_id in &events {
+            server.event(event_id, 100).await;
+        }
+        let calls = (0..60).map(|n| server.reserve(reserve(&events[n % 2], &format!("user-{n}"))));
+        for answer in crate::support::all(calls).await {
+            answer.expect("there is room, broker or not");
+        }
+        if round == 0 {
+            eventually("the backlog is told", async || server.metric("reservd_relay_backlog_changes").await == 62.0)
+                .await;
+            assert!(server.metric("reservd_relay_lag_seconds").await > 0.0);
+            assert_eq!(server.metric("reservd_relay_active").await, 0.0, "nobody publishes");
+        }
+        proxy.open();
+        let expected = places(&mut server.sql().await).await;
+        let letters =
+            inbox.until(expected.into_iter().filter(|(event_id, _)| events.contains(event_id)).collect()).await;
+        let of_round: Vec<_> = letters.into_iter().filter(|it| events.contains(&it.change.event_id)).collect();
+        assert_in_order(&of_round);
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
+    const OLD: &str = "UPDATE changes SET change_time = change_time - interval '2 days'";
+    for (outbox, kept) in [("true", 3_i64), ("false", 1)] {
+        let server = TestServer::with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
+        server.event("show", 5).await;
+        for user in ["ann", "bob"] {
+            server.reserve(reserve("show", user)).await.expect("there is room");
+        }
+        let mut sql = server.sql().await;
+        sql.execute(OLD).await.expect("changes can be made old");
+        // A server looks for old changes when it starts.
+        let twin = server.twin_with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
+        let count = "SELECT count(*) FROM changes";
+        if kept == 1 {
+            eventually("they are forgotten", async || {
+                sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable") == kept
+            })
+            .await;
+        } else {
+            // Once they are delivered there is nothing to keep them for; until then they stay.
+            let forgotten =
+                reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
+            sql.execute("UPDATE relay SET delivered_below = pg_current_xact_id()::text::bigint").await.expect("moved");
+            let forgotten =
+                reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            assert_eq!(forgotten.await.expect("it can be looked for them").changes, 2);
+        }
+        twin.app.stop().await;
+        // The history begins late by now, which the usual last check would take for a loss.
+        server.app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn tls_wants_a_certificate_that_is_trusted() {
+    let broker = TestBroker::new().await;
+    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let by_tls = TestBroker { url: broker.tls_url.clone(), ..broker.clone() };
+    let server = TestServer::with(&by_tls.settings()).await;
+    server.event("show", 5).await;
+    let failures = "reservd_broker_failures_total{part=\"relay\"}";
+    eventually("it does not trust just any", async || server.metric(failures).await > 1.0).await;
+    assert_eq!(server.metric("reservd_relay_active").await, 0.0);
+
+    let trusting = [&by_tls.settings()[..], &[("broker.ca_file", broker.certificate.as_str())]].concat();
+    let twin = server.twin_with(&trusting).await;
+    assert_eq!(inbox.next().await.place(), ("show".into(), 1));
+    twin.app.stop().await;
+    server.check_and_stop().await;
+}

@@ -1,0 +1,53 @@
+//! The shop in `examples/order-service`, in Python, with RabbitMQ's own client.
+
+use std::collections::BTreeMap;
+
+use reservd::rpc::pb::ReservationState;
+
+use crate::support::{
+    TestBroker, TestServer,
+    process::{checkout, finish, tool},
+};
+
+/// Lets the shop serve its customers, and returns what it says of the orders of each.
+async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let mut shop = tool("python/bin/python");
+    shop.arg(checkout("examples/order-service/shop.py"))
+        .args(["--broker", &broker.url, "--exchange", &broker.exchange, "--commands", &broker.commands])
+        .args(["--name", &broker.exchange, "--hold", "1.5s", "concert"])
+        .args(customers);
+    let said = finish(shop).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let (mut customer_of, mut told) = (BTreeMap::new(), BTreeMap::<String, Vec<String>>::new());
+    for line in said.out.lines() {
+        let order = line.strip_prefix("order ").and_then(|line| line.split_once(' '));
+        let (number, what) = order.expect("it tells of orders");
+        let customer = *customer_of.entry(number).or_insert_with(|| what.split(' ').next().unwrap_or_default());
+        told.entry(customer.to_owned()).or_default().push(what.to_owned());
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_python_shop_sells_over_the_broker_and_hears_of_lapses() {
+    let broker = TestBroker::new().await;
+    let server = TestServer::with(&broker.settings()).await;
+    server.event("concert", 3).await;
+    let told = serve(&broker, &["ann:2:pays"]).await;
+    assert_eq!(
+        (told["ann"][0].as_str(), &told["ann"][2..]),
+        ("ann orders 2", &["is paid", "is confirmed"].map(String::from)[..])
+    );
+    assert!(told["ann"][1].starts_with("is held until 2") && told["ann"][1].ends_with('Z'), "{told:?}");
+
+    let told = serve(&broker, &["bob:1:forgets", "carla:9:pays", "ann:1:pays"]).await;
+    assert!(told["bob"][1].starts_with("is held until 2"), "{told:?}");
+    assert_eq!(told["bob"][2..], ["has lapsed: its places are free again"]);
+    assert!(told["carla"][1].starts_with("is refused: SOLD_OUT, 9 asked for"), "{told:?}");
+    assert!(told["ann"][1].starts_with("is refused: ALREADY_RESERVED"), "{told:?}");
+
+    for (user, state) in [("ann", ReservationState::Confirmed), ("bob", ReservationState::Expired)] {
+        assert_eq!(server.reservation("concert", user).await.state(), state, "{user}");
+    }
+    server.check_and_stop().await;
+}

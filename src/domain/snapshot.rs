@@ -123,5 +123,6 @@ impl Snapshot {
         for (id, change) in earlier.records {
             self.records.entry(id).or_insert(change);
         }
+        self.line.complete(earlier.line);
     }
 }

@@ -32,7 +32,6 @@ pub async fn load(conn: &mut PgConnection, commands: &[&Command]) -> Result<Opti
     let mut context = load_without_holds(conn, commands).await?;
     let short = context.short_of_units(commands);
     let is_one_moment = short.is_empty() || load_holds(conn, &mut context, &short).await?;
-    load_entries(conn, &mut context, commands).await?;
     Ok(is_one_moment.then_some(context))
 }
 
@@ -77,7 +76,7 @@ macro_rules! load_sql {
     };
 }
 
-/// Loads the same, but no holds that could make room, and nobody who waits for it.
+/// Loads the same, but no holds that could make room.
 pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
     // A Reserve needs to see nothing but the user's live reservation: a plan half as large, for most
     // of all calls.
@@ -123,7 +122,7 @@ pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) 
         .bind(user_ids)
         .bind(reservation_ids)
         .bind(ended_too)
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
 
     let mut now = None;
@@ -148,7 +147,9 @@ pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) 
             snapshot.add_record(record);
         }
     }
-    Ok(Context { now, snapshots })
+    let mut context = Context { now, snapshots };
+    load_entries(conn, &mut context, commands).await?;
+    Ok(context)
 }
 
 /// Adds the waitlist entries that decisions need to see, where any do. An event that has changed since

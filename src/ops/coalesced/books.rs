@@ -48,7 +48,7 @@ impl Books {
 
     /// The books of a batch that was read while `before` was written: what `before` knows of their
     /// events is newer. None: the reading does not fit, because others changed an event meanwhile, or
-    /// does not suffice, because an event's holds or waitlist have to be looked at too.
+    /// does not suffice, because its holds have to be looked at too.
     pub(super) fn after(mut before: Self, mut read: Context, items: &[Item]) -> Option<Self> {
         for (id, snapshot) in &mut read.snapshots {
             let Some(mut newer) = before.snapshots.remove(id) else { continue };
@@ -60,9 +60,6 @@ impl Books {
             std::mem::swap(snapshot, &mut newer);
             let earlier = newer;
             snapshot.complete(earlier);
-        }
-        if read.snapshots.values().any(|snapshot| snapshot.event.counters.waiting > 0) {
-            return None;
         }
         read.now = read.now.max(before.now);
         let commands: Vec<_> = items.iter().map(|item| &item.command).collect();

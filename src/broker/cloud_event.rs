@@ -12,7 +12,7 @@ use super::link::Message;
 use crate::{
     config::Broker,
     domain::{
-        change::{Change, ChangeKind},
+        change::{Change, ChangeKind, Subject},
         ids::EventId,
         relay::Returned,
     },
@@ -62,7 +62,11 @@ pub fn message(change: &Change, settings: &Broker) -> Message {
     let (event_id, key) = (change.event_id(), routing_key(change.kind));
     let id = id(event_id, change.version);
     let kind = format!("reservd.v1.{key}");
-    let subject = change.reservation().map_or_else(|| event_id.to_string(), |reservation| reservation.id.to_string());
+    let subject = match &change.subject {
+        Subject::Reservation(reservation) => reservation.id.to_string(),
+        Subject::Entry(entry) => entry.id.to_string(),
+        Subject::Event(_) => event_id.to_string(),
+    };
     let mut headers = FieldTable::default();
     for (name, value) in [
         ("specversion", "1.0"),

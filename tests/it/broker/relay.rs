@@ -7,7 +7,8 @@ use reservd::rpc::pb::{self, ChangeKind};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{
-    Inbox, Letter, Proxy, TestBroker, TestServer, assert_in_order, by_id, eventually, millis, of_user, reserve,
+    Inbox, Letter, Proxy, TestBroker, TestServer, assert_in_order, by_id, entry_of_user, eventually, join, millis,
+    of_user, reserve, strict,
 };
 
 /// The history of an event, as the API tells it.
@@ -107,6 +108,29 @@ async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
         assert_eq!(server.metric("reservd_relay_returned_total").await, 0.0);
         server.check_and_stop().await;
     }
+}
+
+#[tokio::test]
+async fn the_line_is_told_of_too() {
+    let broker = TestBroker::new().await;
+    let mut inbox = Inbox::open(&broker, &["waitlist.#"]).await;
+    let server = TestServer::with(&broker.settings()).await;
+    server.event_with_line("e", 1, strict()).await;
+    server.reservations().reserve(reserve("e", "ann")).await.expect("there is room");
+    for user in ["bob", "cid", "dan"] {
+        server.join(join("e", user, 1)).await.expect("the event has a line");
+    }
+    let leave = pb::LeaveWaitlistRequest { event_id: "e".into(), entry: entry_of_user("cid"), ..Default::default() };
+    server.leave(leave).await.expect("he waits");
+    let cancel = pb::CancelRequest { event_id: "e".into(), reservation: of_user("ann"), ..Default::default() };
+    server.reservations().cancel(cancel).await.expect("she has a place");
+    let end = pb::CancelEventRequest { event_id: "e".into(), ..Default::default() };
+    server.events().cancel_event(end).await.expect("it can be called off");
+
+    let told: Vec<_> = inbox.take(6).await.into_iter().map(|letter| letter.routing_key).collect();
+    let ends = ["waitlist.left", "waitlist.promoted", "waitlist.ended"];
+    assert_eq!(told, [&["waitlist.joined"; 3][..], &ends].concat());
+    server.check_and_stop().await;
 }
 
 fn assert_attributes(letter: &Letter, change: &pb::Change) {

@@ -45,8 +45,11 @@ async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
     })
     .await;
     assert_eq!(versions(&server, "young").await, [1, 2, 3]);
-    let forgotten = [&server, &twin].map(|at| at.metric("reservd_changes_forgotten_total"));
-    assert_eq!(all(forgotten).await.iter().sum::<f64>(), 4.0, "as the metrics tell");
+    eventually("the metrics tell", async || {
+        let forgotten = [&server, &twin].map(|at| at.metric("reservd_changes_forgotten_total"));
+        all(forgotten).await.iter().sum::<f64>() == 4.0
+    })
+    .await;
     for event_id in ["old", "half-old", "young"] {
         let request = pb::VerifyEventRequest { event_id: event_id.into() };
         let books = server.events().verify_event(request).await.expect("the event is there").into_inner();
@@ -130,7 +133,8 @@ async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
         left == ["old-live", "young-cancelled"]
     })
     .await;
-    assert_eq!(twin.metric("reservd_reservations_forgotten_total").await, 2.0);
+    let forgotten = "reservd_reservations_forgotten_total";
+    eventually("the metrics tell", async || twin.metric(forgotten).await == 2.0).await;
     assert_eq!(server.history("e", Some("old-expired")).await, ["HELD", "EXPIRED"], "its history has its own time");
     twin.app.stop().await;
     server.check_and_stop().await;

@@ -157,7 +157,7 @@ async fn a_run_measures_everything_checks_the_books_and_reports() {
             assert!(rate > Some(0.0), "{scenario}: {peer} did nothing");
         }
     }
-    assert_eq!(report["figures"].as_array().map(Vec::len), Some(9));
+    assert_eq!(report["figures"].as_array().map(Vec::len), Some(10));
     check_page(&folder.out().join("report.html"));
     assert_eq!(leftovers(pid), Vec::<PathBuf>::new());
 }

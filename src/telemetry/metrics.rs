@@ -47,8 +47,6 @@ pub struct Metrics {
     pub batch_splits: IntCounter,
     /// Connections to PostgreSQL: `in_use` and `max`.
     pub pool_connections: IntGaugeVec,
-    /// Holds in the books.
-    pub holds_live: IntGauge,
     /// Waitlist entries that wait.
     pub waitlist_waiting: IntGauge,
     /// Lapsed holds that are still in the books; at most 100,000 are counted.
@@ -146,7 +144,6 @@ impl Metrics {
                 r,
                 IntGaugeVec::new(Opts::new("reservd_pool_connections", "Connections to PostgreSQL"), &["state"]),
             ),
-            holds_live: register(r, IntGauge::new("reservd_holds_live", "Holds in the books")),
             waitlist_waiting: register(r, IntGauge::new("reservd_waitlist_waiting", "Waitlist entries that wait")),
             expiry_backlog: register(
                 r,

@@ -70,7 +70,8 @@ pub(super) async fn write(
 ) -> Result<Step, StoreError> {
     let event = &loaded.snapshot.event;
     if let Action::CancelEvent { reason } = &command.action {
-        let ended = reservations::end_all(conn, event, reason.as_deref(), loaded.now).await?;
+        let ended =
+            reservations::end_all(conn, event, reason.as_deref(), command.caller.actor.as_ref(), loaded.now).await?;
         commit.follow_ended(ended.changes, ended.cancelled);
     }
     let decided = Decided { event_id: &event.id, seen: event.counters, commits: vec![&commit] };

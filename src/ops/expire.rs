@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{Ledger, OpError};
 use crate::{
     domain::{
+        caller::Caller,
         change::Change,
         command::{Action, Command},
         decide::{Commit, Decision, fold},
@@ -127,5 +128,11 @@ fn fold_event(snapshot: &mut Snapshot, id: &EventId, commands: &[Command], now: 
 }
 
 fn expire(event_id: &EventId, hold: ReservationId) -> Command {
-    Command { event_id: event_id.clone(), action: Action::Expire(hold), etag: None, request: None }
+    Command {
+        event_id: event_id.clone(),
+        action: Action::Expire(hold),
+        etag: None,
+        request: None,
+        caller: Caller::default(),
+    }
 }

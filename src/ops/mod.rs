@@ -18,6 +18,7 @@ pub mod error;
 pub mod execute;
 pub mod expire;
 pub mod forget;
+mod hold_limit;
 mod optimistic;
 mod pessimistic;
 pub mod place;
@@ -30,6 +31,7 @@ use tracing::Instrument;
 
 use coalesced::Coalescer;
 use contention::{Contention, EventContention};
+use hold_limit::HoldLimit;
 
 use crate::{config::Execution, store::Pool, telemetry::metrics::Metrics};
 pub use error::OpError;
@@ -42,6 +44,7 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
     coalescer: Coalescer,
     contention: Arc<Contention>,
+    hold_limit: HoldLimit,
     tasks: TaskTracker,
 }
 
@@ -49,7 +52,15 @@ impl Ledger {
     /// A ledger in the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, metrics: Arc<Metrics>) -> Self {
         let coalescer = Coalescer::new(settings);
-        Self { pool, settings, metrics, coalescer, contention: Arc::new(Contention::new()), tasks: TaskTracker::new() }
+        let contention = Arc::new(Contention::new());
+        let (hold_limit, tasks) = (HoldLimit::default(), TaskTracker::new());
+        Self { pool, settings, metrics, coalescer, contention, hold_limit, tasks }
+    }
+
+    /// The same, where one user may have at most so many live holds over all events; 0: any number.
+    #[must_use]
+    pub fn with_hold_limit(self, limit: u32) -> Self {
+        Self { hold_limit: HoldLimit::of(limit), ..self }
     }
 
     /// Its metrics.

@@ -45,7 +45,7 @@ macro_rules! reservation_columns {
 #[doc(hidden)]
 macro_rules! change_columns {
     () => {
-        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.event, c.reservation_id, \
+        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.actor, c.event, c.reservation_id, \
          c.user_id, c.quantity, c.state, c.expire_time, c.confirm_time, c.extensions, c.cancel_reason, c.labels, \
          c.create_time"
     };
@@ -54,7 +54,7 @@ macro_rules! change_columns {
 /// How many columns `event_columns!` has.
 const EVENT_COLUMNS: usize = 21;
 /// How many columns `change_columns!` has.
-const CHANGE_COLUMNS: usize = 17;
+const CHANGE_COLUMNS: usize = 18;
 /// How many columns `reservation_columns!` has.
 const RESERVATION_COLUMNS: usize = 13;
 
@@ -153,6 +153,7 @@ impl<'r> Columns<'r> {
         let time = self.get()?;
         let (request_id, fingerprint) = (self.get()?, self.get()?);
         let request = Option::zip(request_id, fingerprint).map(|(id, fingerprint)| Request { id, fingerprint });
+        let actor = self.get()?;
         let record: Option<Json<EventRecord>> = self.get()?;
         let subject = if let Some(Json(record)) = record {
             Subject::Event(Box::new(record))
@@ -173,7 +174,7 @@ impl<'r> Columns<'r> {
                 update_time: time,
             }))
         };
-        Ok(Change { version, kind, time, request, subject })
+        Ok(Change { version, kind, time, request, actor, subject })
     }
 
     /// A change, where an outer join found one.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Decision, decide, fold};
 use crate::domain::{
+    caller::Caller,
     change::Change,
     command::{Action, Command, EventField, EventUpdate, Reserve, ReserveMode, Target},
     event::{Counters, Definition, Event, EventState, Limits},
@@ -106,6 +107,7 @@ impl World {
                 kind: crate::domain::change::ChangeKind::Cancelled,
                 time: now,
                 request: None,
+                actor: None,
                 subject: crate::domain::change::Subject::Reservation(Box::new(row.clone())),
             });
         }
@@ -190,7 +192,13 @@ fn a_history(actions: impl Strategy<Value = Action>) -> impl Strategy<Value = Ve
 
 /// A command under a request_id whose payload is told by its kind.
 fn command(action: Action, request: Option<u8>) -> Command {
-    let mut command = Command { event_id: EventId::parse("event").expect("valid"), action, etag: None, request: None };
+    let mut command = Command {
+        event_id: EventId::parse("event").expect("valid"),
+        action,
+        etag: None,
+        request: None,
+        caller: Caller::default(),
+    };
     let kind = command.operation().as_bytes()[0];
     // The sweeper asks under no id: a hold can lapse only once.
     let request = request.filter(|_| !matches!(command.action, Action::Expire(_)));

@@ -2,10 +2,13 @@
 //! Secrets print redacted.
 
 mod load;
+mod security;
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -16,6 +19,10 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 #[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Config {
     pub server: Server,
+    pub security: Security,
+    pub tls: Tls,
+    pub auth: Auth,
+    pub limits: Limits,
     pub database: Database,
     pub embedded: Embedded,
     pub strategy: StrategyDefaults,
@@ -41,6 +48,7 @@ pub struct Server {
     pub max_deadline: Duration,
     pub max_streams_per_connection: u32,
     pub max_request_bytes: usize,
+    pub reflection: bool,
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
     #[serde(with = "humantime_serde")]
@@ -290,6 +298,7 @@ impl Config {
         number("execution.max_batch", self.execution.max_batch, 1..=5000);
         number("execution.max_queue", self.execution.max_queue, 1..=1_000_000);
         number("holds.sweep_batch", self.holds.sweep_batch as usize, 1..=10_000);
+        self.check_security(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 }

@@ -6,14 +6,21 @@ use super::{
     decode::{self, Order, reservation as orders},
     encode,
     fields::Fields,
-    layers::deadline::deadline_of,
+    layers::{
+        auth::{caller_of, only_of},
+        deadline::deadline_of,
+    },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
     status,
 };
 use crate::{
     config::StrategyDefaults,
-    domain::{ids::ReservationId, reservation::State},
+    domain::{
+        ids::{ReservationId, UserId},
+        refusal::Refusal,
+        reservation::State,
+    },
     ops::{Ledger, execute::Outcome},
     store::reservations::{Cursor, Filter},
 };
@@ -39,7 +46,8 @@ impl Reservations {
 macro_rules! mutation {
     ($self:ident, $request:ident, $decode:path, $response:ident) => {{
         let deadline = deadline_of(&$request);
-        let order = $decode($request.into_inner(), $self.defaults, deadline)?;
+        let caller = caller_of(&$request)?;
+        let order = decode::by($decode($request.into_inner(), $self.defaults, deadline)?, caller)?;
         let outcome = $self.carry_out(order).await?;
         Ok(Response::new(pb::$response {
             reservation: encode::changed_reservation(&outcome.change),
@@ -74,12 +82,18 @@ impl ReservationService for Reservations {
         &self,
         request: Request<pb::GetReservationRequest>,
     ) -> Result<Response<pb::GetReservationResponse>, Status> {
+        let caller = caller_of(&request)?;
         let (deadline, message) = (deadline_of(&request), request.into_inner());
         let mut fields = Fields::default();
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::target(&mut fields, message.reservation);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
         let found = self.ledger.reservation(event_id.clone(), target, deadline).await;
+        // Somebody else's is not there at all.
+        let found = found.and_then(|found| match caller.may_act_for(&found.user_id) {
+            true => Ok(found),
+            false => Err(Refusal::ReservationNotFound.into()),
+        });
         let found = found.map_err(|error| status::of(&error, Some(&event_id)))?;
         Ok(Response::new(pb::GetReservationResponse { reservation: Some(encode::reservation(&found)) }))
     }
@@ -88,7 +102,11 @@ impl ReservationService for Reservations {
         &self,
         request: Request<pb::ListReservationsRequest>,
     ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let only = only_of(&request)?;
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        if let Some(user) = only {
+            restrict(&mut message, &user)?;
+        }
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = list_filter(&message)?;
         message.page_size = 0;
@@ -111,6 +129,15 @@ impl ReservationService for Reservations {
             next_page_token: next.unwrap_or_default(),
         }))
     }
+}
+
+/// Makes a listing one of what is this user's. So is its page token, then, and nobody else's.
+fn restrict(message: &mut pb::ListReservationsRequest, user: &UserId) -> Result<(), Status> {
+    if !message.user_id.is_empty() && message.user_id != user.as_str() {
+        return Err(status::not_your_user("user_id"));
+    }
+    message.user_id = user.to_string();
+    Ok(())
 }
 
 fn list_filter(message: &pb::ListReservationsRequest) -> Result<(Filter, u32), Status> {

@@ -6,16 +6,17 @@ use std::{
 };
 
 /// What each layer may use of the crate. Everything else of it is above.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &["domain"]),
     ("telemetry", &["config", "telemetry"]),
     ("embedded", &["embedded"]),
     ("config", &[]),
     ("store", &["domain", "store"]),
     ("ops", &["config", "domain", "ops", "store", "telemetry"]),
-    ("rpc", &["config", "domain", "ops", "rpc", "store", "telemetry"]),
+    ("auth", &["auth", "config", "domain", "telemetry"]),
+    ("rpc", &["auth", "config", "domain", "ops", "rpc", "store", "telemetry"]),
     ("worker", &["config", "ops", "rpc", "telemetry"]),
-    ("app", &["config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
+    ("app", &["auth", "config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
 ];
 
 /// A file longer than this is more than one idea.

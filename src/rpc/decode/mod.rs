@@ -7,10 +7,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::{fields::Fields, pb};
+use super::{fields::Fields, pb, status};
 use crate::{
     config::Strategy,
     domain::{
+        caller::Caller,
         command::{Action, Command, Target},
         ids::{EventId, Fingerprint, Request, RequestId},
     },
@@ -73,9 +74,21 @@ fn order(
     request: Option<Option<Request>>,
     how: Option<How>,
 ) -> Result<Order, Status> {
-    let all = || Some((Command { event_id: event_id?, action: action?, etag: etag?, request: request? }, how?));
-    let order = all();
+    let order = || {
+        let caller = Caller::default();
+        Some((Command { event_id: event_id?, action: action?, etag: etag?, request: request?, caller }, how?))
+    };
+    let order = order();
     fields.finish(order)
+}
+
+/// An order as its caller gives it: one that acts for itself only reserves for nobody else, and what
+/// it names is looked for among its own.
+pub fn by((command, how): Order, caller: Caller) -> Result<Order, Status> {
+    match &command.action {
+        Action::Reserve(wish) if !caller.may_act_for(&wish.user_id) => Err(status::not_your_user("user_id")),
+        _ => Ok((command.by(caller), how)),
+    }
 }
 
 /// States of a filter, each once. An unspecified one is rejected, and never reaches `domain`.

@@ -1,7 +1,10 @@
 //! The small language in which the tests are written.
 
 mod calls;
+mod collector;
+mod guarded;
 pub mod http2;
+pub mod issuer;
 mod locks;
 mod mutations;
 mod observer;
@@ -19,6 +22,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 pub use calls::Call;
+pub use collector::Collector;
+pub use guarded::{Client, Guarded, Web};
 pub use locks::CONNECTIONS;
 pub use mutations::{Answer, MIXES, PATIENT, all, by_turns, patient_and, sorted};
 pub use observer::Observer;

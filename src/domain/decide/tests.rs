@@ -369,3 +369,32 @@ fn an_etag_that_is_stale_is_refused_before_anything_else_is_looked_at() {
     stale.etag = Some("e9".into());
     assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EtagMismatch { current: "e0".into() }));
 }
+
+#[test]
+fn a_caller_that_acts_for_one_user_finds_that_users_reservation_and_no_other() {
+    let user = |name: &str| UserId::parse(name).expect("valid");
+    let mut world = World::new(4);
+    let wish = Reserve {
+        id: ReservationId(Uuid::from_u128(1)),
+        user_id: user("ann"),
+        quantity: 1,
+        mode: ReserveMode::Hold(None),
+        labels: Labels::default(),
+    };
+    let reserve = command(Action::Reserve(wish), None);
+    world.carry_out(&reserve, at(1)).expect("there is room");
+    for target in [Target::Id(ReservationId(Uuid::from_u128(1))), Target::User(user("ann"))] {
+        for action in [
+            Action::Confirm { target: target.clone(), quantity: None },
+            Action::Cancel { target: target.clone(), quantity: None, reason: None },
+            Action::Extend { target: target.clone(), ttl: None },
+            Action::Amend { target: target.clone(), quantity: Some(2), labels: None },
+        ] {
+            for (only, finds) in [(None, true), (Some(user("ann")), true), (Some(user("bob")), false)] {
+                let command = command(action.clone(), None).by(Caller { only, ..Caller::default() });
+                let decided = world.clone().carry_out(&command, at(2));
+                assert_eq!(decided != Err(Refusal::ReservationNotFound), finds, "{command:?}");
+            }
+        }
+    }
+}

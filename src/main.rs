@@ -1,5 +1,7 @@
 //! Parses the command line, runs it, and exits: 0 done, 1 failed, 2 wrong usage.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -35,6 +35,8 @@ RUN apt-get update \
 USER 10001
 COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 
+# Others reach these addresses: it serves with TLS and authentication, or with the settings that name
+# the risk of doing without (docs/SECURITY.md).
 ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051 \
     RESERVD_SERVER__METRICS_LISTEN=0.0.0.0:9464
 EXPOSE 50051 9464

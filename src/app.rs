@@ -21,11 +21,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    auth::{guard::Guard, keys::KeysError},
     broker,
     config::Config,
     embedded::{Embedded, EmbeddedError, EmbeddedOptions, default_data_dir},
     ops::{Ledger, OpError},
-    rpc::server::{self, Parts},
+    rpc::{
+        server::{self, Parts},
+        tls::{Tls, TlsError},
+    },
     store::{
         Pool, PoolSettings,
         schema::{self, SchemaError},
@@ -51,6 +55,31 @@ pub enum StartError {
         setting: &'static str,
         /// What the system said.
         cause: std::io::Error,
+    },
+    /// Others could reach the address, and nobody has said that they may.
+    #[error(
+        "server.listen is {address}, which others can reach, and {risk}: set {cure}, or {setting}=true to take the risk"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+        /// What they could do.
+        risk: &'static str,
+        /// What keeps them from that.
+        cure: &'static str,
+        /// The setting that names the risk.
+        setting: &'static str,
+    },
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of keys for tokens can't be used.
+    #[error("auth.jwks: {from}: {cause}")]
+    Keys {
+        /// Where they should come from.
+        from: String,
+        /// Why they don't.
+        cause: KeysError,
     },
     /// `database.url` is no PostgreSQL URL.
     #[error("database.url (DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database")]
@@ -159,6 +188,11 @@ pub struct App {
 impl App {
     /// Starts everything, and returns once it serves.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        refuse_exposure(config)?;
+        let tls = config.has_tls().then(|| Tls::load(&config.tls)).transpose()?.map(Arc::new);
+        let metrics = Arc::new(Metrics::new());
+        let guard = Arc::new(Guard::new(config, Arc::clone(&metrics)));
+        get_keys(config, &guard).await?;
         let listener = bind(config.server.listen, "server.listen").await?;
         let metrics_listener = match config.server.metrics_listen {
             Some(address) => Some(bind(address, "server.metrics_listen").await?),
@@ -166,15 +200,16 @@ impl App {
         };
         let database = Database::open(config).await?;
         let migrated = database.prepare(config.database.migrate).await?;
-        let metrics = Arc::new(Metrics::new());
-        let ledger = Ledger::new(database.pool(config), config.execution, config.watch, Arc::clone(&metrics));
+        let ledger = Ledger::new(database.pool(config), config.execution, config.watch, Arc::clone(&metrics))
+            .with_hold_limit(config.limits.live_holds_per_user);
 
         let (health, health_service) = server::health().await;
         let draining = Arc::new(AtomicBool::new(false));
         let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
         let workers = TaskTracker::new();
         let (address, metrics_address) = (local(&listener), metrics_listener.as_ref().map(local));
-        let parts = Parts { ledger: ledger.clone(), metrics: Arc::clone(&metrics), draining: Arc::clone(&draining) };
+        keep_fresh(tls.as_ref(), &guard, &workers, &stop_working);
+        let parts = Parts { ledger: ledger.clone(), metrics, guard, tls, draining: Arc::clone(&draining) };
         let settings = config.clone();
         let stop = stop_serving.clone();
         let server = tokio::spawn(async move { server::serve(&settings, parts, health_service, listener, stop).await });
@@ -186,7 +221,14 @@ impl App {
         server::set_serving(&health, true).await;
 
         let database_at = database.describe(config);
-        tracing::info!(%address, ?metrics_address, database = database_at, migrated, "reservd serves");
+        let (tls, authentication) = (config.has_tls(), config.has_authentication());
+        tracing::info!(%address, ?metrics_address, database = database_at, migrated, tls, authentication, "reservd serves");
+        if !authentication {
+            tracing::warn!(
+                loopback_only = is_loopback(address),
+                "callers are not asked who they are, and may do everything"
+            );
+        }
         let drain_limit = config.server.drain_limit;
         Ok(Self {
             address,
@@ -238,6 +280,64 @@ impl App {
         }
         self.ledger.pool().close().await;
         self.database.close().await;
+    }
+}
+
+/// Refuses to serve others by oversight: each risk has a cure, and a setting that names it.
+fn refuse_exposure(config: &Config) -> Result<(), StartError> {
+    let address = config.server.listen;
+    if is_loopback(address) {
+        return Ok(());
+    }
+    let exposed = |risk, cure, setting| Err(StartError::Exposed { address, risk, cure, setting });
+    if !config.has_authentication() && !config.security.allow_unauthenticated_network {
+        return exposed(
+            "anyone who reaches it may do everything",
+            "auth.jwks or tls.client_ca",
+            "security.allow_unauthenticated_network",
+        );
+    }
+    if !config.has_tls() && !config.security.allow_plaintext_network {
+        return exposed(
+            "anyone on the way may read and alter everything",
+            "tls.certificate and tls.key",
+            "security.allow_plaintext_network",
+        );
+    }
+    Ok(())
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Gets the keys for tokens. A file that can't be read is a mistake to be told at once; an issuer that
+/// does not answer just now must not keep the service from starting.
+async fn get_keys(config: &Config, guard: &Guard) -> Result<(), StartError> {
+    let Some(tokens) = guard.tokens() else { return Ok(()) };
+    let from = &config.auth.jwks;
+    match tokens.keys.renew().await {
+        Err(cause) if from.file().is_some() => Err(StartError::Keys { from: from.to_string(), cause }),
+        Err(error) => {
+            tracing::warn!(%from, %error, "auth.jwks: no keys yet; calls with tokens are UNAVAILABLE until there are");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Follows what changes outside while the service runs: certificates and keys.
+fn keep_fresh(tls: Option<&Arc<Tls>>, guard: &Arc<Guard>, tasks: &TaskTracker, stop: &CancellationToken) {
+    if let Some(tls) = tls {
+        tasks.spawn(Arc::clone(tls).keep_fresh(stop.clone()));
+    }
+    if guard.tokens().is_some() {
+        let (guard, stop) = (Arc::clone(guard), stop.clone());
+        tasks.spawn(async move {
+            if let Some(tokens) = guard.tokens() {
+                tokens.keys.keep_fresh(stop).await;
+            }
+        });
     }
 }
 

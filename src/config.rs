@@ -3,12 +3,14 @@
 
 mod broker;
 mod load;
+mod security;
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use broker::{Broker, PayloadFormat};
+pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -19,6 +21,10 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 #[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Config {
     pub server: Server,
+    pub security: Security,
+    pub tls: Tls,
+    pub auth: Auth,
+    pub limits: Limits,
     pub database: Database,
     pub embedded: Embedded,
     pub strategy: StrategyDefaults,
@@ -47,6 +53,7 @@ pub struct Server {
     pub max_deadline: Duration,
     pub max_streams_per_connection: u32,
     pub max_request_bytes: usize,
+    pub reflection: bool,
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
     #[serde(with = "humantime_serde")]
@@ -338,6 +345,7 @@ impl Config {
         number("broker.relay_batch", self.broker.relay_batch as usize, 1..=10_000);
         number("broker.prefetch", self.broker.prefetch.into(), 1..=10_000);
         wrong.extend(self.broker.problems());
+        self.check_security(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 }

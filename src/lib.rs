@@ -8,6 +8,7 @@
 //! | [`domain`] | the rules, pure: `decide(snapshot, command, now) -> changes or refusal` |
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: what is one transaction, and the executors that carry commands out |
+//! | [`auth`] | who calls and what they may do: tokens, certificates, the table of permissions, rates |
 //! | [`rpc`] | the gRPC surface: decode, one use case, encode; errors to statuses; layers |
 //! | [`broker`] | RabbitMQ: publishes every change, takes commands |
 //! | [`worker`] | background work: expiry, retention, feed, gauges, health |
@@ -17,12 +18,13 @@
 //! | [`app`] | the composition root |
 //! | [`cli`] | the command line |
 //!
-//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `store -> domain`; `domain` knows
-//! nobody. `broker` speaks the messages and statuses of `rpc`. `tests/it/tidy.rs` holds this.
+//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc -> auth -> domain`;
+//! `store -> domain`; `domain` knows nobody. `broker` speaks the messages and statuses of `rpc`.
+//! `tests/it/tidy.rs` holds this.
 //!
 //! # One Reserve
 //!
-//! 1. [`rpc::layers`]: a span with the caller's trace context; a place among the calls under way, or
+//! 1. [`rpc::layers`]: a span with the caller's trace context; who calls, and may it; a place among the calls under way, or
 //!    OVERLOADED; a deadline.
 //! 2. [`rpc::decode`] makes a [`domain::command::Command`] of the message, or names every bad field.
 //! 3. [`ops::execute`] carries it out in a task of its own, which no caller can abandon half-way.
@@ -46,6 +48,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod config;

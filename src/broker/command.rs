@@ -14,6 +14,7 @@ use tonic_types::{StatusExt, pb::Status as RpcStatus};
 use super::{cloud_event::PERSISTENT, link::Message};
 use crate::{
     config::{PayloadFormat, StrategyDefaults},
+    domain::caller::{Actor, Caller},
     ops::Ledger,
     rpc::{
         decode::{Order, reservation as orders},
@@ -23,6 +24,8 @@ use crate::{
     },
 };
 
+/// Whom the history names for what was asked for in the queue: who may write to it is the broker's to say.
+const ACTOR: &str = "broker";
 /// The full name of the message that tells an error.
 const STATUS: &str = "google.rpc.Status";
 
@@ -121,6 +124,7 @@ async fn carry<C: Command>(
             Err(refused) => return unreadable(C::NAME, refused),
         };
     let (command, how) = order;
+    let command = command.by(caller());
     let event_id = command.event_id.clone();
     let ended = |outcome: &str, ending| Ended { command: C::NAME, outcome: outcome.to_owned(), ending };
     match ledger.execute(command, how).await {
@@ -138,6 +142,11 @@ async fn carry<C: Command>(
             ended(error.reason(), Ending::Answer { name: STATUS, body: written(&refused, format), format })
         }
     }
+}
+
+/// A service: it acts for any user.
+fn caller() -> Caller {
+    Caller { actor: Actor::parse(ACTOR), ..Caller::default() }
 }
 
 /// Whether the same command may well succeed later, as it stands.

@@ -10,10 +10,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use tonic_types::StatusExt;
 
-use super::{Failure, Target};
+use super::{
+    Failure,
+    target::{Target, Wire},
+};
 use crate::rpc::pb::{
     BatchCreateEventsRequest, CreateEventRequest, Event, GetEventRequest, event_service_client::EventServiceClient,
 };
@@ -70,7 +73,7 @@ struct Wanted {
 
 /// One import under way.
 struct Run {
-    client: EventServiceClient<Channel>,
+    client: EventServiceClient<Wire>,
     bar: ProgressBar,
     tally: Tally,
 }

@@ -4,17 +4,17 @@ mod bench;
 mod events;
 mod probe;
 mod serve;
+mod target;
+mod token;
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
-use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-
+use self::target::Target;
 use crate::{
     app::Database,
     config::{Config, Flags},
 };
+use clap::{Args, Parser, Subcommand};
 
 /// Why a command failed: one line, or a line for each thing that is wrong.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -60,6 +60,8 @@ enum Command {
     /// Work with events
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Make a token for development, and the keys for it
+    Token(token::Token),
     /// Print the settings in force, secrets redacted
     Config {
         /// Print the documented defaults instead
@@ -74,24 +76,6 @@ enum EventsCommand {
     Import(events::Import),
 }
 
-/// Which server to talk to.
-#[derive(Clone, Debug, Args)]
-struct Target {
-    /// The server's address
-    #[arg(long, default_value = "http://127.0.0.1:50051", env = "RESERVD_ADDRESS", value_name = "URL")]
-    server: String,
-}
-
-impl Target {
-    async fn connect(&self) -> Result<Channel, Failure> {
-        let scheme = if self.server.contains("://") { "" } else { "http://" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
-            .map_err(|error| format!("{} is not a server's URL: {error}", self.server))?
-            .connect_timeout(Duration::from_secs(3));
-        endpoint.connect().await.map_err(|_| format!("no server answers at {}", self.server).into())
-    }
-}
-
 impl Cli {
     /// Runs the command.
     pub async fn run(self) -> Result<(), Failure> {
@@ -99,10 +83,11 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::serve(settings.load()?).await,
             Command::Migrate => migrate(settings.load()?).await,
-            Command::Healthcheck(target) => healthcheck(target).await,
+            Command::Healthcheck(target) => target.check_health().await,
             Command::Probe(probe) => probe.run(|| settings.load()).await,
             Command::Bench(bench) => bench.run(&settings).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
+            Command::Token(token) => token.print(),
             Command::Config { defaults: true } => {
                 print!("{}", crate::config::DEFAULTS);
                 Ok(())
@@ -135,16 +120,4 @@ async fn migrate(config: Config) -> Result<(), Failure> {
     database.close().await;
     println!("{} migrations applied; the schema is up to date", applied?);
     Ok(())
-}
-
-async fn healthcheck(target: Target) -> Result<(), Failure> {
-    let mut client = HealthClient::new(target.connect().await?);
-    let mut request = tonic::Request::new(HealthCheckRequest::default());
-    request.set_timeout(Duration::from_secs(3));
-    let status = client.check(request).await?.into_inner().status();
-    if status == ServingStatus::Serving {
-        Ok(())
-    } else {
-        Err(format!("{} is {}", target.server, status.as_str_name()).into())
-    }
 }

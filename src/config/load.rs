@@ -86,7 +86,9 @@ fn of_environment() -> Vec<Layer> {
 /// Variables that begin with RESERVD_ and are no settings: options of the command line, and what
 /// Kubernetes tells every container about a service that is called reservd.
 fn is_for_others(key: &str) -> bool {
-    ["config", "address", "port"].contains(&key) || key.starts_with("port_") || key.starts_with("service_")
+    ["config", "address", "port", "token", "ca"].contains(&key)
+        || key.starts_with("port_")
+        || key.starts_with("service_")
 }
 
 /// One setting, as text. What is text by default stays text even if it looks like a number.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    caller::Actor,
     event::Event,
     ids::{EventId, Request},
     limits::Labels,
@@ -94,6 +95,8 @@ pub struct Change {
     pub time: Timestamp,
     /// The request that asked for it.
     pub request: Option<Request>,
+    /// Who asked for it. None: the ledger did it by itself, or did not ask who it was.
+    pub actor: Option<Actor>,
     /// What it happened to, as it is afterwards.
     pub subject: Subject,
 }

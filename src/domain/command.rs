@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    caller::Caller,
     event::{Definition, Event},
     ids::{EventId, Request, ReservationId, UserId},
     limits::Labels,
@@ -20,6 +21,8 @@ pub struct Command {
     pub etag: Option<String>,
     /// Makes the command safe to repeat.
     pub request: Option<Request>,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// What to do.
@@ -185,6 +188,17 @@ impl EventUpdate {
 }
 
 impl Command {
+    /// The command as `caller` asks for it. The request_ids of a caller that may act for one user only
+    /// are that user's own: nobody learns from them which ids others have used.
+    #[must_use]
+    pub fn by(mut self, caller: Caller) -> Self {
+        if let (Some(user), Some(request)) = (&caller.only, &mut self.request) {
+            request.id = request.id.of(user);
+        }
+        self.caller = caller;
+        self
+    }
+
     /// Which reservation the decision needs to see, if any.
     pub fn target(&self) -> Option<Target> {
         match &self.action {

@@ -75,6 +75,25 @@ text_id!(
     RequestId
 );
 
+impl RequestId {
+    /// The id as one user's own: `user id`, which no client can spell, since an id has no space.
+    #[must_use]
+    pub fn of(&self, user: &UserId) -> Self {
+        Self(format!("{user} {}", self.said()).into())
+    }
+
+    /// The id that the ledger has on record: a client's, or one user's own.
+    pub fn from_record(text: &str) -> Option<Self> {
+        let (user, said) = text.split_once(' ').map_or((None, text), |(user, said)| (Some(user), said));
+        (is_id(said) && user.is_none_or(is_id)).then(|| Self(text.into()))
+    }
+
+    /// The id as its client said it.
+    pub fn said(&self) -> &str {
+        self.0.split_once(' ').map_or(&*self.0, |(_, said)| said)
+    }
+}
+
 /// Names a reservation within its event: a UUID version 7, so ids follow age.
 ///
 /// A waitlist entry has such an id as well, and gives it to the reservation that it becomes. That id
@@ -147,6 +166,20 @@ mod tests {
         }
         for bad in ["", " ", "a b", "a\n", "a\0", "é", "\u{7f}", &"x".repeat(129)] {
             assert_eq!(EventId::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_users_own_request_id_is_no_other_users_and_no_clients() {
+        let (ann, bob) = (UserId::parse("ann").expect("valid"), UserId::parse("bob").expect("valid"));
+        let said = RequestId::parse("order-7").expect("valid");
+        let own = said.of(&ann);
+        assert!(own != said && own != said.of(&bob) && RequestId::parse(own.as_str()).is_none());
+        assert_eq!((own.said(), own.of(&ann)), ("order-7", own.clone()));
+        assert_eq!(RequestId::from_record(own.as_str()), Some(own));
+        assert_eq!(RequestId::from_record("order-7"), Some(said));
+        for bad in ["", " ", "ann ", " order-7", "a b c"] {
+            assert_eq!(RequestId::from_record(bad), None, "{bad:?}");
         }
     }
 

@@ -48,6 +48,8 @@ pub enum Refusal {
     NotLive(State),
     /// The reservation is confirmed already, where a hold is needed.
     NotHeld,
+    /// The user has as many live holds across events as the settings allow.
+    HoldLimit(u32),
     /// More units than the event's limit allows, or than the reservation has.
     QuantityLimit {
         /// Units asked for.
@@ -134,6 +136,7 @@ impl Refusal {
             Self::HoldExpired(_) => "HOLD_EXPIRED",
             Self::NotLive(_) => "NOT_LIVE",
             Self::NotHeld => "NOT_HELD",
+            Self::HoldLimit(_) => "HOLD_LIMIT",
             Self::QuantityLimit { .. } => "QUANTITY_LIMIT",
             Self::ExtensionLimit(_) => "EXTENSION_LIMIT",
             Self::CapacityBelowReserved { .. } => "CAPACITY_BELOW_RESERVED",

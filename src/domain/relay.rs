@@ -105,7 +105,7 @@ mod tests {
             update_time: time,
         };
         let subject = Subject::Reservation(Box::new(reservation));
-        Change { version, kind: ChangeKind::Confirmed, time, request: None, subject }
+        Change { version, kind: ChangeKind::Confirmed, time, request: None, actor: None, subject }
     }
 
     /// The window that the store's statement makes of what is committed.

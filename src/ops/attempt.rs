@@ -84,9 +84,11 @@ pub(super) async fn write(conn: &mut PgConnection, plan: Plan, command: &Command
     let Plan { loaded: Loaded { snapshot, now }, mut commit, promotions } = plan;
     let event = snapshot.event;
     if let Action::CancelEvent { reason } = &command.action {
-        let ended = reservations::end_all(conn, &event, reason.as_deref(), now).await?;
+        let actor = command.caller.actor.as_ref();
+        let ended = reservations::end_all(conn, &event, reason.as_deref(), actor, now).await?;
         let version = event.counters.version + i64::from(ended.changes);
-        let entries = if event.counters.waiting > 0 { waitlist::end_all(conn, &event, version, now).await? } else { 0 };
+        let entries =
+            if event.counters.waiting > 0 { waitlist::end_all(conn, &event, version, actor, now).await? } else { 0 };
         commit.follow_ended(ended.changes, ended.cancelled, entries);
     }
     let commits: Vec<&Commit> = std::iter::once(&commit).chain(&promotions).collect();

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::Strategy,
     domain::{
+        caller::Caller,
         command::{Action, Command, Join, Reserve, ReserveMode, Target},
         event::{Definition, EventState},
         ids::{EventId, ReservationId, UserId},
@@ -202,7 +203,7 @@ impl Ledger {
             waitlist: Policy { enabled: true, max_skips: limits::DEFAULT_SKIPS, ..Policy::default() },
             ..Definition::default()
         };
-        let new = NewEvent { id: id.clone(), definition, state: EventState::Open, request: None };
+        let new = NewEvent { id: id.clone(), definition, state: EventState::Open, request: None, actor: None };
         self.create_events(vec![new], Instant::now() + OPERATION_LIMIT).await?;
         Ok(id)
     }
@@ -301,7 +302,7 @@ fn steps(workload: Workload, number: u32) -> Vec<Action> {
 }
 
 fn command(event_id: &EventId, action: Action) -> Command {
-    Command { event_id: event_id.clone(), action, etag: None, request: None }
+    Command { event_id: event_id.clone(), action, etag: None, request: None, caller: Caller::default() }
 }
 
 fn how(strategy: Option<Strategy>, lock_wait: LockWait) -> How {

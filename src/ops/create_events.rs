@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Ledger, OpError};
 use crate::{
     domain::{
+        caller::Actor,
         change::{Change, ChangeKind, EventRecord, Subject},
         event::{Counters, Definition, Event, EventState},
         ids::{EventId, Request},
@@ -27,6 +28,8 @@ pub struct NewEvent {
     pub state: EventState,
     /// Makes the creation safe to repeat.
     pub request: Option<Request>,
+    /// Who asked for it.
+    pub actor: Option<Actor>,
 }
 
 /// An event that was created.
@@ -74,7 +77,7 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
         }
     }
     news.retain(|(event, _)| inserted.contains(&event.id));
-    let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new.request.clone())).collect();
+    let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new)).collect();
     apply::record(tx, &births).await?;
     results.extend(news.into_iter().map(|(event, _)| (event.id.clone(), Created { event, replayed: false })));
     Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
@@ -115,12 +118,13 @@ fn first_version(new: &NewEvent, now: Timestamp) -> Event {
     }
 }
 
-fn birth(event: &Event, request: Option<Request>) -> Change {
+fn birth(event: &Event, new: &NewEvent) -> Change {
     Change {
         version: event.counters.version,
         kind: ChangeKind::EventCreated,
         time: event.create_time,
-        request,
+        request: new.request.clone(),
+        actor: new.actor.clone(),
         subject: Subject::Event(Box::new(EventRecord {
             event: event.clone(),
             cancelled_reservations: 0,

@@ -72,7 +72,15 @@ impl Effort {
 
 impl Ledger {
     /// Carries `command` out, to its end, whether or not the caller goes on waiting.
-    pub async fn execute(&self, command: Command, mut how: How) -> Result<Outcome, OpError> {
+    pub async fn execute(&self, command: Command, how: How) -> Result<Outcome, OpError> {
+        if self.hold_limit.minds(&command) {
+            return self.execute_in_turn(command, how).await;
+        }
+        self.execute_now(command, how).await
+    }
+
+    /// The same, with nothing to wait for before.
+    pub(super) async fn execute_now(&self, command: Command, mut how: How) -> Result<Outcome, OpError> {
         if how.strategy == Strategy::Coalesced && !how.validate_only {
             if how.lock_wait == LockWait::Wait {
                 return self.coalesce(command, &how).await;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{Ledger, OpError, line};
 use crate::{
     domain::{
+        caller::Caller,
         change::{Change, ChangeKind},
         command::{Action, Command},
         decide::{Commit, Decision, fold},
@@ -209,7 +210,13 @@ fn fold_event(snapshot: &mut Snapshot, id: &EventId, commands: &[Command], now: 
 }
 
 fn expire(event_id: &EventId, hold: ReservationId) -> Command {
-    Command { event_id: event_id.clone(), action: Action::Expire(hold), etag: None, request: None }
+    Command {
+        event_id: event_id.clone(),
+        action: Action::Expire(hold),
+        etag: None,
+        request: None,
+        caller: Caller::default(),
+    }
 }
 
 #[cfg(test)]

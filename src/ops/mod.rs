@@ -19,6 +19,7 @@ pub mod execute;
 pub mod expire;
 pub mod feed;
 pub mod forget;
+mod hold_limit;
 mod line;
 mod optimistic;
 mod pessimistic;
@@ -35,6 +36,7 @@ use tracing::Instrument;
 use coalesced::Coalescer;
 use contention::{Contention, EventContention};
 use feed::Feed;
+use hold_limit::HoldLimit;
 
 use crate::{
     config::{self, Execution},
@@ -53,6 +55,7 @@ pub struct Ledger {
     contention: Arc<Contention>,
     feed: Feed,
     swept: Arc<expire::Swept>,
+    hold_limit: HoldLimit,
     tasks: TaskTracker,
 }
 
@@ -60,9 +63,15 @@ impl Ledger {
     /// A ledger in the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let coalescer = Coalescer::new(settings);
-        let (contention, feed) = (Arc::new(Contention::new()), Feed::new(watch));
+        let (contention, feed, hold_limit) = (Arc::new(Contention::new()), Feed::new(watch), HoldLimit::default());
         let (swept, tasks) = (Arc::default(), TaskTracker::new());
-        Self { pool, settings, metrics, coalescer, contention, feed, swept, tasks }
+        Self { pool, settings, metrics, coalescer, contention, feed, swept, hold_limit, tasks }
+    }
+
+    /// The same, where one user may have at most so many live holds over all events; 0: any number.
+    #[must_use]
+    pub fn with_hold_limit(self, limit: u32) -> Self {
+        Self { hold_limit: HoldLimit::of(limit), ..self }
     }
 
     /// Its metrics.

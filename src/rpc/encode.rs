@@ -7,6 +7,7 @@ use crate::{
     config::Strategy,
     domain::{
         audit::Books,
+        caller::Actor,
         change::{Change, ChangeKind, Subject},
         contention::Advice,
         event::{Event, EventState},
@@ -269,7 +270,8 @@ pub fn change(change: &Change) -> pb::Change {
         version: change.version,
         kind: change_kind(change.kind).into(),
         change_time: Some(timestamp(change.time)),
-        request_id: change.request.as_ref().map(|request| request.id.to_string()).unwrap_or_default(),
+        request_id: change.request.as_ref().map(|request| request.id.said().to_owned()).unwrap_or_default(),
+        actor: change.actor.as_ref().map(Actor::to_string).unwrap_or_default(),
         subject: Some(match &change.subject {
             Subject::Reservation(it) => pb::change::Subject::Reservation(reservation(it)),
             Subject::Event(record) => pb::change::Subject::Event(event(&record.event)),

@@ -6,14 +6,14 @@ use super::{
     decode::{self, Order, event as orders},
     encode,
     fields::Fields,
-    layers::deadline::deadline_of,
+    layers::{auth::caller_of, deadline::deadline_of},
     page_token,
     pb::{self, event_service_server::EventService},
     status,
 };
 use crate::{
     domain::{event::EventState, ids::EventId, limits},
-    ops::{Ledger, execute::Outcome},
+    ops::{Ledger, create_events::NewEvent, execute::Outcome},
     store::events::{Cursor, Filter},
 };
 
@@ -36,8 +36,8 @@ impl Events {
 /// The handler of a mutation that answers with the event.
 macro_rules! mutation {
     ($self:ident, $request:ident, $decode:path, $response:ident) => {{
-        let deadline = deadline_of(&$request);
-        let outcome = $self.carry_out($decode($request.into_inner(), deadline)?).await?;
+        let (deadline, caller) = (deadline_of(&$request), caller_of(&$request)?);
+        let outcome = $self.carry_out(decode::by($decode($request.into_inner(), deadline)?, caller)?).await?;
         Ok(Response::new(pb::$response { event: encode::changed_event(&outcome.change), replayed: outcome.replayed }))
     }};
 }
@@ -48,8 +48,8 @@ impl EventService for Events {
         &self,
         request: Request<pb::CreateEventRequest>,
     ) -> Result<Response<pb::CreateEventResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let new = orders::create_event(request.into_inner())?;
+        let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
+        let new = NewEvent { actor, ..orders::create_event(request.into_inner())? };
         let id = new.id.clone();
         let created = self.ledger.create_events(vec![new], deadline).await;
         let created = created.map_err(|error| status::of(&error, Some(&id)))?;
@@ -63,8 +63,9 @@ impl EventService for Events {
         &self,
         request: Request<pb::BatchCreateEventsRequest>,
     ) -> Result<Response<pb::BatchCreateEventsResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let news = orders::batch_create_events(request.into_inner())?;
+        let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
+        let mut news = orders::batch_create_events(request.into_inner())?;
+        news.iter_mut().for_each(|new| new.actor.clone_from(&actor));
         let created = self.ledger.create_events(news, deadline).await.map_err(|error| status::of(&error, None))?;
         let replayed = created.iter().filter(|one| one.replayed).count();
         Ok(Response::new(pb::BatchCreateEventsResponse {
@@ -133,8 +134,9 @@ impl EventService for Events {
         &self,
         request: Request<pb::CancelEventRequest>,
     ) -> Result<Response<pb::CancelEventResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let outcome = self.carry_out(orders::cancel_event(request.into_inner(), deadline)?).await?;
+        let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
+        let order = decode::by(orders::cancel_event(request.into_inner(), deadline)?, caller)?;
+        let outcome = self.carry_out(order).await?;
         let record = outcome.change.event();
         let cancelled = record.map_or(0, |record| record.cancelled_reservations);
         let ended = record.map_or(0, |record| record.ended_entries);

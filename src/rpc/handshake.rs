@@ -13,7 +13,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
-use tonic::transport::server::Connected;
 
 /// The length of the words that every client begins with, "PRI * HTTP/2.0" and some more.
 /// Source: RFC 9113, section 3.4.
@@ -73,13 +72,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Handshake<T> {
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
-    }
-}
-
-impl<T: Connected> Connected for Handshake<T> {
-    type ConnectInfo = T::ConnectInfo;
-
-    fn connect_info(&self) -> T::ConnectInfo {
-        self.inner.connect_info()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`decode`] turns a message into a domain value or names every bad field; [`encode`] turns results
 //! into messages; [`status`] is the one place where an error becomes a `Status`. [`layers`] stand
-//! around all RPCs, and [`server`] puts everything together.
+//! around all RPCs, and [`server`] puts everything together, behind the door that [`listen`] and [`tls`]
+//! are.
 
 pub mod decode;
 pub mod diagnostics_service;
@@ -11,10 +12,12 @@ pub mod event_service;
 pub mod fields;
 pub mod handshake;
 pub mod layers;
+pub mod listen;
 pub mod page_token;
 pub mod reservation_service;
 pub mod server;
 pub mod status;
+pub mod tls;
 pub mod waitlist_service;
 pub mod watch;
 

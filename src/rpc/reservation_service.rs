@@ -8,6 +8,7 @@ use super::{
     encode,
     fields::Fields,
     layers::{
+        auth::{caller_of, only_of},
         deadline::{asked_deadline_of, deadline_of},
         streaming::OwnBody,
     },
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     config::StrategyDefaults,
-    domain::{ids::ReservationId, reservation::State},
+    domain::{ids::ReservationId, refusal::Refusal, reservation::State},
     ops::{Ledger, execute::Outcome},
     store::reservations::{Cursor, Filter},
 };
@@ -43,7 +44,8 @@ impl Reservations {
 macro_rules! mutation {
     ($self:ident, $request:ident, $decode:path, $response:ident) => {{
         let deadline = deadline_of(&$request);
-        let order = $decode($request.into_inner(), $self.defaults, deadline)?;
+        let caller = caller_of(&$request)?;
+        let order = decode::by($decode($request.into_inner(), $self.defaults, deadline)?, caller)?;
         let outcome = $self.carry_out(order).await?;
         Ok(Response::new(pb::$response {
             reservation: encode::changed_reservation(&outcome.change),
@@ -78,12 +80,18 @@ impl ReservationService for Reservations {
         &self,
         request: Request<pb::GetReservationRequest>,
     ) -> Result<Response<pb::GetReservationResponse>, Status> {
+        let caller = caller_of(&request)?;
         let (deadline, message) = (deadline_of(&request), request.into_inner());
         let mut fields = Fields::default();
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::target(&mut fields, message.reservation);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
         let found = self.ledger.reservation(event_id.clone(), target, deadline).await;
+        // Somebody else's is not there at all.
+        let found = found.and_then(|found| match caller.may_act_for(&found.user_id) {
+            true => Ok(found),
+            false => Err(Refusal::ReservationNotFound.into()),
+        });
         let found = found.map_err(|error| status::of(&error, Some(&event_id)))?;
         Ok(Response::new(pb::GetReservationResponse { reservation: Some(encode::reservation(&found)) }))
     }
@@ -92,7 +100,9 @@ impl ReservationService for Reservations {
         &self,
         request: Request<pb::ListReservationsRequest>,
     ) -> Result<Response<pb::ListReservationsResponse>, Status> {
+        let only = only_of(&request)?;
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = list_filter(&message)?;
         message.page_size = 0;
@@ -120,7 +130,9 @@ impl ReservationService for Reservations {
         &self,
         request: Request<pb::ListChangesRequest>,
     ) -> Result<Response<pb::ListChangesResponse>, Status> {
+        let only = only_of(&request)?;
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = history::list_changes(&message)?;
         message.page_size = 0;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, codec::CompressionEncoding, transport::Server};
 use tonic_health::server::HealthReporter;
@@ -16,19 +15,25 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     diagnostics_service::Diagnostics,
     event_service::Events,
-    handshake::Handshake,
     layers::{
-        admission::AdmissionLayer, deadline::DeadlineLayer, explained, observe::ObserveLayer, panicked,
+        admission::AdmissionLayer,
+        auth::AuthLayer,
+        deadline::DeadlineLayer,
+        explained,
+        observe::{ObserveLayer, method_paths},
+        panicked,
         streaming::StreamingLayer,
     },
+    listen::Door,
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
         reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
     },
     reservation_service::Reservations,
+    tls::Tls,
     waitlist_service::Waitlists,
 };
-use crate::{config::Config, ops::Ledger, telemetry::metrics::Metrics};
+use crate::{auth::guard::Guard, config::Config, ops::Ledger, telemetry::metrics::Metrics};
 
 /// Streams that a client resets before they are accepted, and errors that it provokes, before its
 /// connection is closed (CVE-2023-44487, CVE-2025-8671).
@@ -51,6 +56,10 @@ pub struct Parts {
     pub ledger: Ledger,
     /// The metrics that its layers keep.
     pub metrics: Arc<Metrics>,
+    /// Decides who is let in.
+    pub guard: Arc<Guard>,
+    /// TLS, if there is any.
+    pub tls: Option<Arc<Tls>>,
     /// Set when new calls are to be refused.
     pub draining: Arc<AtomicBool>,
 }
@@ -87,7 +96,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let settings = &config.server;
-    let Parts { ledger, metrics, draining } = parts;
+    let Parts { ledger, metrics, guard, tls, draining } = parts;
     let descriptors = [
         pb::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -98,7 +107,8 @@ pub async fn serve(
         .layer(ObserveLayer::new(Arc::clone(&metrics), &descriptors))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(AdmissionLayer::new(settings.max_in_flight, draining, metrics))
+        .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
+        .layer(AdmissionLayer::new(settings.max_in_flight, draining, Arc::clone(&metrics)))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
         .layer(StreamingLayer);
 
@@ -116,14 +126,15 @@ pub async fn serve(
         reflection_v1alpha = reflection_v1alpha.register_encoded_file_descriptor_set(encoded);
     }
 
-    let handshake_timeout = settings.handshake_timeout;
-    let connections = TcpListenerStream::new(listener).map(move |accepted| {
-        accepted.map(|stream| {
-            // Small messages must not wait for more; an error here costs speed only.
-            let _ = stream.set_nodelay(true);
-            Handshake::new(stream, handshake_timeout)
-        })
-    });
+    let reflection = settings.reflection.then_some((reflection_v1, reflection_v1alpha));
+    let (reflection_v1, reflection_v1alpha) = reflection.unzip();
+    let door = Door {
+        tls,
+        guard,
+        handshake_timeout: settings.handshake_timeout,
+        max_per_address: config.limits.connections_per_address,
+        metrics,
+    };
     Server::builder()
         .max_concurrent_streams(settings.max_streams_per_connection)
         .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
@@ -138,9 +149,9 @@ pub async fn serve(
         .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
         .add_service(limited!(DiagnosticsServiceServer::new(Diagnostics::new(ledger, config.diagnostics))))
         .add_service(health)
-        .add_optional_service(reflection_v1.build_v1().ok())
-        .add_optional_service(reflection_v1alpha.build_v1alpha().ok())
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+        .add_optional_service(reflection_v1.and_then(|builder| builder.build_v1().ok()))
+        .add_optional_service(reflection_v1alpha.and_then(|builder| builder.build_v1alpha().ok()))
+        .serve_with_incoming_shutdown(door.open(listener), stop.cancelled_owned())
         .await
 }
 

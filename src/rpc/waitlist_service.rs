@@ -6,13 +6,17 @@ use super::{
     decode::{self, Order, waitlist as orders},
     encode,
     fields::Fields,
-    layers::deadline::deadline_of,
+    layers::{
+        auth::{caller_of, only_of},
+        deadline::deadline_of,
+    },
     page_token,
     pb::{self, waitlist_service_server::WaitlistService},
     status,
 };
 use crate::{
     config::StrategyDefaults,
+    domain::refusal::Refusal,
     ops::{Ledger, execute::Outcome},
 };
 
@@ -39,8 +43,9 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::JoinWaitlistRequest>,
     ) -> Result<Response<pb::JoinWaitlistResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let outcome = self.carry_out(orders::join(request.into_inner(), self.defaults, deadline)?).await?;
+        let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
+        let order = decode::by(orders::join(request.into_inner(), self.defaults, deadline)?, caller)?;
+        let outcome = self.carry_out(order).await?;
         Ok(Response::new(pb::JoinWaitlistResponse {
             entry: encode::changed_entry(&outcome.change),
             execution: Some(encode::execution(&outcome)),
@@ -51,8 +56,9 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::LeaveWaitlistRequest>,
     ) -> Result<Response<pb::LeaveWaitlistResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let outcome = self.carry_out(orders::leave(request.into_inner(), self.defaults, deadline)?).await?;
+        let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
+        let order = decode::by(orders::leave(request.into_inner(), self.defaults, deadline)?, caller)?;
+        let outcome = self.carry_out(order).await?;
         Ok(Response::new(pb::LeaveWaitlistResponse {
             entry: encode::changed_entry(&outcome.change),
             execution: Some(encode::execution(&outcome)),
@@ -63,12 +69,18 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::GetWaitlistEntryRequest>,
     ) -> Result<Response<pb::GetWaitlistEntryResponse>, Status> {
+        let caller = caller_of(&request)?;
         let (deadline, message) = (deadline_of(&request), request.into_inner());
         let mut fields = Fields::default();
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::entry_target(&mut fields, message.entry);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
         let found = self.ledger.waitlist_entry(event_id.clone(), target, deadline).await;
+        // Somebody else's is not there at all.
+        let found = found.and_then(|(entry, ahead)| match caller.may_act_for(&entry.user_id) {
+            true => Ok((entry, ahead)),
+            false => Err(Refusal::EntryNotFound.into()),
+        });
         let (entry, ahead) = found.map_err(|error| status::of(&error, Some(&event_id)))?;
         let position = if entry.waits() { ahead.parties + 1 } else { 0 };
         Ok(Response::new(pb::GetWaitlistEntryResponse {
@@ -82,7 +94,9 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::ListWaitlistRequest>,
     ) -> Result<Response<pb::ListWaitlistResponse>, Status> {
+        let only = only_of(&request)?;
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
+        decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = orders::list_filter(&message)?;
         message.page_size = 0;

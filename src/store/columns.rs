@@ -78,7 +78,8 @@ pub(super) use is_unserved;
 #[doc(hidden)]
 macro_rules! change_columns {
     () => {
-        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.event, c.entry, c.reservation_id, \
+        "c.event_id, c.version, c.kind, c.change_time, c.request_id, c.fingerprint, c.actor, c.event, c.entry, \
+         c.reservation_id, \
          c.user_id, c.quantity, c.state, c.expire_time, c.confirm_time, c.extensions, c.cancel_reason, c.labels, \
          c.create_time"
     };
@@ -214,6 +215,7 @@ impl<'r> Columns<'r> {
         let time = self.get()?;
         let (request_id, fingerprint) = (self.get()?, self.get()?);
         let request = Option::zip(request_id, fingerprint).map(|(id, fingerprint)| Request { id, fingerprint });
+        let actor = self.get()?;
         let record: Option<Json<EventRecord>> = self.get()?;
         let entry: Option<Json<Entry>> = self.get()?;
         let subject = if let Some(Json(record)) = record {
@@ -237,7 +239,7 @@ impl<'r> Columns<'r> {
                 update_time: time,
             }))
         };
-        Ok(Change { version, kind, time, request, subject })
+        Ok(Change { version, kind, time, request, actor, subject })
     }
 
     /// A change, where an outer join found one.

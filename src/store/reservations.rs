@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use super::{StoreError, columns::Columns};
 use crate::{
     domain::{
+        caller::Actor,
         command::Target,
         event::Event,
         ids::{EventId, ReservationId, UserId},
@@ -91,12 +92,13 @@ pub struct Ended {
     pub cancelled: u32,
 }
 
-/// Ends every live reservation of an event in one statement, with a change each, at the versions
+/// Ends every live reservation of an event in one statement, by `actor`, with a change each, at the versions
 /// after the event's. The caller holds the event's lock.
 pub async fn end_all(
     conn: &mut PgConnection,
     event: &Event,
     reason: Option<&str>,
+    actor: Option<&Actor>,
     now: Timestamp,
 ) -> Result<Ended, StoreError> {
     // The target's state is tested again where it is updated: a condition that only the subquery
@@ -117,14 +119,15 @@ pub async fn end_all(
             RETURNING r.*
         ), written AS (
             INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, quantity, state,
-                                 expire_time, confirm_time, extensions, cancel_reason, labels, create_time)
+                                 expire_time, confirm_time, extensions, cancel_reason, labels, create_time, actor)
             SELECT event_id, version, state, $3, reservation_id, user_id, quantity, state,
-                   expire_time, confirm_time, extensions, cancel_reason, labels, create_time
+                   expire_time, confirm_time, extensions, cancel_reason, labels, create_time,
+                   CASE WHEN state = 'CANCELLED' THEN $5 END
               FROM ended
         )
         SELECT count(*)::integer, (count(*) FILTER (WHERE state = 'CANCELLED'))::integer FROM ended";
-    let row =
-        sqlx::query(SQL).bind(&event.id).bind(event.counters.version).bind(now).bind(reason).fetch_one(conn).await?;
+    let query = sqlx::query(SQL).bind(&event.id).bind(event.counters.version).bind(now).bind(reason).bind(actor);
+    let row = query.fetch_one(conn).await?;
     let mut columns = Columns::of(&row);
     Ok(Ended { changes: columns.count()?, cancelled: columns.count()? })
 }
@@ -143,4 +146,13 @@ pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Resul
            AND r.state IN ('CANCELLED', 'EXPIRED')";
     let done = sqlx::query(SQL).bind(age.as_secs_f64()).bind(i64::from(limit)).execute(conn).await?;
     Ok(done.rows_affected())
+}
+
+/// How many live holds a user has over all events; not counted on beyond `most`.
+pub async fn live_holds(conn: &mut PgConnection, user: &UserId, most: u32) -> Result<i64, StoreError> {
+    const SQL: &str = "-- reservations::live_holds
+        SELECT count(*) FROM (
+            SELECT FROM reservations
+             WHERE user_id = $1 AND live AND state = 'HELD' AND expire_time > clock_timestamp() LIMIT $2) held";
+    Ok(sqlx::query_scalar(SQL).bind(user).bind(i64::from(most)).fetch_one(conn).await?)
 }

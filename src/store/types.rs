@@ -11,6 +11,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::domain::{
+    caller::Actor,
     change::ChangeKind,
     event::EventState,
     ids::{EventId, Fingerprint, RequestId, ReservationId, UserId},
@@ -132,7 +133,8 @@ macro_rules! as_text {
 
 as_text!(EventId, EventId::as_str, EventId::parse);
 as_text!(UserId, UserId::as_str, UserId::parse);
-as_text!(RequestId, RequestId::as_str, RequestId::parse);
+as_text!(RequestId, RequestId::as_str, RequestId::from_record);
+as_text!(Actor, Actor::as_str, Actor::parse);
 as_text!(State, |state| state.name(), |text| State::ALL.into_iter().find(|state| state.name() == text));
 as_text!(EntryState, |state| state.name(), |text| EntryState::ALL.into_iter().find(|state| state.name() == text));
 as_text!(ChangeKind, |kind| kind.name(), |text| ChangeKind::ALL.into_iter().find(|kind| kind.name() == text));

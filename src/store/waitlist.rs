@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
+        caller::Actor,
         change::{Change, ChangeKind},
         command::Target,
         event::Event,
@@ -86,9 +87,15 @@ pub async fn unserved(conn: &mut PgConnection, limit: u32) -> Result<Vec<EventId
     Ok(sqlx::query_scalar(SQL).bind(i64::from(limit)).fetch_all(conn).await?)
 }
 
-/// Ends every entry that waits for an event in one statement, with a change each, at the versions
-/// after `version`; and returns how many. The caller holds the event's lock.
-pub async fn end_all(conn: &mut PgConnection, event: &Event, version: i64, now: Timestamp) -> Result<u32, StoreError> {
+/// Ends every entry that waits for an event in one statement, with a change each by `actor`, at the
+/// versions after `version`; and returns how many. The caller holds the event's lock.
+pub async fn end_all(
+    conn: &mut PgConnection,
+    event: &Event,
+    version: i64,
+    actor: Option<&Actor>,
+    now: Timestamp,
+) -> Result<u32, StoreError> {
     const SQL: &str = "-- waitlist::end_all
         WITH line AS (
             SELECT entry_id, $2 + row_number() OVER (ORDER BY ticket) AS version
@@ -98,8 +105,8 @@ pub async fn end_all(conn: &mut PgConnection, event: &Event, version: i64, now: 
               FROM line WHERE w.event_id = $1 AND w.entry_id = line.entry_id AND w.state = 'WAITING'
             RETURNING w.*
         ), written AS (
-            INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, entry)
-            SELECT event_id, version, 'WAITLIST_ENDED', $3, entry_id, user_id,
+            INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, actor, entry)
+            SELECT event_id, version, 'WAITLIST_ENDED', $3, entry_id, user_id, $4,
                    jsonb_build_object(
                        'id', entry_id, 'event_id', event_id, 'user_id', user_id, 'quantity', quantity,
                        'min_quantity', min_quantity, 'state', state, 'ticket', ticket, 'skips', skips,
@@ -109,7 +116,7 @@ pub async fn end_all(conn: &mut PgConnection, event: &Event, version: i64, now: 
               FROM ended
         )
         SELECT count(*)::integer FROM ended";
-    let row = sqlx::query(SQL).bind(&event.id).bind(version).bind(now).fetch_one(conn).await?;
+    let row = sqlx::query(SQL).bind(&event.id).bind(version).bind(now).bind(actor).fetch_one(conn).await?;
     Ok(Columns::of(&row).count()?)
 }
 
@@ -260,6 +267,7 @@ pub(super) struct ChangeWrite<'a> {
     reservation_id: ReservationId,
     user_id: &'a UserId,
     entry: Json<&'a Entry>,
+    actor: Option<&'a Actor>,
 }
 composite!(ChangeWrite, "waitlist_change_1");
 
@@ -345,5 +353,6 @@ fn change_write(change: &Change) -> Option<ChangeWrite<'_>> {
         reservation_id: entry.id,
         user_id: &entry.user_id,
         entry: Json(entry),
+        actor: change.actor.as_ref(),
     })
 }

@@ -27,6 +27,10 @@ pub struct Metrics {
     pub rpcs_in_flight: IntGauge,
     /// RPCs refused because too many were under way.
     pub rpcs_shed: IntCounter,
+    /// RPCs that were not let in, by reason.
+    pub calls_denied: IntCounterVec,
+    /// Connections that were not let in, by why.
+    pub connections_refused: IntCounterVec,
     /// Mutations ended, by operation, strategy and outcome: `ok`, `replayed`, or the reason of a no.
     pub outcomes: IntCounterVec,
     /// Attempts that found another version than they had read, by operation.
@@ -102,6 +106,13 @@ impl Metrics {
             rpc_seconds: histograms(r, "reservd_rpc_duration_seconds", "How long RPCs took", &["method"]),
             rpcs_in_flight: register(r, IntGauge::new("reservd_rpcs_in_flight", "RPCs under way")),
             rpcs_shed: register(r, IntCounter::new("reservd_rpcs_shed_total", "RPCs refused: too many under way")),
+            calls_denied: counters(r, "reservd_calls_denied_total", "RPCs not let in, by reason", &["reason"]),
+            connections_refused: counters(
+                r,
+                "reservd_connections_refused_total",
+                "Connections not let in, by why",
+                &["why"],
+            ),
             outcomes: counters(
                 r,
                 "reservd_outcomes_total",

@@ -111,7 +111,8 @@ fn leftovers(pid: Pid) -> Vec<PathBuf> {
 async fn a_run_measures_everything_checks_the_books_and_reports() {
     let folder = Folder::new("all");
     let scenarios = "--scenario=hot,uniform,zipf,hot-life,hot-half-rate,overload";
-    let run = Run::start(&folder, &[scenarios, "--duration=200ms", "--filled=200", "--request-ids"]);
+    let run =
+        Run::start(&folder, &[scenarios, "--duration=200ms", "--filled=200", "--authentication", "--request-ids"]);
     let pid = run.pid();
     let (status, said) = run.end().await;
     assert!(status.success(), "{said}");
@@ -119,8 +120,9 @@ async fn a_run_measures_everything_checks_the_books_and_reports() {
     let report = folder.report();
     let verified = &report["verified"];
     assert_eq!(verified["problems"], Value::Array(vec![]), "{verified}");
-    // The hot event and the others, once on the main stage and once on the empty table; the full one.
-    assert_eq!(verified["events"], 21 + 21 + 20);
+    // The hot event and the others, once on the main stage and once on the empty table; the full one; those of the
+    // servers with and without tokens.
+    assert_eq!(verified["events"], 21 + 21 + 20 + 2 + 2);
     let (told, unknown) = (verified["acknowledged"].as_u64(), verified["unknown"].as_u64());
     let (told, unknown) = (told.expect("a count"), unknown.expect("a count"));
     assert!(told > 0, "{verified}");
@@ -146,6 +148,10 @@ async fn a_run_measures_everything_checks_the_books_and_reports() {
         for table in ["empty", "filled", "filled-wide"] {
             measured(table, who, 64);
         }
+    }
+    for scenario in ["open", "guarded"] {
+        let rate = measured(scenario, "COALESCED", 4)["per_second"]["max"].as_f64();
+        assert!(rate > Some(0.0), "{scenario}: nothing was let in");
     }
     assert!(
         results.iter().any(|it| it["scenario"] == "overload")

@@ -6,17 +6,18 @@ use std::{
 };
 
 /// What each layer may use of the crate. Everything else of it is above.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &["domain"]),
     ("telemetry", &["config", "telemetry"]),
     ("embedded", &["embedded"]),
     ("config", &[]),
     ("store", &["domain", "store"]),
     ("ops", &["config", "domain", "ops", "store", "telemetry"]),
-    ("rpc", &["config", "domain", "ops", "rpc", "store", "telemetry"]),
+    ("auth", &["auth", "config", "domain", "telemetry"]),
+    ("rpc", &["auth", "config", "domain", "ops", "rpc", "store", "telemetry"]),
     ("broker", &["broker", "config", "domain", "ops", "rpc"]),
     ("worker", &["config", "ops", "rpc", "telemetry"]),
-    ("app", &["broker", "config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
+    ("app", &["auth", "broker", "config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
 ];
 
 /// A file longer than this is more than one idea.

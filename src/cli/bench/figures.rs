@@ -134,6 +134,14 @@ pub fn figures(results: &Results) -> Vec<Figure> {
             against_plain(results, Scenario::Uniform, pessimistic),
         ),
         Row {
+            name: "One hot event, COALESCED: what authentication costs (the worst number of callers), as a part of the rate",
+            at_least: 0.05,
+            aim: 0.02,
+            smaller_is_better: true,
+            unit: "of 1",
+            found: find(&|who| authentication(results, who)),
+        },
+        Row {
             name: "The server's resident memory at 512 callers (the most in any scenario)",
             at_least: 96.0,
             aim: 64.0,
@@ -221,6 +229,15 @@ fn half_rate(results: &Results, scenario: Scenario, who: Who) -> Found {
         median(peer, &latency)
     );
     Some((ratio(half, peer, p99, latency)?, from))
+}
+
+fn authentication(results: &Results, who: Who) -> Found {
+    let pairs = results.by_callers(Scenario::Guarded, who).into_iter().filter_map(|guarded| {
+        let open = results.at(Scenario::Open, who, guarded.step.callers)?;
+        let (left, from) = rates(guarded, open)?;
+        Some(Some((Spread { median: 1.0 - left.median, min: 1.0 - left.max, max: 1.0 - left.min }, from)))
+    });
+    worst(pairs, true)
 }
 
 fn memory(results: &Results) -> Found {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use http::HeaderValue;
 use tokio::{
     sync::{Semaphore, oneshot},
     task::LocalSet,
@@ -53,6 +54,8 @@ const CERTAINLY_NOTHING: [Code; 6] = [
 pub struct Load {
     /// The server.
     pub server: SocketAddr,
+    /// What each call shows there, if it has to.
+    pub bearer: Option<HeaderValue>,
     /// The strategy that each call names.
     pub strategy: pb::Strategy,
     /// What callers do.
@@ -107,7 +110,7 @@ fn run_thread(load: Load) -> Result<Tally, Failure> {
         let pacer = group.start_pacer()?;
         let callers = (0..group.load.callers).map(|number| {
             let send = connections[number as usize % connections.len()].clone();
-            let member = Member::new(Rc::clone(&group), Caller::new(send), number);
+            let member = Member::new(Rc::clone(&group), Caller::new(send, group.load.bearer.clone()), number);
             tokio::task::spawn_local(member.live())
         });
         for ended in join_all(callers.collect::<Vec<_>>()).await {
@@ -320,6 +323,7 @@ mod tests {
     fn open_loop() -> Group {
         let load = Load {
             server: ([127, 0, 0, 1], 1).into(),
+            bearer: None,
             strategy: pb::Strategy::Pessimistic,
             work: Work::Reserve,
             picker: Picker::new(Shape::Hot, 1),

@@ -4,9 +4,10 @@
 //! In reading order: `scenario` is what is measured, `plan` in which order, `run` does it. `stage` is a
 //! database with a server in a process of its own; `load` are the callers, who talk through `wire`,
 //! arrive by `schedule`, choose events by `pick` and count in `tally`. `peers` is pgbench, `seed` a
-//! full table, `verify` the end of every run. `results` are asked by `figures` and shown by `report`.
+//! full table, `guarded` a server with tokens, `verify` the end of every run. `results` are asked by `figures` and shown by `report`.
 
 mod figures;
+mod guarded;
 mod load;
 mod machine;
 mod peers;
@@ -93,6 +94,9 @@ pub struct Bench {
     #[arg(long, num_args = 0..=1, default_missing_value = "10000000", value_name = "RESERVATIONS",
           value_parser = clap::value_parser!(u64).range(10..=1_000_000_000))]
     filled: Option<u64>,
+    /// Compare a server that asks callers who they are, by tokens, with one that does not
+    #[arg(long)]
+    authentication: bool,
     /// Send a request_id with each call
     #[arg(long)]
     request_ids: bool,
@@ -150,7 +154,8 @@ impl Bench {
             false => Some(Peers::new(embedded, &folder.path, plan.events)?),
         };
         let (began, postgres) = look_at_postgres(embedded).await?;
-        let (results, verified) = Run::new(embedded, &plan, &settings.arguments(), peers).carry_out().await?;
+        let (results, verified) =
+            Run::new(embedded, &plan, &settings.arguments(), peers).carry_out(&folder.path.join("dev-keys")).await?;
         Ok(Report {
             began,
             version: env!("CARGO_PKG_VERSION"),
@@ -194,6 +199,7 @@ impl Bench {
             overload_duration: if quick { duration } else { duration.max(millis(60_000)) },
             events: self.events.unwrap_or(10_000),
             filled: self.filled.map(|reservations| Fill { reservations }),
+            authentication: self.authentication,
             request_ids: self.request_ids,
             checkpoints: !self.no_checkpoints,
         };

@@ -38,6 +38,7 @@ pub struct Plan {
     pub overload_duration: Duration,
     pub events: u32,
     pub filled: Option<Fill>,
+    pub authentication: bool,
     pub request_ids: bool,
     /// Whether there is one before each measurement.
     pub checkpoints: bool,
@@ -123,6 +124,20 @@ impl Plan {
         steps
     }
 
+    /// The measurements of a round with and without authentication.
+    pub fn authentication_round(&self, number: u32) -> Vec<Step> {
+        let Some(champion) = super::scenario::champion() else { return Vec::new() };
+        let who = Who::Service(champion);
+        let pairs = self.callers_of(Scenario::HotLife).into_iter();
+        let mut steps: Vec<_> = pairs
+            .flat_map(|callers| [Scenario::Open, Scenario::Guarded].map(|scenario| Step { scenario, who, callers }))
+            .collect();
+        if number.is_multiple_of(2) {
+            steps.reverse();
+        }
+        steps
+    }
+
     fn callers_of(&self, scenario: Scenario) -> Vec<u32> {
         if scenario.arrivals().is_some() {
             return vec![OPEN_LOOP_CALLERS];
@@ -151,7 +166,8 @@ impl Plan {
         let rounds: Duration = (1..=self.rounds)
             .flat_map(|number| {
                 let tables = if self.filled.is_some() { self.table_round(number) } else { Vec::new() };
-                self.round(number).into_iter().chain(tables)
+                let authentication = if self.authentication { self.authentication_round(number) } else { Vec::new() };
+                self.round(number).into_iter().chain(tables).chain(authentication)
             })
             .map(|step| self.time_of(step))
             .sum();
@@ -175,6 +191,7 @@ mod tests {
             overload_duration: Duration::from_secs(60),
             events: 10,
             filled: None,
+            authentication: false,
             request_ids: false,
             checkpoints: true,
         }

@@ -1,6 +1,6 @@
 //! Carries a plan out.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -25,10 +25,10 @@ const EMPTY: &str = "reservd_bench_empty";
 
 /// A benchmark under way.
 pub struct Run<'a> {
-    embedded: &'a Embedded,
-    plan: &'a Plan,
+    pub(super) embedded: &'a Embedded,
+    pub(super) plan: &'a Plan,
     /// What the server is started with.
-    arguments: &'a [String],
+    pub(super) arguments: &'a [String],
     peers: Option<Peers>,
     results: Results,
     verified: Verified,
@@ -44,12 +44,13 @@ impl<'a> Run<'a> {
         Self { embedded, plan, arguments, peers, results, verified, bar, seed: fastrand::u64(..) }
     }
 
-    /// Measures everything, and checks the books.
-    pub async fn carry_out(mut self) -> Result<(Results, Verified), Failure> {
+    /// Measures everything, and checks the books. Keys for tokens are made in the folder `keys`.
+    pub async fn carry_out(mut self, keys: &Path) -> Result<(Results, Verified), Failure> {
         self.main_stage().await?;
         if self.plan.filled.is_some() {
             self.tables().await?;
         }
+        self.authentication(keys).await?;
         self.bar.finish_and_clear();
         Ok((self.results, self.verified))
     }
@@ -102,12 +103,19 @@ impl<'a> Run<'a> {
     }
 
     /// Checks the books and stops the server.
-    async fn close(&mut self, stage: Stage, numbers: Vec<u32>) -> Result<(), Failure> {
+    pub(super) async fn close(&mut self, stage: Stage, numbers: Vec<u32>) -> Result<(), Failure> {
         self.verified.merge(verify::verify(&stage, numbers, &self.bar).await?);
         stage.stop().await
     }
 
-    async fn measure(&mut self, stage: &mut Stage, step: Step, round: u32, picker: Picker) -> Result<(), Failure> {
+    /// One measurement of a round, on this stage.
+    pub(super) async fn measure(
+        &mut self,
+        stage: &mut Stage,
+        step: Step,
+        round: u32,
+        picker: Picker,
+    ) -> Result<(), Failure> {
         let what = format!("{}, {}, {} at once", step.scenario.name(), step.who.name(), step.callers);
         let message = format!("round {round} of {}: {what}", self.plan.rounds);
         if self.bar.is_hidden() {
@@ -156,6 +164,7 @@ impl<'a> Run<'a> {
         self.seed = self.seed.wrapping_add(1 << 48);
         let load = Load {
             server: stage.address,
+            bearer: stage.bearer.clone(),
             strategy,
             work: step.scenario.work(),
             picker,

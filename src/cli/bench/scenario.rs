@@ -41,6 +41,12 @@ pub enum Scenario {
     /// Reserve at any of all the events of the full table
     #[value(skip)]
     FilledWide,
+    /// Reserve at the same event, at a server that asks nobody who it is
+    #[value(skip)]
+    Open,
+    /// The same, at a server that takes tokens
+    #[value(skip)]
+    Guarded,
 }
 
 /// Which event a caller wants.
@@ -87,15 +93,22 @@ impl Scenario {
             Self::Empty => "Reserve, an empty table",
             Self::Filled => "Reserve, the filled table",
             Self::FilledWide => "Reserve, over all events of the filled table",
+            Self::Open => "Reserve, one hot event, callers are not asked who they are",
+            Self::Guarded => "Reserve, one hot event, callers have tokens",
         }
     }
 
     /// Which event its callers want.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::Hot | Self::HotLife | Self::Watched | Self::HotHalfRate | Self::Overload | Self::AfterOverload => {
-                Shape::Hot
-            }
+            Self::Hot
+            | Self::HotLife
+            | Self::Watched
+            | Self::HotHalfRate
+            | Self::Overload
+            | Self::AfterOverload
+            | Self::Open
+            | Self::Guarded => Shape::Hot,
             Self::Zipf | Self::ZipfLife => Shape::Zipf,
             Self::Uniform
             | Self::UniformLife

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
+use http::HeaderValue;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -13,11 +14,14 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{service::interceptor::InterceptedService, transport::Endpoint};
 
 use super::{machine, pick::event_id};
 use crate::{
-    cli::Failure,
+    cli::{
+        Failure,
+        target::{Bearer, Wire},
+    },
     embedded::Embedded,
     rpc::pb::{
         BatchCreateEventsRequest, CreateEventRequest, Event, EventLimits, event_service_client::EventServiceClient,
@@ -42,6 +46,8 @@ pub struct Stage {
     pub database: PgConnectOptions,
     /// The database, for programs on libpq.
     pub url: String,
+    /// What a call has to show to the server, if it asks.
+    pub bearer: Option<HeaderValue>,
     server: Child,
     /// Successes that the server told us of.
     pub acknowledged: u64,
@@ -102,7 +108,12 @@ impl Stage {
                 eprintln!("server: {line}");
             }
         });
-        Ok(Self { address, database, url, server, acknowledged: 0, unknown: 0, versions_before: 0 })
+        Ok(Self { address, database, url, bearer: None, server, acknowledged: 0, unknown: 0, versions_before: 0 })
+    }
+
+    /// The same stage, with what has to be shown to its server.
+    pub fn with_bearer(self, bearer: HeaderValue) -> Self {
+        Self { bearer: Some(bearer), ..self }
     }
 
     /// The process of the server.
@@ -111,9 +122,10 @@ impl Stage {
     }
 
     /// A client of the server, for everything that is not measured.
-    pub async fn events(&self) -> Result<EventServiceClient<Channel>, Failure> {
+    pub async fn events(&self) -> Result<EventServiceClient<Wire>, Failure> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
-        Ok(EventServiceClient::new(endpoint.connect().await?))
+        let bearer = Bearer::new(self.bearer.clone());
+        Ok(EventServiceClient::new(InterceptedService::new(endpoint.connect().await?, bearer)))
     }
 
     /// A connection to the database beside the server.
@@ -136,7 +148,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn create(&self, client: &mut EventServiceClient<Channel>, ids: Vec<String>) -> Result<(), Failure> {
+    async fn create(&self, client: &mut EventServiceClient<Wire>, ids: Vec<String>) -> Result<(), Failure> {
         let requests = ids.into_iter().map(|event_id| CreateEventRequest {
             event: Some(Event {
                 event_id,

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Status;
@@ -88,11 +91,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller on this connection.
-    pub fn new(send: SendRequest<Bytes>) -> Self {
+    /// A caller on this connection, who shows this with each call.
+    pub fn new(send: SendRequest<Bytes>, bearer: Option<HeaderValue>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
+        if let Some(bearer) = bearer {
+            headers.insert(AUTHORIZATION, bearer);
+        }
         Self { send, headers, buffer: BytesMut::with_capacity(BUFFER_BYTES) }
     }
 

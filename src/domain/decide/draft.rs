@@ -1,7 +1,9 @@
 //! A commit in the making: keeps counters, versions and changes in step.
 
 use crate::domain::{
+    caller::Actor,
     change::{Change, ChangeKind, EventRecord, Subject},
+    command::Command,
     decide::Commit,
     event::{Counters, Event},
     ids::{Request, ReservationId},
@@ -16,6 +18,7 @@ pub(super) struct Draft<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) now: Timestamp,
     request: Option<&'a Request>,
+    actor: Option<&'a Actor>,
     counters: Counters,
     changes: Vec<Change>,
     valid_until: Option<Timestamp>,
@@ -25,11 +28,13 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, request: Option<&'a Request>, now: Timestamp) -> Self {
+    /// A draft of what `command` does; of what the ledger does by itself, if there is none.
+    pub(super) fn new(snapshot: &'a Snapshot, command: Option<&'a Command>, now: Timestamp) -> Self {
         Self {
             snapshot,
             now,
-            request,
+            request: command.and_then(|command| command.request.as_ref()),
+            actor: command.and_then(|command| command.caller.actor.as_ref()),
             counters: snapshot.event.counters,
             changes: Vec::with_capacity(1),
             valid_until: None,
@@ -51,8 +56,11 @@ impl<'a> Draft<'a> {
 
     /// Drafts the command's own change of a reservation, which weighed `before` until now.
     pub(super) fn change(&mut self, kind: ChangeKind, before: Weight, after: Reservation) {
-        let request = self.request.cloned();
-        self.push(kind, before, after, request);
+        self.push(kind, before, after);
+        if let Some(own) = self.changes.last_mut() {
+            own.request = self.request.cloned();
+            own.actor = self.actor.cloned();
+        }
     }
 
     /// Drafts a new reservation, as the command's own change.
@@ -61,10 +69,10 @@ impl<'a> Draft<'a> {
         self.change(kind, Weight::default(), reservation);
     }
 
-    /// Drafts the release of a lapsed hold.
+    /// Drafts the release of a lapsed hold: time did it, and not the caller.
     pub(super) fn release(&mut self, hold: &Reservation) {
         let after = Reservation { state: State::Expired, ..hold.clone() };
-        self.push(ChangeKind::Expired, hold.weight(), after, None);
+        self.push(ChangeKind::Expired, hold.weight(), after);
     }
 
     /// Releases lapsed holds, oldest first, until `units` are free or none is left. Returns whether
@@ -91,6 +99,7 @@ impl<'a> Draft<'a> {
             kind,
             time: self.now,
             request: self.request.cloned(),
+            actor: self.actor.cloned(),
             subject: Subject::Event(Box::new(EventRecord { event, cancelled_reservations: 0, ended_entries: 0 })),
         });
     }
@@ -151,7 +160,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn push(&mut self, kind: ChangeKind, before: Weight, mut after: Reservation, request: Option<Request>) {
+    fn push(&mut self, kind: ChangeKind, before: Weight, mut after: Reservation) {
         self.counters.version += 1;
         self.counters.shift(before, after.weight());
         after.version = self.counters.version;
@@ -160,7 +169,8 @@ impl<'a> Draft<'a> {
             version: self.counters.version,
             kind,
             time: self.now,
-            request,
+            request: None,
+            actor: None,
             subject: Subject::Reservation(Box::new(after)),
         });
     }
@@ -180,6 +190,7 @@ impl<'a> Draft<'a> {
             kind,
             time: self.now,
             request,
+            actor: self.actor.cloned(),
             subject: Subject::Entry(Box::new(entry)),
         });
     }

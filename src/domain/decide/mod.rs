@@ -82,11 +82,11 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
     if let Some(change) = replay(snapshot, command)? {
         return Ok(Decision::Replay(Box::new(change.clone())));
     }
-    let mut draft = Draft::new(snapshot, command.request.as_ref(), now);
+    let mut draft = Draft::new(snapshot, Some(command), now);
     match &command.action {
         Action::Reserve(reserve) => {
             check_etag(command, || snapshot.event.etag())?;
-            reserve::reserve(&mut draft, reserve)?;
+            reserve::reserve(&mut draft, reserve, command.caller.hold_limit_reached)?;
         }
         Action::Confirm { target, quantity } => {
             let hold = live(&draft, command, target)?;
@@ -110,7 +110,8 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
             waitlist::join(&mut draft, wish)?;
         }
         Action::Leave { target } => {
-            let entry = snapshot.line.find(target).ok_or(Refusal::EntryNotFound)?;
+            let found = snapshot.line.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
+            let entry = found.ok_or(Refusal::EntryNotFound)?;
             check_etag(command, || entry.etag())?;
             waitlist::leave(&mut draft, entry)?;
         }
@@ -168,9 +169,11 @@ fn check_etag(command: &Command, current: impl FnOnce() -> String) -> Result<(),
     if *etag == current { Ok(()) } else { Err(Refusal::EtagMismatch { current }) }
 }
 
-/// The reservation that `target` means, if it is live and the one that the caller has seen.
+/// The reservation that `target` means, if it is the caller's to change, live, and the one that the
+/// caller has seen. Somebody else's is not there at all.
 fn live<'a>(draft: &Draft<'a>, command: &Command, target: &Target) -> Result<&'a Reservation, Refusal> {
-    let found = draft.snapshot.find(target).ok_or(Refusal::ReservationNotFound)?;
+    let found = draft.snapshot.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
+    let found = found.ok_or(Refusal::ReservationNotFound)?;
     check_etag(command, || found.etag())?;
     reservation::check_live(found, draft.now)?;
     Ok(found)

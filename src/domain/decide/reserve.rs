@@ -13,7 +13,8 @@ use crate::domain::{
     time::Timestamp,
 };
 
-pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refusal> {
+/// `hold_limit` is the limit of the user's live holds across events, if it is reached.
+pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<u32>) -> Result<(), Refusal> {
     let (event, now) = (&draft.snapshot.event, draft.now);
     check_open(event, now)?;
     check_quantity(event, wish.quantity)?;
@@ -23,6 +24,10 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refus
     };
 
     release_own(draft, &wish.user_id)?;
+    let confirmed = expire_time.is_none();
+    if let Some(limit) = hold_limit.filter(|_| !confirmed) {
+        return Err(Refusal::HoldLimit(limit));
+    }
     take(draft, wish.quantity)?;
     // Who waits is a newcomer like any other; but nobody waits for what he has.
     let own = draft.snapshot.line.find(&Target::User(wish.user_id.clone()));
@@ -30,7 +35,6 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve) -> Result<(), Refus
         draft.step_out(entry);
     }
 
-    let confirmed = expire_time.is_none();
     draft.rests_on(event.definition.booking_close_time);
     draft.create(
         if confirmed { ChangeKind::Confirmed } else { ChangeKind::Held },

@@ -10,6 +10,7 @@ mod world;
 
 use super::{Decision, decide, promote};
 use crate::domain::{
+    caller::Caller,
     command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode, Target},
     event::Definition,
     ids::{EventId, Fingerprint, Request, RequestId, ReservationId, UserId},
@@ -121,7 +122,13 @@ fn number_from(action: &mut Action, number: u128) {
 
 /// A command under a request_id whose payload is told by its kind.
 fn command(action: Action, request: Option<u8>) -> Command {
-    let mut command = Command { event_id: EventId::parse("event").expect("valid"), action, etag: None, request: None };
+    let mut command = Command {
+        event_id: EventId::parse("event").expect("valid"),
+        action,
+        etag: None,
+        request: None,
+        caller: Caller::default(),
+    };
     let kind = command.operation().as_bytes()[0];
     // The sweeper asks under no id: a hold can lapse only once.
     let request = request.filter(|_| !matches!(command.action, Action::Expire(_)));
@@ -324,4 +331,33 @@ fn an_etag_that_is_stale_is_refused_before_anything_else_is_looked_at() {
     let mut stale = command(Action::Reserve(wish), None);
     stale.etag = Some("e9".into());
     assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EtagMismatch { current: "e0".into() }));
+}
+
+#[test]
+fn a_caller_that_acts_for_one_user_finds_that_users_reservation_and_no_other() {
+    let user = |name: &str| UserId::parse(name).expect("valid");
+    let mut world = World::new(4, Policy::default());
+    let wish = Reserve {
+        id: ReservationId(Uuid::from_u128(1)),
+        user_id: user("ann"),
+        quantity: 1,
+        mode: ReserveMode::Hold(None),
+        labels: Labels::default(),
+    };
+    let reserve = command(Action::Reserve(wish), None);
+    world.carry_out(&reserve, at(1)).expect("there is room");
+    for target in [Target::Id(ReservationId(Uuid::from_u128(1))), Target::User(user("ann"))] {
+        for action in [
+            Action::Confirm { target: target.clone(), quantity: None },
+            Action::Cancel { target: target.clone(), quantity: None, reason: None },
+            Action::Extend { target: target.clone(), ttl: None },
+            Action::Amend { target: target.clone(), quantity: Some(2), labels: None },
+        ] {
+            for (only, finds) in [(None, true), (Some(user("ann")), true), (Some(user("bob")), false)] {
+                let command = command(action.clone(), None).by(Caller { only, ..Caller::default() });
+                let decided = world.clone().carry_out(&command, at(2));
+                assert_eq!(decided != Err(Refusal::ReservationNotFound), finds, "{command:?}");
+            }
+        }
+    }
 }

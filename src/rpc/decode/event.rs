@@ -120,7 +120,7 @@ fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEv
             .for_each(|(field, rule)| fields.reject(&format!("event.{field}"), rule));
     }
     let state = if m.start_closed { EventState::Closed } else { EventState::Open };
-    Some(NewEvent { id: id?, definition: definition?, state, request: request(request_id?, print) })
+    Some(NewEvent { id: id?, definition: definition?, state, request: request(request_id?, print), actor: None })
 }
 
 /// An id for an event whose client chose none. With a request_id it follows from that, so that a

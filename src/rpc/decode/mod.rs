@@ -9,12 +9,13 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::{fields::Fields, pb};
+use super::{fields::Fields, pb, status};
 use crate::{
     config::Strategy,
     domain::{
+        caller::Caller,
         command::{Action, Command, Target},
-        ids::{EventId, Fingerprint, Request, RequestId},
+        ids::{EventId, Fingerprint, Request, RequestId, UserId},
     },
     ops::execute::How,
     store::LockWait,
@@ -88,9 +89,37 @@ fn order(
     request: Option<Option<Request>>,
     how: Option<How>,
 ) -> Result<Order, Status> {
-    let all = || Some((Command { event_id: event_id?, action: action?, etag: etag?, request: request? }, how?));
-    let order = all();
+    let order = || {
+        let caller = Caller::default();
+        Some((Command { event_id: event_id?, action: action?, etag: etag?, request: request?, caller }, how?))
+    };
+    let order = order();
     fields.finish(order)
+}
+
+/// An order as its caller gives it: one that acts for itself only reserves, and waits, for nobody else, and what
+/// it names is looked for among its own.
+pub fn by((command, how): Order, caller: Caller) -> Result<Order, Status> {
+    let user = match &command.action {
+        Action::Reserve(wish) => Some(&wish.user_id),
+        Action::Join(wish) => Some(&wish.user_id),
+        _ => None,
+    };
+    match user {
+        Some(user) if !caller.may_act_for(user) => Err(status::not_your_user("user_id")),
+        _ => Ok((command.by(caller), how)),
+    }
+}
+
+/// Makes a listing one of what is this user's, if the caller may reach one user's only. So is its page
+/// token, then, and nobody else's.
+pub fn restrict(user_id: &mut String, only: Option<UserId>) -> Result<(), Status> {
+    let Some(only) = only else { return Ok(()) };
+    if !user_id.is_empty() && *user_id != only.as_str() {
+        return Err(status::not_your_user("user_id"));
+    }
+    *user_id = only.to_string();
+    Ok(())
 }
 
 /// States of a filter, each once. An unspecified one is rejected, and never reaches `domain`.

@@ -1,7 +1,9 @@
 //! What stands around every RPC, from the outside in: [`observe`] (span, metrics), a reason for every
-//! refusal, panics to INTERNAL, [`admission`] (shed before any work), [`deadline`], [`streaming`].
+//! refusal, panics to INTERNAL, [`auth`] (who is it, and may it), [`admission`] (shed before any
+//! work), [`deadline`], [`streaming`].
 
 pub mod admission;
+pub mod auth;
 pub mod deadline;
 pub mod observe;
 pub mod streaming;

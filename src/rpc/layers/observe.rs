@@ -12,7 +12,7 @@ use http_body::Frame;
 use opentelemetry::global;
 use pin_project_lite::pin_project;
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::time::Instant;
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
@@ -33,18 +33,19 @@ impl ObserveLayer {
     /// Observes the RPCs of the services in `descriptors` by name; all others share one name, so that
     /// a caller can't make metrics up.
     pub fn new(metrics: Arc<Metrics>, descriptors: &[&[u8]]) -> Self {
-        let methods = descriptors.iter().flat_map(|encoded| method_paths(encoded)).collect();
+        let methods = method_paths(descriptors, |_| true);
         Self { metrics, methods: Arc::new(methods) }
     }
 }
 
-fn method_paths(encoded: &[u8]) -> Vec<String> {
-    let files = FileDescriptorSet::decode(encoded).unwrap_or_default().file;
-    let mut paths = Vec::new();
-    for file in &files {
+/// The paths of those methods in encoded sets of descriptors that are `wanted`.
+pub fn method_paths(encoded: &[&[u8]], wanted: impl Fn(&MethodDescriptorProto) -> bool) -> HashSet<String> {
+    let files = encoded.iter().flat_map(|set| FileDescriptorSet::decode(*set).unwrap_or_default().file);
+    let mut paths = HashSet::new();
+    for file in files {
         for service in &file.service {
-            for method in &service.method {
-                paths.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+            for method in service.method.iter().filter(|method| wanted(method)) {
+                paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
             }
         }
     }

@@ -2,9 +2,12 @@
 
 mod broker;
 mod calls;
+mod collector;
 mod desk;
+mod guarded;
 pub mod http2;
 mod inbox;
+pub mod issuer;
 mod locks;
 mod mutations;
 mod observer;
@@ -26,7 +29,9 @@ use tonic_types::StatusExt;
 
 pub use broker::{Rabbit, TestBroker};
 pub use calls::Call;
+pub use collector::Collector;
 pub use desk::{Desk, Order, Reply};
+pub use guarded::{Client, Guarded, Web};
 pub use inbox::{Inbox, Letter, assert_in_order};
 pub use locks::CONNECTIONS;
 pub use mutations::{Answer, MIXES, PATIENT, all, by_turns, patient_and, sorted};

@@ -172,6 +172,11 @@ impl Process {
         address.parse().expect("an address")
     }
 
+    /// What it said before it served.
+    pub fn log(&self) -> &[String] {
+        &self.log
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().expect("the server runs").cast_signed())
     }

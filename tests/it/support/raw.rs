@@ -11,9 +11,15 @@ use tonic::{
 
 /// Calls the method at `path` with `message`, bytes as they are.
 pub async fn raw_call(channel: Channel, path: &'static str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    raw_call_with(channel, path, Request::new(message)).await
+}
+
+/// The same, with the metadata of `request`.
+pub async fn raw_call_with(channel: Channel, path: &str, request: Request<Vec<u8>>) -> Result<Vec<u8>, Status> {
     let mut client = Grpc::new(channel);
     client.ready().await.expect("the channel is ready");
-    client.unary(Request::new(message), PathAndQuery::from_static(path), Raw).await.map(tonic::Response::into_inner)
+    let path = PathAndQuery::try_from(path).expect("a path");
+    client.unary(request, path, Raw).await.map(tonic::Response::into_inner)
 }
 
 /// Bytes as they are.

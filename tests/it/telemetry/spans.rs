@@ -1,66 +1,23 @@
 //! Spans: the real program sends them to a collector of ours.
 
-use std::{
-    process::Stdio,
-    sync::{Arc, Mutex},
-};
+use std::process::Stdio;
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
-    trace::v1::{Span, span::SpanKind},
-};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reservd::rpc::pb::{
     self, event_service_client::EventServiceClient, reservation_service_client::ReservationServiceClient,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpListener,
     process::{Child, Command},
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Server},
-};
+use tonic::{Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{TestDatabase, reserve, soon, with};
-
-/// Keeps the spans that it is sent.
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let groups = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.spans.lock().expect("nobody panics with it").extend(groups.flat_map(|group| group.spans));
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    /// Collects on a port of its own, and tells the address.
-    async fn listen(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let service = TraceServiceServer::new(self.clone());
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
-        format!("http://{address}")
-    }
-}
+use crate::support::{Collector, TestDatabase, reserve, soon, with};
 
 /// Starts the program, and tells where it serves.
 async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {

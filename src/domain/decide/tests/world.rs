@@ -161,6 +161,7 @@ impl World {
                 kind: ChangeKind::Cancelled,
                 time: now,
                 request: None,
+                actor: None,
                 subject: Subject::Reservation(Box::new(row.clone())),
             });
         }
@@ -176,6 +177,7 @@ impl World {
                 kind: ChangeKind::WaitlistEnded,
                 time: now,
                 request: None,
+                actor: None,
                 subject: Subject::Entry(Box::new(entry.clone())),
             });
         }

@@ -31,7 +31,7 @@ fn change(version: i64, label_bytes: usize) -> Change {
         update_time: now(),
     };
     let subject = Subject::Reservation(Box::new(reservation));
-    Change { version, kind: ChangeKind::Held, time: now(), request: None, subject }
+    Change { version, kind: ChangeKind::Held, time: now(), request: None, actor: None, subject }
 }
 
 fn news(versions: impl IntoIterator<Item = i64>, event_version: i64, label_bytes: usize) -> News {

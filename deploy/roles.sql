@@ -1,0 +1,46 @@
+-- The two roles of a reservd that is run with least privilege. Run it once, as a superuser, in the
+-- database that reservd is to use, before the first `reservd migrate`; it can be repeated.
+--
+--   psql --dbname=reservd --set=ON_ERROR_STOP=1 --file=deploy/roles.sql
+--   psql --dbname=reservd --command='\password reservd_owner' --command='\password reservd_app'
+--
+-- reservd_owner owns the tables and changes the schema:
+--   DATABASE_URL=postgres://reservd_owner@host/reservd reservd migrate
+-- reservd_app reads and writes rows, and nothing else: no DDL, no TRUNCATE, and of what the ledger
+-- promises to keep, no deletion:
+--   DATABASE_URL=postgres://reservd_app@host/reservd reservd serve --set database.migrate=false
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'reservd_owner') THEN
+        CREATE ROLE reservd_owner LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'reservd_app') THEN
+        CREATE ROLE reservd_app LOGIN;
+    END IF;
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO reservd_owner', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO reservd_app', current_database());
+END
+$$;
+
+ALTER ROLE reservd_owner NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+ALTER ROLE reservd_app NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+
+-- The last line behind reservd's own time-outs, which are shorter: whatever a defect or a stolen
+-- password does, it does not hold a row or a connection for ever.
+ALTER ROLE reservd_app SET statement_timeout = '2min';
+ALTER ROLE reservd_app SET lock_timeout = '2min';
+ALTER ROLE reservd_app SET idle_in_transaction_session_timeout = '30s';
+ALTER ROLE reservd_owner SET lock_timeout = '10s';
+ALTER ROLE reservd_owner SET idle_in_transaction_session_timeout = '1min';
+
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO reservd_owner;
+GRANT USAGE ON SCHEMA public TO reservd_app;
+
+-- What the owner makes, now or later, the app may use. Functions and types are PUBLIC's by default.
+ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO reservd_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public
+    GRANT USAGE ON SEQUENCES TO reservd_app;

@@ -1,0 +1,273 @@
+//! JSON Web Key Sets (RFC 7517): public keys, each for one algorithm.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::denial::TokenProblem;
+use crate::config::Algorithm;
+
+/// Nobody has more keys in use.
+const MAX_KEYS: usize = 100;
+
+/// A public key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    kid: Option<String>,
+    public: Public,
+    /// Cancelled once the key is withdrawn.
+    pub withdrawn: CancellationToken,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Public {
+    Ed25519(Vec<u8>),
+    /// The uncompressed point.
+    P256(Vec<u8>),
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
+}
+
+/// The keys that are trusted.
+#[derive(Clone, Debug, Default)]
+pub struct KeySet(Vec<Key>);
+
+/// Why a text is no key set.
+#[derive(Debug, thiserror::Error)]
+pub enum JwksError {
+    /// Not of the form.
+    #[error("it is not a JSON Web Key Set")]
+    Shape,
+    /// Nothing in it can check a signature.
+    #[error(
+        "it has no key that can be used: one must be OKP (Ed25519), EC (P-256) or RSA (2048 bits or more), for signatures"
+    )]
+    Empty,
+    /// More than any issuer has.
+    #[error("it has more than {MAX_KEYS} keys")]
+    TooMany,
+}
+
+#[derive(Deserialize)]
+struct RawSet {
+    keys: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawKey {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    d: Option<Value>,
+}
+
+impl KeySet {
+    /// Reads a set. Keys that are not for the signatures known here are passed over; so is one whose
+    /// private half is in it, since everybody could sign with that.
+    pub fn parse(json: &[u8]) -> Result<Self, JwksError> {
+        let raw: RawSet = serde_json::from_slice(json).map_err(|_| JwksError::Shape)?;
+        if raw.keys.len() > MAX_KEYS {
+            return Err(JwksError::TooMany);
+        }
+        let mut keys = Vec::new();
+        for (place, key) in raw.keys.into_iter().enumerate() {
+            match Key::of(key) {
+                Ok(key) => keys.push(key),
+                Err(why) => tracing::warn!(place, why, "a key of the key set is not used"),
+            }
+        }
+        if keys.is_empty() { Err(JwksError::Empty) } else { Ok(Self(keys)) }
+    }
+
+    /// The keys that a token may be signed with: of its kid, or without one the only key for its
+    /// algorithm.
+    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, TokenProblem> {
+        let mut of_algorithm = self.0.iter().filter(|key| key.algorithm() == algorithm);
+        let Some(kid) = kid else {
+            return match (of_algorithm.next(), of_algorithm.next()) {
+                (Some(only), None) => Ok(only),
+                _ => Err(TokenProblem::Key),
+            };
+        };
+        let has_kid = |key: &&Key| key.kid.as_deref() == Some(kid);
+        of_algorithm.find(has_kid).ok_or_else(|| match self.0.iter().find(has_kid) {
+            Some(_) => TokenProblem::Algorithm,
+            None => TokenProblem::Key,
+        })
+    }
+
+    /// Becomes the successor of `old`: keys that are in both live on, the others of `old` are
+    /// withdrawn.
+    #[must_use]
+    pub fn after(mut self, old: &Self) -> Self {
+        for known in &old.0 {
+            match self.0.iter_mut().find(|key| key.kid == known.kid && key.public == known.public) {
+                Some(same) => same.withdrawn = known.withdrawn.clone(),
+                None => known.withdrawn.cancel(),
+            }
+        }
+        self
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Key {
+    fn of(key: Value) -> Result<Self, &'static str> {
+        let raw: RawKey = serde_json::from_value(key).map_err(|_| "it can't be read")?;
+        if raw.d.is_some() {
+            return Err("its private half is in it: who can read the key set can sign");
+        }
+        if raw.usage.is_some_and(|usage| usage != "sig") {
+            return Err("it is not for signatures");
+        }
+        if raw.key_ops.is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
+            return Err("it is not for checking signatures");
+        }
+        let bytes = |text: Option<String>| BASE64_URL_SAFE_NO_PAD.decode(text.unwrap_or_default()).unwrap_or_default();
+        let public = match (raw.kty.as_str(), raw.crv.as_deref()) {
+            ("OKP", Some("Ed25519")) => Public::Ed25519(exactly(bytes(raw.x), 32)?),
+            ("EC", Some("P-256")) => {
+                let (x, y) = (exactly(bytes(raw.x), 32)?, exactly(bytes(raw.y), 32)?);
+                Public::P256([vec![4], x, y].concat())
+            }
+            ("RSA", _) => {
+                let (n, e) = (bytes(raw.n), bytes(raw.e));
+                // Shorter ones ring refuses too; here it is said when they are read.
+                if n.len() < 256 || e.is_empty() {
+                    Err("it is shorter than 2048 bits")
+                } else {
+                    Ok(Public::Rsa { n, e })
+                }?
+            }
+            ("oct", _) => return Err("it is symmetric: who can check a signature could make one"),
+            _ => return Err("its kind is not known here"),
+        };
+        let key = Self { kid: raw.kid, public, withdrawn: CancellationToken::new() };
+        let is_for_this =
+            |alg: String| alg == key.algorithm().name() || (alg == "Ed25519" && key.algorithm() == Algorithm::EdDSA);
+        if raw.alg.is_some_and(|alg| !is_for_this(alg)) {
+            return Err("it is for an algorithm that is not known here");
+        }
+        Ok(key)
+    }
+
+    /// The one algorithm that it is for.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.public {
+            Public::Ed25519(_) => Algorithm::EdDSA,
+            Public::P256(_) => Algorithm::ES256,
+            Public::Rsa { .. } => Algorithm::RS256,
+        }
+    }
+
+    /// Whether its other half has made this signature.
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.public {
+            Public::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(message, signature),
+            Public::P256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature),
+            Public::Rsa { n, e } => {
+                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            }
+        }
+        .is_ok()
+    }
+}
+
+fn exactly(bytes: Vec<u8>, length: usize) -> Result<Vec<u8>, &'static str> {
+    if bytes.len() == length { Ok(bytes) } else { Err("its numbers are not of the curve's length") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ed25519(kid: &str, byte: u8) -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": BASE64_URL_SAFE_NO_PAD.encode([byte; 32])})
+    }
+
+    fn set(keys: &[Value]) -> Result<KeySet, JwksError> {
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn keys_that_could_do_harm_or_are_for_something_else_are_not_used() {
+        let with = |name: &str, value: Value| {
+            let mut key = ed25519("a", 1);
+            key[name] = value;
+            key
+        };
+        let short = BASE64_URL_SAFE_NO_PAD.encode([7; 128]);
+        for bad in [
+            json!({"kty": "oct", "kid": "a", "k": "c2VjcmV0"}),
+            json!({"kty": "RSA", "kid": "a", "n": short, "e": "AQAB"}),
+            json!({"kty": "EC", "crv": "P-384", "kid": "a", "x": "", "y": ""}),
+            json!({"kty": "OKP", "crv": "X25519", "kid": "a", "x": ""}),
+            with("d", json!("AAAA")),
+            with("use", json!("enc")),
+            with("key_ops", json!(["sign"])),
+            with("alg", json!("HS256")),
+            with("alg", json!("ES256")),
+            with("x", json!("AAAA")),
+            with("x", json!(7)),
+            json!("key"),
+        ] {
+            assert!(matches!(set(std::slice::from_ref(&bad)), Err(JwksError::Empty)), "{bad}");
+            assert_eq!(set(&[bad.clone(), ed25519("b", 2)]).expect("one is good").len(), 1, "{bad}");
+        }
+        for good in [with("use", json!("sig")), with("alg", json!("EdDSA")), with("key_ops", json!(["verify"]))] {
+            assert!(set(std::slice::from_ref(&good)).is_ok(), "{good}");
+        }
+        for nonsense in ["", "{}", "[]", "{\"keys\": {}}"] {
+            assert!(matches!(KeySet::parse(nonsense.as_bytes()), Err(JwksError::Shape)), "{nonsense}");
+        }
+        assert!(matches!(set(&vec![ed25519("a", 1); 101]), Err(JwksError::TooMany)));
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_kid_or_where_it_is_the_only_one() {
+        let one = set(&[ed25519("a", 1)]).expect("good");
+        let two = set(&[ed25519("a", 1), ed25519("b", 2)]).expect("good");
+        assert!(one.find(None, Algorithm::EdDSA).is_ok() && two.find(Some("b"), Algorithm::EdDSA).is_ok());
+        for (set, kid, algorithm, problem) in [
+            (&one, Some("b"), Algorithm::EdDSA, TokenProblem::Key),
+            (&one, None, Algorithm::RS256, TokenProblem::Key),
+            (&one, Some("a"), Algorithm::RS256, TokenProblem::Algorithm),
+            (&two, None, Algorithm::EdDSA, TokenProblem::Key),
+        ] {
+            assert_eq!(set.find(kid, algorithm).expect_err("not found"), problem, "{kid:?} {algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_withdrawn_and_one_that_stays_is_not() {
+        let old = set(&[ed25519("a", 1), ed25519("b", 2), ed25519("c", 3)]).expect("good");
+        let new = set(&[ed25519("b", 2), ed25519("c", 4)]).expect("good").after(&old);
+        let withdrawn = |set: &KeySet| set.0.iter().map(|key| key.withdrawn.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!((withdrawn(&old), withdrawn(&new)), (vec![true, false, true], vec![false, false]));
+    }
+}

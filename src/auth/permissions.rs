@@ -1,0 +1,136 @@
+//! The one table of what each RPC needs. An RPC without a row is denied to everybody.
+
+use std::collections::HashMap;
+
+use super::{
+    access::Scope,
+    principal::{Principal, Role, Roles},
+};
+
+/// What an RPC needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: anyone may call it.
+    Nothing,
+    /// To be somebody, with whatever roles.
+    Identity,
+    /// One of these roles; or, where `own`, the role `user`, which then reaches only what is its own.
+    Role {
+        /// Those that reach everything.
+        any: Roles,
+        /// Whether a user may, for itself.
+        own: bool,
+    },
+}
+
+use Role::{Admin, EventManager, Reader, Service};
+
+/// Whoever has a role at all: what it tells is no person's.
+const PUBLIC: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Role::User, Reader]), own: false };
+const MANAGE: Need = Need::Role { any: Roles::of(&[Admin, EventManager]), own: false };
+const INSPECT: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Reader]), own: false };
+const RESERVE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
+const SEE: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: true };
+/// One stream for all that watch an event: it tells of every user, and so is no user's.
+const WATCH: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: false };
+const OPERATE: Need = Need::Role { any: Roles::of(&[Admin]), own: false };
+
+/// Every RPC, by its path.
+pub const TABLE: &[(&str, Need)] = &[
+    ("/reservd.v1.EventService/CreateEvent", MANAGE),
+    ("/reservd.v1.EventService/BatchCreateEvents", MANAGE),
+    ("/reservd.v1.EventService/UpdateEvent", MANAGE),
+    ("/reservd.v1.EventService/OpenEvent", MANAGE),
+    ("/reservd.v1.EventService/CloseEvent", MANAGE),
+    ("/reservd.v1.EventService/CancelEvent", MANAGE),
+    ("/reservd.v1.EventService/GetEvent", PUBLIC),
+    ("/reservd.v1.EventService/ListEvents", PUBLIC),
+    ("/reservd.v1.EventService/GetAvailability", PUBLIC),
+    ("/reservd.v1.EventService/BatchGetAvailability", PUBLIC),
+    ("/reservd.v1.EventService/VerifyEvent", INSPECT),
+    ("/reservd.v1.ReservationService/Reserve", RESERVE),
+    ("/reservd.v1.ReservationService/Confirm", RESERVE),
+    ("/reservd.v1.ReservationService/Cancel", RESERVE),
+    ("/reservd.v1.ReservationService/Extend", RESERVE),
+    ("/reservd.v1.ReservationService/Amend", RESERVE),
+    ("/reservd.v1.ReservationService/GetReservation", SEE),
+    ("/reservd.v1.ReservationService/ListReservations", SEE),
+    ("/reservd.v1.ReservationService/ListChanges", SEE),
+    ("/reservd.v1.ReservationService/WatchEvent", WATCH),
+    ("/reservd.v1.WaitlistService/JoinWaitlist", RESERVE),
+    ("/reservd.v1.WaitlistService/LeaveWaitlist", RESERVE),
+    ("/reservd.v1.WaitlistService/GetWaitlistEntry", SEE),
+    ("/reservd.v1.WaitlistService/ListWaitlist", SEE),
+    ("/reservd.v1.DiagnosticsService/RunConcurrencyTest", OPERATE),
+    ("/reservd.v1.DiagnosticsService/GetContentionReport", INSPECT),
+    ("/grpc.health.v1.Health/Check", Need::Nothing),
+    ("/grpc.health.v1.Health/Watch", Need::Nothing),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Identity),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need::Identity),
+];
+
+/// The table, for looking up.
+pub fn by_path() -> HashMap<&'static str, Need> {
+    TABLE.iter().copied().collect()
+}
+
+impl Need {
+    /// How much of it a principal is granted; none if nothing.
+    pub fn grant(self, principal: &Principal) -> Option<Scope> {
+        match self {
+            Self::Nothing | Self::Identity => Some(Scope::All),
+            Self::Role { any, .. } if principal.roles.has_any(any) => Some(Scope::All),
+            Self::Role { own: true, .. } if principal.roles.has(Role::User) => {
+                principal.user_id.clone().map(Scope::Own)
+            }
+            Self::Role { .. } => None,
+        }
+    }
+
+    /// The names of the roles that open it.
+    pub fn role_names(self) -> Vec<&'static str> {
+        match self {
+            Self::Nothing | Self::Identity => Vec::new(),
+            Self::Role { mut any, own } => {
+                if own {
+                    any.add(Role::User);
+                }
+                any.names().collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{caller::Actor, ids::UserId};
+
+    fn principal(roles: &[Role]) -> Principal {
+        let user_id = roles.contains(&Role::User).then(|| UserId::parse("ann").expect("valid"));
+        Principal { name: Actor::parse("token:ann").expect("valid"), roles: Roles::of(roles), user_id }
+    }
+
+    #[test]
+    fn a_user_reaches_its_own_unless_another_role_reaches_all() {
+        let own = Some(Scope::Own(UserId::parse("ann").expect("valid")));
+        assert_eq!(RESERVE.grant(&principal(&[Role::User])), own);
+        assert_eq!(RESERVE.grant(&principal(&[Role::User, EventManager])), own);
+        assert_eq!(RESERVE.grant(&principal(&[Role::User, Service])), Some(Scope::All));
+        assert_eq!(RESERVE.grant(&principal(&[Reader, EventManager])), None);
+    }
+
+    #[test]
+    fn who_has_no_role_reaches_nothing_that_asks_for_one() {
+        for (path, need) in TABLE {
+            let granted = need.grant(&principal(&[]));
+            assert_eq!(granted.is_some(), !matches!(need, Need::Role { .. }), "{path}");
+            assert_eq!(need.grant(&principal(&[Admin])), Some(Scope::All), "{path}");
+        }
+    }
+
+    #[test]
+    fn each_rpc_has_one_row() {
+        assert_eq!(by_path().len(), TABLE.len());
+    }
+}

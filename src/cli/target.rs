@@ -1,0 +1,105 @@
+//! The server that a command talks to, and what it shows there.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use http::{HeaderValue, header::AUTHORIZATION};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::Failure;
+
+/// Which server to talk to.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// The server's address
+    #[arg(long, default_value = "http://127.0.0.1:50051", env = "RESERVD_ADDRESS", value_name = "URL")]
+    server: String,
+    /// A PEM file of the authorities to trust for https, in place of this system's
+    #[arg(long, env = "RESERVD_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A file with the token that says who calls; in the environment, RESERVD_TOKEN is the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A connection on which each call says who calls.
+pub type Wire = InterceptedService<Channel, Bearer>;
+
+/// Puts the token into each call.
+#[derive(Clone)]
+pub struct Bearer(Option<HeaderValue>);
+
+impl Bearer {
+    /// Shows this value of `authorization`, or nothing.
+    pub const fn new(value: Option<HeaderValue>) -> Self {
+        Self(value)
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().as_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Target {
+    /// Connects.
+    pub async fn connect(&self) -> Result<Wire, Failure> {
+        Ok(InterceptedService::new(self.channel().await?, self.bearer()?))
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        let scheme = if self.server.contains("://") { "" } else { "http://" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
+            .map_err(|error| format!("{} is not a server's URL: {error}", self.server))?
+            .connect_timeout(Duration::from_secs(3));
+        if self.server.starts_with("https://") {
+            let tls = match &self.ca {
+                None => ClientTlsConfig::new().with_native_roots(),
+                Some(file) => {
+                    let pem =
+                        std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+                }
+            };
+            endpoint = endpoint.tls_config(tls).map_err(|error| format!("TLS can't be used: {error}"))?;
+        }
+        endpoint.connect().await.map_err(|_| format!("no server answers at {}", self.server).into())
+    }
+
+    fn bearer(&self) -> Result<Bearer, Failure> {
+        let token = match &self.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(text.map_err(|error| format!("cannot read {}: {error}", file.display()))?)
+            }
+            None => std::env::var("RESERVD_TOKEN").ok(),
+        };
+        let Some(token) = token else { return Ok(Bearer::new(None)) };
+        let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+        let mut value = value.map_err(|_| "the token has characters that no token has")?;
+        value.set_sensitive(true);
+        Ok(Bearer::new(Some(value)))
+    }
+
+    /// Succeeds if the server serves.
+    pub async fn check_health(&self) -> Result<(), Failure> {
+        let mut client = HealthClient::new(self.channel().await?);
+        let mut request = Request::new(HealthCheckRequest::default());
+        request.set_timeout(Duration::from_secs(3));
+        let status = client.check(request).await?.into_inner().status();
+        if status == ServingStatus::Serving {
+            Ok(())
+        } else {
+            Err(format!("{} is {}", self.server, status.as_str_name()).into())
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `reservd token`: a token for development, and the keys that it is signed with.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args};
+use serde_json::json;
+
+use super::Failure;
+use crate::auth::{clock, dev_keys::DevKeys, principal::Role};
+
+/// The options of `reservd token`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("who").required(true), after_help = "\
+A server that takes these tokens:
+  reservd serve --set auth.jwks=dev-keys/jwks.json --set auth.issuer=reservd-dev")]
+pub struct Token {
+    /// A user, who reserves for itself: role user
+    #[arg(long, group = "who", value_name = "USER_ID")]
+    user: Option<String>,
+    /// A service, which reserves for any user: role service
+    #[arg(long, group = "who", value_name = "NAME")]
+    service: Option<String>,
+    /// Who may do everything: role admin
+    #[arg(long, group = "who", value_name = "NAME")]
+    admin: Option<String>,
+    /// Anyone else, with the roles of --role
+    #[arg(long, group = "who", value_name = "NAME")]
+    subject: Option<String>,
+    /// A role more; may be repeated
+    #[arg(long, value_parser = parse_role, value_name = "ROLE")]
+    role: Vec<Role>,
+    /// How long it is good
+    #[arg(long, default_value = "12h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    /// The folder of the keys; they are made where they are missing
+    #[arg(long, default_value = "dev-keys", value_name = "FOLDER")]
+    keys: PathBuf,
+    /// What it says of its issuer, which the server's auth.issuer must be
+    #[arg(long, default_value = "reservd-dev")]
+    issuer: String,
+    /// Whom it is for, which the server's auth.audience must be
+    #[arg(long, default_value = "reservd")]
+    audience: String,
+}
+
+impl Token {
+    /// Prints a token.
+    pub fn print(self) -> Result<(), Failure> {
+        let keys = DevKeys::in_folder(&self.keys)?;
+        let who = [(self.user, Some(Role::User)), (self.service, Some(Role::Service)), (self.admin, Some(Role::Admin))];
+        let named = who.into_iter().chain([(self.subject, None)]).find_map(|(name, role)| Some((name?, role)));
+        let (subject, role) = named.ok_or("one of --user, --service, --admin and --subject must be given")?;
+        let roles: Vec<_> = role.into_iter().chain(self.role).map(Role::name).collect();
+        let now = clock::now();
+        let end = now.saturating_add(i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX));
+        let claims = json!({
+            "iss": self.issuer, "aud": self.audience, "sub": subject, "roles": roles, "iat": now, "nbf": now, "exp": end,
+        });
+        println!("{}", keys.sign(&claims));
+        Ok(())
+    }
+}
+
+fn parse_role(name: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.name() == name);
+    found.ok_or_else(|| format!("must be one of {}", Role::ALL.map(Role::name).join(", ")))
+}

@@ -1,0 +1,243 @@
+//! Authentication and permissions: every call is decided about before anything else is done for it; a
+//! stream ends when what its caller has shown is good no more.
+
+use std::{
+    collections::HashSet,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::Request;
+use http_body::Frame;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+
+use super::{super::status, Response};
+use crate::{
+    auth::{
+        access::{Access, Credentials},
+        clock,
+        guard::{Call, Guard, Peer, StreamPlace, Verdict},
+    },
+    domain::{caller::Caller, ids::UserId},
+};
+
+/// The access that this layer gave to a request. Where the layer is missing there is none.
+pub fn access_of<T>(request: &tonic::Request<T>) -> Result<&Access, Status> {
+    request.extensions().get().ok_or_else(status::not_asked_for)
+}
+
+/// The caller of a request's command.
+pub fn caller_of<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+    access_of(request).map(Access::caller)
+}
+
+/// The one user whose things a request reaches; all users' if none.
+pub fn only_of<T>(request: &tonic::Request<T>) -> Result<Option<UserId>, Status> {
+    access_of(request).map(|access| access.only().cloned())
+}
+
+/// Asks the guard about every call.
+#[derive(Clone)]
+pub struct AuthLayer {
+    guard: Arc<Guard>,
+    streams: Arc<HashSet<String>>,
+}
+
+impl AuthLayer {
+    /// Asks this guard; `streams` are the RPCs that answer with streams.
+    pub fn new(guard: Arc<Guard>, streams: HashSet<String>) -> Self {
+        Self { guard, streams: Arc::new(streams) }
+    }
+
+    /// Lets a call in that was granted access.
+    fn admit<S>(&self, inner: &mut S, request: Request<Body>, access: Access) -> BoxFuture<'static, Answer<S>>
+    where
+        S: Service<Request<Body>, Response = Response>,
+        S::Future: Send + 'static,
+        S::Error: 'static,
+    {
+        let watched = if self.streams.contains(request.uri().path()) {
+            match self.guard.open_stream(&access, call(&request, &peer_of(&request))) {
+                Ok(place) => Some((access.credentials.clone(), place)),
+                Err(denial) => return refused::<S>(status::denied(&denial)),
+            }
+        } else {
+            None
+        };
+        let asked = access.only().is_some().then(|| Asked::of(&request, &access));
+        let mut request = request;
+        request.extensions_mut().insert(access);
+        let (guard, work) = (Arc::clone(&self.guard), inner.call(request));
+        Box::pin(async move {
+            let response = work.await?;
+            if let Some(asked) = asked {
+                asked.note_refusal(&guard, &response);
+            }
+            Ok(match watched {
+                Some((credentials, place)) => response.map(|body| Body::new(Watched::new(body, credentials, place))),
+                None => response,
+            })
+        })
+    }
+}
+
+type Answer<S> = Result<Response, <S as Service<Request<Body>>>::Error>;
+
+fn refused<S: Service<Request<Body>>>(status: Status) -> BoxFuture<'static, Answer<S>>
+where
+    S::Error: 'static,
+{
+    Box::pin(async move { Ok(status.into_http()) })
+}
+
+fn peer_of(request: &Request<Body>) -> Peer {
+    // Every connection of ours says who is there.
+    request.extensions().get().cloned().unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
+}
+
+fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {
+    Call { method: request.uri().path(), headers: request.headers(), peer }
+}
+
+/// What has to be known of a call in case that its handler refuses it for whom it acts for.
+struct Asked {
+    method: String,
+    peer: Peer,
+    access: Access,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>, access: &Access) -> Self {
+        Self { method: request.uri().path().to_owned(), peer: peer_of(request), access: access.clone() }
+    }
+
+    fn note_refusal(&self, guard: &Guard, response: &Response) {
+        let code = response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
+        if code == Some(Code::PermissionDenied) {
+            let call = Call { method: &self.method, headers: response.headers(), peer: &self.peer };
+            guard.note(call, self.access.principal(), status::USER_MISMATCH);
+        }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
+
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService { inner, settings: self.clone() }
+    }
+}
+
+/// See [`AuthLayer`].
+#[derive(Clone)]
+pub struct AuthService<S> {
+    inner: S,
+    settings: AuthLayer,
+}
+
+impl<S> Service<Request<Body>> for AuthService<S>
+where
+    S: Service<Request<Body>, Response = Response> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Answer<S>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let peer = peer_of(&request);
+        match self.settings.guard.decide(call(&request, &peer)) {
+            Verdict::Granted(access) => self.settings.admit(&mut self.inner, request, access),
+            Verdict::Denied(denial) => refused::<S>(status::denied(&denial)),
+            Verdict::AskAnew => {
+                let fresh = self.inner.clone();
+                // The one that was polled ready does the work.
+                let mut inner = std::mem::replace(&mut self.inner, fresh);
+                let settings = self.settings.clone();
+                Box::pin(async move {
+                    let (parts, body) = request.into_parts();
+                    let asked = Call { method: parts.uri.path(), headers: &parts.headers, peer: &peer };
+                    match settings.guard.decide_anew(asked).await {
+                        Verdict::Granted(access) => {
+                            settings.admit(&mut inner, Request::from_parts(parts, body), access).await
+                        }
+                        Verdict::Denied(denial) => Ok(status::denied(&denial).into_http()),
+                        Verdict::AskAnew => Ok(status::internal().into_http()),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// The body of a stream, which ends early when its caller's credentials do.
+struct Watched {
+    body: Body,
+    end: Option<End>,
+    _place: Option<StreamPlace>,
+}
+
+struct End {
+    withdrawn: Pin<Box<WaitForCancellationFutureOwned>>,
+    expiry: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    fn new(body: Body, credentials: Option<Arc<Credentials>>, place: Option<StreamPlace>) -> Self {
+        let end = credentials.map(|credentials| End {
+            withdrawn: Box::pin(credentials.withdrawn.clone().cancelled_owned()),
+            expiry: credentials.expires_at.map(|at| {
+                let left = u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0);
+                Box::pin(sleep(Duration::from_secs(left)))
+            }),
+        });
+        Self { body, end, _place: place }
+    }
+}
+
+impl End {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_over = self.withdrawn.as_mut().poll(cx).is_ready()
+            || self.expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready());
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl http_body::Body for Watched {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.end.as_mut().is_some_and(|end| end.poll(cx).is_ready()) {
+            // What made the stream is dropped with its body, and ends.
+            self.body = Body::empty();
+            self.end = None;
+            let over = status::credentials_ended();
+            let mut trailers = http::HeaderMap::new();
+            return Poll::Ready(over.add_header(&mut trailers).is_ok().then(|| Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

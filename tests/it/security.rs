@@ -1,0 +1,13 @@
+//! Who gets in, and what they reach.
+
+mod audit;
+mod binding;
+mod canary;
+mod commands;
+mod database;
+mod isolation;
+mod keys;
+mod limits;
+mod permissions;
+mod tls;
+mod tokens;

@@ -1,0 +1,137 @@
+//! A secret stays one: what is planted in settings, keys and tokens appears in no log, error, span or
+//! metric, however much is logged.
+
+use reservd::rpc::pb;
+use serde_json::json;
+use tonic::{Request, Status, metadata::AsciiMetadataValue};
+
+use crate::support::{
+    Collector, TestDatabase, Web,
+    issuer::{AUDIENCE, ISSUER, Issuer, Signer, claims, header, part},
+    process::{Process, TempFolder, clients, finish, program},
+    reserve,
+};
+
+/// What must be found nowhere.
+const CANARY: &str = "canary-7f3a";
+
+/// Everything that was said somewhere, and where.
+#[derive(Default)]
+struct Said(Vec<(&'static str, String)>);
+
+impl Said {
+    fn add(&mut self, place: &'static str, text: impl ToString) {
+        self.0.push((place, text.to_string()));
+    }
+
+    fn add_refusal<T>(&mut self, answer: Result<T, Status>) {
+        if let Err(status) = answer {
+            self.add("an error", format!("{status:?} {}", String::from_utf8_lossy(status.details())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_secret_is_told_nowhere() {
+    let (database, folder, issuer, mut said) =
+        (TestDatabase::new().await, TempFolder::new(), Issuer::new(), Said::default());
+    let collector = Collector::default();
+    let web = Web::serve(&issuer.jwks().to_string()).await;
+    let spans = collector.listen().await;
+    let database_url = format!("{}&password={CANARY}", database.url);
+    let jwks = format!("auth.jwks=http://{}/keys?code={CANARY}", web.address);
+    let otlp = format!("telemetry.otlp_endpoint={spans}");
+    let settings = [
+        jwks.as_str(),
+        &format!("auth.issuer={ISSUER}"),
+        &format!("auth.audience={AUDIENCE}"),
+        "auth.jwks_refresh=50ms",
+        "auth.jwks_refetch_pause=10ms",
+        "telemetry.log=debug",
+        "telemetry.log_format=json",
+        &otlp,
+    ];
+    let mut config = program(["config"]);
+    settings.iter().for_each(|setting| {
+        config.args(["--set", setting]);
+    });
+    config.env("DATABASE_URL", &database_url).env("RESERVD_TOKEN", CANARY);
+    said.add("config", format!("{:?}", finish(config).await));
+
+    let server = Process::on(&database_url, &settings).await;
+    said.add("the log of the start", server.log().join("\n"));
+    let (mut events, mut reservations) = clients(&server.connect().await);
+    let with = |token: &str, message: pb::ListEventsRequest| {
+        let mut request = Request::new(message);
+        let bearer: AsciiMetadataValue = format!("Bearer {token}").parse().expect("a header's value");
+        request.metadata_mut().insert("authorization", bearer);
+        request
+    };
+
+    let sign = |header: &serde_json::Value, claims: &serde_json::Value| issuer.sign(&Signer::Ed25519, header, claims);
+    let planted = |mut value: serde_json::Value, name: &str| {
+        value[name] = json!(CANARY);
+        value
+    };
+    // The parts of a good token are secret too.
+    let good = sign(&header(), &planted(claims("shop", &["service", "event.manager"]), "note"));
+    let mut secrets: Vec<String> = good.split('.').skip(1).map(str::to_owned).collect();
+    secrets.extend([CANARY.to_owned(), part(CANARY)]);
+    said.add_refusal(events.list_events(with(&good, pb::ListEventsRequest::default())).await);
+    said.add_refusal(
+        events.list_events(with(&good, pb::ListEventsRequest { page_token: "x".into(), ..Default::default() })).await,
+    );
+    let mut wish = Request::new(reserve("nowhere", "ann"));
+    wish.metadata_mut().insert("authorization", format!("Bearer {good}").parse().expect("a header's value"));
+    said.add_refusal(reservations.reserve(wish).await);
+
+    let refused = [
+        CANARY.to_owned(),
+        format!("{CANARY}.{CANARY}.{CANARY}"),
+        sign(&planted(header(), "kid"), &claims("ann", &["user"])),
+        sign(&planted(header(), "alg"), &claims("ann", &["user"])),
+        sign(&planted(header(), "typ"), &claims("ann", &["user"])),
+        sign(&header(), &planted(claims("ann", &["user"]), "iss")),
+        sign(&header(), &planted(claims("ann", &["user"]), "aud")),
+        sign(&header(), &planted(claims("ann", &["user"]), "exp")),
+        issuer.sign(&Signer::Bytes(CANARY.into()), &header(), &planted(claims("ann", &["user"]), "sub")),
+        format!("{}{CANARY}", &good[..good.len() - CANARY.len()]),
+    ];
+    for token in &refused {
+        secrets.push(token.clone());
+        let answer = events.list_events(with(token, pb::ListEventsRequest::default())).await;
+        assert!(answer.is_err(), "{token}");
+        said.add_refusal(answer);
+    }
+    let mut basic = Request::new(pb::ListEventsRequest::default());
+    basic.metadata_mut().insert("authorization", format!("Basic {CANARY}").parse().expect("a header's value"));
+    said.add_refusal(events.list_events(basic).await);
+    // The issuer fails, and its answer is repeated nowhere.
+    for document in [None, Some(CANARY), Some("{\"keys\": [{\"kty\": \"canary-7f3a\"}]}")] {
+        web.set(document);
+        let asked = web.asked();
+        crate::support::eventually("the keys are asked for", async || web.asked() > asked + 1).await;
+    }
+
+    let mut scrape = tokio::net::TcpStream::connect(server.metrics_address()).await.expect("metrics are served");
+    let mut metrics = String::new();
+    tokio::io::AsyncWriteExt::write_all(&mut scrape, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("asked");
+    tokio::io::AsyncReadExt::read_to_string(&mut scrape, &mut metrics).await.expect("told");
+    assert!(metrics.contains("reservd_calls_denied_total"), "{metrics}");
+    said.add("metrics", metrics);
+    let log = server.stop().await.join("\n");
+    assert!(log.contains("a call was refused") && log.contains("could not be renewed"), "{log}");
+    said.add("the log", log);
+    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    assert!(!spans.is_empty());
+    said.add("spans", format!("{spans:?}"));
+    drop(folder);
+
+    for (place, text) in &said.0 {
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{secret} is in {place}: {text}");
+        }
+    }
+}

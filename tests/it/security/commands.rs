@@ -1,0 +1,142 @@
+//! `reservd token`, the commands that need one, and what docs/SECURITY.md tells to type.
+
+use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+
+use tokio::process::Command;
+
+use crate::support::{
+    TestDatabase,
+    process::{Process, Said, TempFolder, finish, program},
+};
+
+/// Runs the program with a token in the environment.
+async fn run_with(token: &str, arguments: &[&str]) -> Said {
+    let mut command = program(arguments);
+    command.env("RESERVD_TOKEN", token);
+    finish(command).await
+}
+
+/// A token that the program makes with the keys of this folder.
+async fn token(keys: &str, who: &[&str]) -> String {
+    let said = finish(program([&["token", "--keys", keys][..], who].concat())).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    said.out.trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
+    let (database, folder) = (TestDatabase::new().await, TempFolder::new());
+    let keys = folder.path("keys").display().to_string();
+    let admin = token(&keys, &["--admin", "root"]).await;
+    let mode =
+        |name: &str| std::fs::metadata(folder.path("keys").join(name)).expect("made").permissions().mode() & 0o777;
+    assert_eq!((mode("signing-key.pem"), mode("jwks.json")), (0o600, 0o644));
+
+    let jwks = format!("auth.jwks={keys}/jwks.json");
+    let server =
+        Process::on(&database.url, &[&jwks, "auth.issuer=reservd-dev", "diagnostics.concurrency_test=true"]).await;
+    let (url, csv) = (server.url(), folder.file("events.csv", "event_id,capacity\nconcert,5\n"));
+    assert_eq!(finish(program(["healthcheck", "--server", &url])).await.code, Some(0), "health is told to anyone");
+    let import = ["events", "import", &csv, "--server", &url];
+    let nobody = finish(program(import)).await;
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    let user = token(&keys, &["--user", "ann"]).await;
+    assert_eq!(run_with(&user, &import).await.code, Some(1), "a user makes no events");
+    let manager = token(&keys, &["--subject", "mia", "--role", "event.manager"]).await;
+    let said = run_with(&manager, &import).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let file = folder.file("token", format!("{admin}\n"));
+    let probe = ["probe", "--remote", "--operations", "20", "--server", &url, "--token-file", &file];
+    let said = finish(program(probe)).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // The same folder gives tokens of the same keys, now and later.
+    let said =
+        run_with(&token(&keys, &["--service", "shop", "--ttl", "1m"]).await, &["probe", "--remote", "--server", &url])
+            .await;
+    assert!(said.err.contains("one of these roles is needed: admin"), "{said:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_usage_of_token_is_told() {
+    for wrong in
+        [&["token"][..], &["token", "--user", "a", "--admin", "b"], &["token", "--user", "a", "--role", "king"]]
+    {
+        assert_eq!(finish(program(wrong)).await.code, Some(2), "{wrong:?}");
+    }
+    let folder = TempFolder::new();
+    std::fs::create_dir(folder.path("keys")).expect("made");
+    folder.file("keys/signing-key.pem", "canary");
+    let keys = folder.path("keys").display().to_string();
+    let said = finish(program(["token", "--user", "ann", "--keys", &keys])).await;
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("is not an Ed25519 key in PEM") && !said.err.contains("canary"), "{}", said.err);
+}
+
+fn checkout(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The blocks of shell of a document, those first that come first.
+fn blocks(markdown: &str) -> Vec<String> {
+    markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
+}
+
+/// Runs commands as a reader would, with the program and something that does as grpcurl does in the
+/// path.
+async fn shell(folder: &TempFolder, commands: &str) -> Said {
+    let mut command = Command::new("bash");
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_reservd"));
+    let path = format!(
+        "{}:{}:{}",
+        checkout("tests/clients/bin").display(),
+        ours.parent().expect("a folder").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    command.args(["-euo", "pipefail", "-c", commands]).current_dir(folder.path("")).kill_on_drop(true);
+    command.env("PATH", path).env("BUF_CACHE_DIR", folder.path("buf"));
+    command.env("BUF", checkout(".tools/node/node_modules/.bin/buf"));
+    finish(command).await
+}
+
+/// The settings of a line that serves.
+fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let set = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1].trim_matches('\'').to_owned());
+    let absolute = |setting: String| match setting.split_once('=') {
+        Some((key, value)) if folder.path(value).exists() => format!("{key}={}", folder.path(value).display()),
+        _ => setting,
+    };
+    set.map(absolute).collect()
+}
+
+#[tokio::test]
+async fn what_the_security_document_tells_to_type_works() {
+    let text = std::fs::read_to_string(checkout("docs/SECURITY.md")).expect("there is a document");
+    let blocks = blocks(&text);
+    let runs: Vec<_> = blocks.iter().filter(|block| block.contains("reservd serve")).collect();
+    assert_eq!(runs.len(), 2, "one with tokens, one with TLS: {blocks:?}");
+    for block in runs {
+        let (database, folder) = (TestDatabase::new().await, TempFolder::new());
+        let place = block.lines().position(|line| line.starts_with("reservd serve")).expect("a line that serves");
+        let lines: Vec<_> = block.lines().collect();
+        let serve = lines[place..].iter().take_while(|line| !line.is_empty()).copied().collect::<Vec<_>>().join(" ");
+        let after: Vec<_> = lines[place..].iter().skip_while(|line| !line.is_empty()).copied().collect();
+        let before = lines[..place].join("\n");
+        let said = shell(&folder, &before).await;
+        assert_eq!(said.code, Some(0), "{before}\n{said:?}");
+        let settings = settings_of(&serve, &folder);
+        assert!(!settings.is_empty(), "{serve}");
+        let server = Process::on(&database.url, &settings.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let address = server.address.to_string();
+        let port = address.rsplit_once(':').expect("a port").1;
+        let after = after
+            .join("\n")
+            .replace("127.0.0.1:50051", &address)
+            .replace("localhost:50051", &format!("localhost:{port}"));
+        let said = shell(&folder, &after).await;
+        assert_eq!(said.code, Some(0), "{after}\n{said:?}");
+        assert!(said.out.contains("RESERVATION_STATE_HELD"), "{said:?}");
+        server.stop().await;
+    }
+}

@@ -1,0 +1,223 @@
+//! Users know nothing of each other: what is somebody else's answers exactly as what is not there.
+
+use prost::Message;
+use reservd::{
+    auth::permissions::{Need, TABLE},
+    rpc::pb::{self, ReservationState},
+};
+use tonic::{Code, Status};
+
+use crate::support::{Client, Guarded, all, assert_refused, by_id, of_user, reason, reserve};
+
+/// A UUID that is no reservation's.
+const NOBODYS: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
+
+/// What a caller can learn from an answer, ids and times of its own left out.
+fn lesson(answer: Result<Vec<u8>, Status>) -> String {
+    match answer {
+        Ok(_) => "OK".to_owned(),
+        Err(status) => format!("{:?} {} {:?}", status.code(), status.message(), status.details()),
+    }
+}
+
+/// For an RPC, pairs of requests: one that touches what is Ann's, and its like that touches nothing.
+fn pairs(method: &str, ann: &pb::Reservation, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
+    /// A request of this type for each selector, with her request_id, and without any.
+    macro_rules! on_reservation {
+        ($request:ident { $($field:ident: $value:expr),* }) => {
+            selectors.into_iter().flat_map(|(hers, nobodys)| {
+                [(request_id, "unused"), ("", "")].map(|(id, other)| {
+                    let make = |reservation, request_id: &str| pb::$request {
+                        event_id: "concert".into(), reservation, request_id: request_id.into(),
+                        $($field: $value,)* ..Default::default()
+                    }.encode_to_vec();
+                    (make(hers.clone(), id), make(nobodys.clone(), other))
+                })
+            }).collect()
+        };
+    }
+    match method {
+        "Confirm" => on_reservation!(ConfirmRequest {}),
+        "Cancel" => on_reservation!(CancelRequest {}),
+        "Extend" => on_reservation!(ExtendRequest {}),
+        "Amend" => on_reservation!(AmendRequest { quantity: 2 }),
+        "GetReservation" => {
+            let get =
+                |reservation| pb::GetReservationRequest { event_id: "concert".into(), reservation }.encode_to_vec();
+            selectors.into_iter().map(|(hers, nobodys)| (get(hers), get(nobodys))).collect()
+        }
+        "Reserve" => {
+            let rehearse = |request_id: &str, user_id: &str| {
+                let request = pb::ReserveRequest {
+                    request_id: request_id.into(),
+                    validate_only: true,
+                    ..reserve("concert", user_id)
+                };
+                request.encode_to_vec()
+            };
+            vec![
+                (rehearse(request_id, "bob"), rehearse("unused", "bob")),
+                (rehearse("", "ann"), rehearse("", "nobody")),
+            ]
+        }
+        "ListReservations" => {
+            let list = |event_id: &str, user_id: &str| {
+                let request = pb::ListReservationsRequest {
+                    event_id: event_id.into(),
+                    user_id: user_id.into(),
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            vec![(list("concert", "ann"), list("concert", "nobody")), (list("", "ann"), list("", "nobody"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
+    let guarded = Guarded::start().await;
+    guarded.event("concert", 10).await;
+    let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
+    let wanted = pb::ReserveRequest { request_id: "order-7".into(), ..reserve("concert", "ann") };
+    let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
+
+    for (path, need) in TABLE {
+        let Need::Role { own: true, .. } = need else { continue };
+        let pairs = pairs(path.rsplit_once('/').expect("a path").1, &held, "order-7");
+        assert!(!pairs.is_empty(), "{path} is open to users, and nothing here tries to see another's through it");
+        for (place, (hers, nobodys)) in pairs.into_iter().enumerate() {
+            let (touched, untouched) = (bob.raw(path, hers).await, bob.raw(path, nobodys).await);
+            assert_eq!(lesson(touched), lesson(untouched), "{path}, pair {place}");
+        }
+    }
+    // Nothing of it had an effect, and her request_id still means what it meant.
+    let again = ann.reservations().reserve(wanted).await.expect("told again").into_inner();
+    assert!(again.execution.expect("told").replayed);
+    assert_eq!(again.reservation, Some(held));
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_user_reserves_for_itself_and_sees_its_own_only() {
+    let guarded = Guarded::start().await;
+    guarded.event("concert", 10).await;
+    let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
+    let denied = bob.reservations().reserve(reserve("concert", "ann")).await;
+    assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");
+    ann.reservations().reserve(reserve("concert", "ann")).await.expect("for herself");
+    bob.reservations().reserve(reserve("concert", "bob")).await.expect("for himself");
+
+    let list = async |client: &Client, request| {
+        let listed = client.reservations().list_reservations(request).await.expect("a list").into_inner();
+        listed.reservations.into_iter().map(|it| it.user_id).collect::<Vec<_>>()
+    };
+    let of_event = || pb::ListReservationsRequest { event_id: "concert".into(), ..Default::default() };
+    assert_eq!(list(&ann, of_event()).await, ["ann"]);
+    assert_eq!(list(&bob, of_event()).await, ["bob"]);
+    assert_eq!(list(&bob, pb::ListReservationsRequest::default()).await, ["bob"], "all of his");
+    assert_eq!(list(&guarded.service("shop"), of_event()).await, ["ann", "bob"]);
+    assert_eq!(list(&guarded.caller("eye", &["reader"]), of_event()).await, ["ann", "bob"]);
+    let hers = pb::ListReservationsRequest { user_id: "ann".into(), ..of_event() };
+    assert_refused(bob.reservations().list_reservations(hers).await, Code::PermissionDenied, "USER_MISMATCH");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn the_same_request_id_is_two_for_two_users() {
+    let guarded = Guarded::start().await;
+    guarded.event("concert", 10).await;
+    for user_id in ["ann", "bob"] {
+        let wanted = pb::ReserveRequest { request_id: "1".into(), ..reserve("concert", user_id) };
+        for replayed in [false, true] {
+            let answer =
+                guarded.user(user_id).reservations().reserve(wanted.clone()).await.expect("a place").into_inner();
+            assert_eq!(answer.reservation.expect("told").user_id, user_id);
+            assert_eq!(answer.execution.expect("told").replayed, replayed);
+        }
+        let other = pb::ReserveRequest { quantity: 2, ..wanted };
+        let reused = guarded.user(user_id).reservations().reserve(other).await;
+        assert_refused(reused, Code::InvalidArgument, "REQUEST_ID_REUSED");
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_page_token_of_one_user_is_none_of_another() {
+    let guarded = Guarded::start().await;
+    let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
+    for event_id in ["a", "b", "c"] {
+        guarded.event(event_id, 10).await;
+        ann.reservations().reserve(reserve(event_id, "ann")).await.expect("a place");
+        bob.reservations().reserve(reserve(event_id, "bob")).await.expect("a place");
+    }
+    let first = pb::ListReservationsRequest { page_size: 1, ..Default::default() };
+    let page = ann.reservations().list_reservations(first.clone()).await.expect("a page").into_inner();
+    let next = pb::ListReservationsRequest { page_token: page.next_page_token, ..first };
+    let hers = ann.reservations().list_reservations(next.clone()).await.expect("the next page").into_inner();
+    assert_eq!(hers.reservations.iter().map(|it| (&*it.event_id, &*it.user_id)).collect::<Vec<_>>(), [("b", "ann")]);
+    for other in [&bob, &guarded.service("shop")] {
+        let answer = other.reservations().list_reservations(next.clone()).await;
+        let why = reason(&answer.expect_err("it is not theirs"));
+        assert!(["PAGE_TOKEN_INVALID", "FIELD_INVALID"].contains(&why.as_str()), "{why}");
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_changes_hands_while_another_tries_is_never_the_others() {
+    let guarded = Guarded::start().await;
+    guarded.event("concert", 10).await;
+    let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
+    for strategy in crate::support::STRATEGIES {
+        let options = crate::support::with(strategy);
+        let held = ann.reservations().reserve(pb::ReserveRequest { options, ..reserve("concert", "ann") }).await;
+        let id = held.expect("a place").into_inner().reservation.expect("told").reservation_id;
+        let tries = (0..8).map(|_| {
+            let cancel = pb::CancelRequest {
+                event_id: "concert".into(),
+                reservation: by_id(&id),
+                options,
+                ..Default::default()
+            };
+            let mut client = bob.reservations();
+            async move { client.cancel(cancel).await }
+        });
+        for answer in all(tries).await {
+            assert_refused(answer, Code::NotFound, "RESERVATION_NOT_FOUND");
+        }
+        let cancel =
+            pb::CancelRequest { event_id: "concert".into(), reservation: by_id(&id), options, ..Default::default() };
+        let cancelled = ann.reservations().cancel(cancel).await.expect("it is hers").into_inner().reservation;
+        assert_eq!(cancelled.expect("told").state(), ReservationState::Cancelled);
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn two_services_see_and_change_the_same() {
+    let guarded = Guarded::start().await;
+    guarded.event("concert", 10).await;
+    let (shop, desk) = (guarded.service("shop"), guarded.service("desk"));
+    let wanted = pb::ReserveRequest { request_id: "order-7".into(), ..reserve("concert", "ann") };
+    let held = shop.reservations().reserve(wanted.clone()).await.expect("a place").into_inner().reservation;
+    let get = || pb::GetReservationRequest { event_id: "concert".into(), reservation: of_user("ann") };
+    for service in [&shop, &desk] {
+        let seen = service.reservations().get_reservation(get()).await.expect("any user's").into_inner().reservation;
+        assert_eq!(seen, held);
+        // Either may take up what the other began: request_ids are the order's, not the service's.
+        let again = service.reservations().reserve(wanted.clone()).await.expect("told again").into_inner();
+        assert!(again.execution.expect("told").replayed);
+        assert_eq!(again.reservation, held);
+    }
+    let list = || pb::ListReservationsRequest { event_id: "concert".into(), page_size: 1, ..Default::default() };
+    desk.reservations().reserve(reserve("concert", "bob")).await.expect("a place");
+    let page = shop.reservations().list_reservations(list()).await.expect("a page").into_inner();
+    let next = pb::ListReservationsRequest { page_token: page.next_page_token, ..list() };
+    desk.reservations().list_reservations(next).await.expect("the next page");
+    let cancel = pb::CancelRequest { event_id: "concert".into(), reservation: of_user("ann"), ..Default::default() };
+    desk.reservations().cancel(cancel).await.expect("what the other reserved");
+    guarded.check_and_stop().await;
+}

@@ -1,0 +1,122 @@
+//! What each role may call: everything else is denied, and nothing is forgotten.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use reservd::{
+    auth::permissions::{Need, TABLE},
+    config::Role,
+    rpc::pb,
+};
+use tonic::Code;
+
+use crate::support::{Guarded, assert_refused, raw_call};
+
+/// Every method that the server has, by its path.
+fn methods() -> BTreeSet<String> {
+    let sets = [
+        pb::DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let mut paths = BTreeSet::new();
+    for set in sets {
+        for file in FileDescriptorSet::decode(set).expect("descriptors").file {
+            for service in &file.service {
+                for method in &service.method {
+                    paths.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                }
+            }
+        }
+    }
+    paths
+}
+
+#[test]
+fn every_rpc_has_a_row_and_every_row_an_rpc() {
+    let rows: BTreeSet<_> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(rows, methods());
+}
+
+/// The RPCs that each role opens, written down once more: a slip in the table is a breach.
+fn opened_by(role: Role) -> Vec<&'static str> {
+    let public = ["GetEvent", "ListEvents", "GetAvailability", "BatchGetAvailability"];
+    let manage = ["CreateEvent", "BatchCreateEvents", "UpdateEvent", "OpenEvent", "CloseEvent", "CancelEvent"];
+    let inspect = ["VerifyEvent", "GetContentionReport"];
+    let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend"];
+    let see = ["GetReservation", "ListReservations"];
+    let groups: &[&[&'static str]] = match role {
+        Role::Admin => &[&public, &manage, &inspect, &reserve, &see, &["RunConcurrencyTest"]],
+        Role::EventManager => &[&public, &manage, &inspect],
+        Role::Service => &[&public, &inspect, &reserve, &see],
+        Role::User => &[&public, &reserve, &see],
+        Role::Reader => &[&public, &inspect, &see],
+    };
+    groups.concat()
+}
+
+#[tokio::test]
+async fn each_role_opens_its_rpcs_and_no_others() {
+    let guarded = Guarded::start().await;
+    let ours = methods().into_iter().filter(|path| path.starts_with("/reservd.")).collect::<Vec<_>>();
+    for role in Role::ALL {
+        let client = guarded.caller("ann", &[role.name()]);
+        for path in &ours {
+            let name = path.rsplit_once('/').expect("a path").1;
+            let answer = client.raw(path, vec![]).await;
+            let is_denied = answer.is_err_and(|status| status.code() == Code::PermissionDenied);
+            assert_eq!(!is_denied, opened_by(role).contains(&name), "{} and {name}", role.name());
+        }
+    }
+    let nobody = guarded.caller("ann", &["baker"]);
+    for path in &ours {
+        let status = assert_refused(nobody.raw(path, vec![]).await, Code::PermissionDenied, "ROLE_MISSING");
+        assert!(status.message().starts_with("one of these roles is needed: admin"), "{status}");
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn without_credentials_only_the_health_is_told() {
+    let guarded = Guarded::start().await;
+    let unknown = ["/reservd.v1.EventService/DropEvents", "/evil.v1.Service/Method"].map(str::to_owned);
+    for path in methods().into_iter().chain(unknown) {
+        let need = TABLE.iter().find(|(known, _)| *known == path).map(|(_, need)| *need);
+        let leaked: &'static str = path.leak();
+        let answer = raw_call(guarded.server.channel(), leaked, vec![]);
+        if need == Some(Need::Nothing) {
+            // A watch has no end: what counts is that it begins.
+            let begun = tokio::time::timeout(std::time::Duration::from_millis(300), answer).await;
+            assert!(begun.is_err() || begun.is_ok_and(|answer| answer.is_ok()), "{leaked}");
+        } else {
+            assert_refused(answer.await, Code::Unauthenticated, "CREDENTIALS_MISSING");
+        }
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_method_that_there_is_not_stays_one_for_an_admin() {
+    let guarded = Guarded::start().await;
+    let admin = guarded.caller("root", &["admin"]);
+    let answer = admin.raw("/reservd.v1.EventService/DropEvents", vec![]).await;
+    assert_refused(answer, Code::Unimplemented, "METHOD_UNKNOWN");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn reflection_is_for_those_who_say_who_they_are_and_can_be_left_out() {
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let guarded = Guarded::start().await;
+    let answer = guarded.caller("ann", &[]).raw(path, vec![]).await;
+    // An empty message is no question; but it was asked.
+    assert_eq!(answer.expect_err("no question").code(), Code::InvalidArgument);
+    guarded.check_and_stop().await;
+
+    let guarded = Guarded::with(&[("server.reflection", "false")]).await;
+    let answer = guarded.caller("root", &["admin"]).raw(path, vec![]).await;
+    assert_refused(answer, Code::Unimplemented, "METHOD_UNKNOWN");
+    guarded.check_and_stop().await;
+}

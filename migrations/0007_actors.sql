@@ -189,7 +189,7 @@ CREATE FUNCTION apply_batch_with_lines_1(
     p_valid_until   timestamptz[],
     p_known         reservation_write_2[],
     p_new           reservation_write_2[],
-    p_changes       change_write_1[],
+    p_changes       change_write_2[],
     p_counts        waitlist_count_1[],
     p_entries       waitlist_write_1[],
     p_entry_changes waitlist_change_1[]

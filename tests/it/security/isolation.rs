@@ -7,7 +7,9 @@ use reservd::{
 };
 use tonic::{Code, Status};
 
-use crate::support::{Client, Guarded, all, assert_refused, by_id, of_user, reason, reserve};
+use crate::support::{
+    Client, Guarded, all, assert_refused, by_id, entry_by_id, entry_of_user, join, of_user, reason, reserve, strict,
+};
 
 /// A UUID that is no reservation's.
 const NOBODYS: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
@@ -21,7 +23,8 @@ fn lesson(answer: Result<Vec<u8>, Status>) -> String {
 }
 
 /// For an RPC, pairs of requests: one that touches what is Ann's, and its like that touches nothing.
-fn pairs(method: &str, ann: &pb::Reservation, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn pairs(method: &str, ann: &pb::Reservation, waits: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let entries = [(entry_by_id(waits), entry_by_id(NOBODYS)), (entry_of_user("ann"), entry_of_user("nobody"))];
     let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
     /// A request of this type for each selector, with her request_id, and without any.
     macro_rules! on_reservation {
@@ -72,6 +75,59 @@ fn pairs(method: &str, ann: &pb::Reservation, request_id: &str) -> Vec<(Vec<u8>,
             };
             vec![(list("concert", "ann"), list("concert", "nobody")), (list("", "ann"), list("", "nobody"))]
         }
+        "ListChanges" => {
+            let list = |user_id: &str, reservation_id: &str| {
+                let request = pb::ListChangesRequest {
+                    event_id: "concert".into(),
+                    user_id: user_id.into(),
+                    reservation_id: reservation_id.into(),
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            vec![(list("ann", ""), list("nobody", "")), (list("", &ann.reservation_id), list("", NOBODYS))]
+        }
+        "JoinWaitlist" => {
+            let join = |user_id: &str, request_id: &str| {
+                let request = pb::JoinWaitlistRequest {
+                    event_id: "gig".into(),
+                    user_id: user_id.into(),
+                    quantity: 1,
+                    request_id: request_id.into(),
+                    validate_only: true,
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            vec![(join("ann", ""), join("nobody", "")), (join("bob", request_id), join("bob", "unused"))]
+        }
+        "LeaveWaitlist" => {
+            let leave = |entry, request_id: &str| {
+                let request = pb::LeaveWaitlistRequest {
+                    event_id: "gig".into(),
+                    entry,
+                    request_id: request_id.into(),
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            entries.into_iter().map(|(hers, nobodys)| (leave(hers, request_id), leave(nobodys, "unused"))).collect()
+        }
+        "GetWaitlistEntry" => {
+            let get = |entry| pb::GetWaitlistEntryRequest { event_id: "gig".into(), entry }.encode_to_vec();
+            entries.into_iter().map(|(hers, nobodys)| (get(hers), get(nobodys))).collect()
+        }
+        "ListWaitlist" => {
+            let list = |event_id: &str, user_id: &str| {
+                let request = pb::ListWaitlistRequest {
+                    event_id: event_id.into(),
+                    user_id: user_id.into(),
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            vec![(list("gig", "ann"), list("gig", "nobody")), (list("", "ann"), list("", "nobody"))]
+        }
         _ => Vec::new(),
     }
 }
@@ -84,9 +140,15 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
     let wanted = pb::ReserveRequest { request_id: "order-7".into(), ..reserve("concert", "ann") };
     let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
 
+    let unguarded = guarded.unguarded();
+    unguarded.event_with_line("gig", 1, strict()).await;
+    unguarded.reserve(reserve("gig", "zoe")).await.expect("the only place");
+    let wish = pb::JoinWaitlistRequest { request_id: "order-7".into(), ..join("gig", "ann", 1) };
+    let waits = ann.waitlist().join_waitlist(wish).await.expect("a turn").into_inner().entry.expect("told").entry_id;
+
     for (path, need) in TABLE {
         let Need::Role { own: true, .. } = need else { continue };
-        let pairs = pairs(path.rsplit_once('/').expect("a path").1, &held, "order-7");
+        let pairs = pairs(path.rsplit_once('/').expect("a path").1, &held, &waits, "order-7");
         assert!(!pairs.is_empty(), "{path} is open to users, and nothing here tries to see another's through it");
         for (place, (hers, nobodys)) in pairs.into_iter().enumerate() {
             let (touched, untouched) = (bob.raw(path, hers).await, bob.raw(path, nobodys).await);
@@ -122,6 +184,35 @@ async fn a_user_reserves_for_itself_and_sees_its_own_only() {
     assert_eq!(list(&guarded.caller("eye", &["reader"]), of_event()).await, ["ann", "bob"]);
     let hers = pb::ListReservationsRequest { user_id: "ann".into(), ..of_event() };
     assert_refused(bob.reservations().list_reservations(hers).await, Code::PermissionDenied, "USER_MISMATCH");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_user_waits_for_itself_and_reads_its_own_history() {
+    let guarded = Guarded::start().await;
+    let (ann, bob, shop) = (guarded.user("ann"), guarded.user("bob"), guarded.service("shop"));
+    guarded.unguarded().event_with_line("gig", 1, strict()).await;
+    shop.reservations().reserve(reserve("gig", "zoe")).await.expect("the only place");
+    let denied = bob.waitlist().join_waitlist(join("gig", "ann", 1)).await;
+    assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");
+    let wish = pb::JoinWaitlistRequest { request_id: "1".into(), ..join("gig", "ann", 1) };
+    ann.waitlist().join_waitlist(wish).await.expect("a turn");
+    shop.waitlist().join_waitlist(join("gig", "bob", 1)).await.expect("for any user");
+    let cancel = pb::CancelRequest { event_id: "gig".into(), reservation: of_user("zoe"), ..Default::default() };
+    shop.reservations().cancel(cancel).await.expect("of any user");
+
+    let history = async |client: &Client| {
+        let request = pb::ListChangesRequest { event_id: "gig".into(), ..Default::default() };
+        let changes = client.reservations().list_changes(request).await.expect("a history").into_inner().changes;
+        let told = |it: pb::Change| (it.kind().as_str_name(), it.request_id, it.actor);
+        changes.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let change = |kind, request_id: &str, actor: &str| (kind, request_id.to_owned(), actor.to_owned());
+    let joined = change("CHANGE_KIND_WAITLIST_JOINED", "1", "token:ann");
+    let promoted = change("CHANGE_KIND_WAITLIST_PROMOTED", "", "");
+    assert_eq!(history(&ann).await, [joined, promoted]);
+    assert_eq!(history(&bob).await, [change("CHANGE_KIND_WAITLIST_JOINED", "", "token:shop")]);
+    assert_eq!(history(&shop).await.len(), 6, "created, held, joined twice, cancelled, promoted");
     guarded.check_and_stop().await;
 }
 

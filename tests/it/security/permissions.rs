@@ -45,14 +45,15 @@ fn opened_by(role: Role) -> Vec<&'static str> {
     let public = ["GetEvent", "ListEvents", "GetAvailability", "BatchGetAvailability"];
     let manage = ["CreateEvent", "BatchCreateEvents", "UpdateEvent", "OpenEvent", "CloseEvent", "CancelEvent"];
     let inspect = ["VerifyEvent", "GetContentionReport"];
-    let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend"];
-    let see = ["GetReservation", "ListReservations"];
+    let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend", "JoinWaitlist", "LeaveWaitlist"];
+    let see = ["GetReservation", "ListReservations", "ListChanges", "GetWaitlistEntry", "ListWaitlist"];
+    let watch = ["WatchEvent"];
     let groups: &[&[&'static str]] = match role {
-        Role::Admin => &[&public, &manage, &inspect, &reserve, &see, &["RunConcurrencyTest"]],
+        Role::Admin => &[&public, &manage, &inspect, &reserve, &see, &watch, &["RunConcurrencyTest"]],
         Role::EventManager => &[&public, &manage, &inspect],
-        Role::Service => &[&public, &inspect, &reserve, &see],
+        Role::Service => &[&public, &inspect, &reserve, &see, &watch],
         Role::User => &[&public, &reserve, &see],
-        Role::Reader => &[&public, &inspect, &see],
+        Role::Reader => &[&public, &inspect, &see, &watch],
     };
     groups.concat()
 }

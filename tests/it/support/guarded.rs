@@ -10,7 +10,7 @@ use std::{
 
 use reservd::rpc::pb::{
     diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
-    reservation_service_client::ReservationServiceClient,
+    reservation_service_client::ReservationServiceClient, waitlist_service_client::WaitlistServiceClient,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -74,6 +74,10 @@ impl Client {
 
     pub fn reservations(&self) -> ReservationServiceClient<Wire> {
         ReservationServiceClient::new(self.wire())
+    }
+
+    pub fn waitlist(&self) -> WaitlistServiceClient<Wire> {
+        WaitlistServiceClient::new(self.wire())
     }
 
     pub fn diagnostics(&self) -> DiagnosticsServiceClient<Wire> {

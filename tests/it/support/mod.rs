@@ -41,7 +41,7 @@ pub use proxy::Proxy;
 pub use raw::raw_call;
 pub use server::TestServer;
 pub use streams::{RawCall, RawClient};
-pub use waiting::{entry_of_user, join, skipping, strict};
+pub use waiting::{entry_by_id, entry_of_user, join, skipping, strict};
 pub use watcher::Watcher;
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.

@@ -10,6 +10,11 @@ pub fn join(event_id: &str, user_id: &str, quantity: i32) -> pb::JoinWaitlistReq
     pb::JoinWaitlistRequest { event_id: event_id.into(), user_id: user_id.into(), quantity, ..Default::default() }
 }
 
+/// The entry of this id.
+pub fn entry_by_id(entry_id: &str) -> Option<pb::WaitlistEntrySelector> {
+    Some(pb::WaitlistEntrySelector { selector: Some(Selector::EntryId(entry_id.into())) })
+}
+
 /// The entry of a user.
 pub fn entry_of_user(user_id: &str) -> Option<pb::WaitlistEntrySelector> {
     Some(pb::WaitlistEntrySelector { selector: Some(Selector::UserId(user_id.into())) })

@@ -163,7 +163,7 @@ async fn a_run_measures_everything_checks_the_books_and_reports() {
             assert!(rate > Some(0.0), "{scenario}: {peer} did nothing");
         }
     }
-    assert_eq!(report["figures"].as_array().map(Vec::len), Some(10));
+    assert_eq!(report["figures"].as_array().map(Vec::len), Some(11));
     check_page(&folder.out().join("report.html"));
     assert_eq!(leftovers(pid), Vec::<PathBuf>::new());
 }

@@ -1,5 +1,12 @@
--- Writing, revised: reservations come in two lists, so that a Reserve pays for no update; and a batch
--- of commands can be written by one statement that is a transaction of its own.
+-- Writing, revised: reservations come in two lists, so that a Reserve pays for no update; a batch of
+-- commands can be written by one statement that is a transaction of its own; and the history names the
+-- principal behind each change.
+
+-- Null where nobody did it, such as a hold that time has ended, and where nobody was asked who they are.
+-- The column comes without a default, so no row is rewritten, and a null costs nothing to keep.
+ALTER TABLE changes ADD COLUMN actor text;
+
+COMMENT ON COLUMN changes.actor IS 'The principal that asked for it, such as token:ann; null: nobody, or not asked.';
 
 -- As reservation_write_1, without a word on whether it is new.
 CREATE TYPE reservation_write_2 AS (
@@ -18,12 +25,34 @@ CREATE TYPE reservation_write_2 AS (
     update_time    timestamptz
 );
 
--- As apply_changes_1, but new reservations and those that were there come apart.
+-- As change_write_1, with the actor.
+CREATE TYPE change_write_2 AS (
+    event_id       text,
+    version        bigint,
+    kind           text,
+    change_time    timestamptz,
+    request_id     text,
+    fingerprint    bytea,
+    reservation_id uuid,
+    user_id        text,
+    quantity       integer,
+    state          text,
+    expire_time    timestamptz,
+    confirm_time   timestamptz,
+    extensions     integer,
+    cancel_reason  text,
+    labels         jsonb,
+    create_time    timestamptz,
+    event          jsonb,
+    actor          text
+);
+
+-- As apply_changes_1, but new reservations and those that were there come apart, and with actors.
 CREATE FUNCTION apply_changes_2(
     p_events      event_write_1[],
     p_known       reservation_write_2[], -- as they are after the batch, each once
     p_new         reservation_write_2[],
-    p_changes     change_write_1[],
+    p_changes     change_write_2[],
     p_valid_until timestamptz
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -58,10 +87,10 @@ BEGIN
 
     INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
                          user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
-                         labels, create_time, event)
+                         labels, create_time, event, actor)
     SELECT w.event_id, w.version, w.kind, w.change_time, w.request_id, w.fingerprint, w.reservation_id,
            w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time, w.extensions, w.cancel_reason,
-           w.labels, w.create_time, w.event
+           w.labels, w.create_time, w.event, w.actor
       FROM unnest(p_changes) AS w;
 
     RETURN true;
@@ -76,7 +105,7 @@ CREATE FUNCTION apply_batch_1(
     p_valid_until timestamptz[], -- until when what was decided for each of p_events holds
     p_known       reservation_write_2[],
     p_new         reservation_write_2[],
-    p_changes     change_write_1[]
+    p_changes     change_write_2[]
 ) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     ours text[];

@@ -100,7 +100,7 @@ pub struct Decided<'a> {
 /// Writes the counters, reservations and changes. False: an event has another version than was seen,
 /// or a moment on which a decision rested has come; the transaction must then be rolled back.
 pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<bool, StoreError> {
-    const SQL: &str = "-- apply::apply\nSELECT apply_changes_3($1, $2, $3, $4, $5)";
+    const SQL: &str = "-- apply::apply\nSELECT apply_changes_2($1, $2, $3, $4, $5)";
     let Writes { events, known, new, changes } = Writes::of(decided);
     let valid_until = decided.iter().filter_map(Decided::valid_until).min();
     let query = sqlx::query_scalar(SQL).bind(events).bind(known).bind(new).bind(changes).bind(valid_until);
@@ -115,7 +115,7 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
 /// changed since they were seen, and that no moment has overtaken; and returns their ids. Waits for
 /// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
 pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
-    const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_2($1, $2, $3, $4, $5)";
+    const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
     const WITH_LINES: &str = "-- apply::apply_alone (with lines)
         SELECT apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
     let lines = LineWrites::of(decided);
@@ -135,7 +135,7 @@ pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Re
 
 /// Writes changes alone: of events that the same transaction has just inserted.
 pub async fn record(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
-    const SQL: &str = "-- apply::record\nSELECT apply_changes_3('{}', '{}', '{}', $1, NULL)";
+    const SQL: &str = "-- apply::record\nSELECT apply_changes_2('{}', '{}', '{}', $1, NULL)";
     let changes: Vec<_> = changes.iter().map(change_write).collect();
     sqlx::query(SQL).bind(changes).execute(conn).await?;
     Ok(())

@@ -21,7 +21,7 @@ use crate::config::Broker;
 /// How long anything may take but a message: connecting, declaring, consuming.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// How long the broker may take to confirm. It may be short of memory or disk, and then takes nothing.
-const CONFIRM_LIMIT: Duration = Duration::from_secs(30);
+const CONFIRM_LIMIT: Duration = Duration::from_secs(15);
 /// How often it is looked whether the connection still stands, while a confirmation is awaited.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Seconds between signs of life, where the URL does not say: a broker that vanished is found out within

@@ -22,7 +22,7 @@ use super::{
         explained,
         observe::{ObserveLayer, method_paths},
         panicked,
-        streaming::StreamingLayer,
+        streaming::with_own_body,
     },
     listen::Door,
     pb::{
@@ -110,7 +110,7 @@ pub async fn serve(
         .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
         .layer(AdmissionLayer::new(settings.max_in_flight, draining, Arc::clone(&metrics)))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
-        .layer(StreamingLayer);
+        .map_response(with_own_body);
 
     /// Each service takes gzip, and messages up to the limit, which also holds for what gzip unpacks to.
     macro_rules! limited {

@@ -2,15 +2,9 @@
 //! extensions, since the generated code only takes streams of messages. Such a stream is no call under
 //! way: it has a bound of its own, and no deadline but its caller's.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Request;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
 use super::Response;
 
@@ -29,45 +23,10 @@ impl OwnBody {
     }
 }
 
-/// Gives responses the bodies that their handlers made.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamingLayer;
-
-impl<S> Layer<S> for StreamingLayer {
-    type Service = StreamingService<S>;
-
-    fn layer(&self, inner: S) -> StreamingService<S> {
-        StreamingService { inner }
-    }
-}
-
-/// See [`StreamingLayer`].
-#[derive(Clone, Debug)]
-pub struct StreamingService<S> {
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for StreamingService<S>
-where
-    S: Service<Request<Body>, Response = Response>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let work = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = work.await?;
-            let Some(OwnBody(body)) = response.extensions_mut().remove() else { return Ok(response) };
-            let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
-            response.extensions_mut().insert(LongStream);
-            Ok(response.map(|empty| body.unwrap_or(empty)))
-        })
-    }
+/// Gives a response the body that its handler made.
+pub fn with_own_body(mut response: Response) -> Response {
+    let Some(OwnBody(body)) = response.extensions_mut().remove() else { return response };
+    let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    response.extensions_mut().insert(LongStream);
+    response.map(|empty| body.unwrap_or(empty))
 }

@@ -16,7 +16,8 @@ use crate::{
     store::{
         StoreError,
         apply::{self, Decided},
-        context, events, reservations, waitlist,
+        context::{self, Context},
+        events, reservations, waitlist,
     },
 };
 
@@ -43,10 +44,16 @@ pub(super) struct Loaded {
 
 /// Loads what `command` is decided on, or says how the attempt ends without.
 pub(super) async fn load(conn: &mut PgConnection, command: &Command) -> Result<Result<Loaded, Step>, StoreError> {
-    let Some(mut context) = context::load(conn, &[command]).await? else { return Ok(Err(Step::Stale)) };
-    let now = context.now;
-    let snapshot = context.snapshots.remove(&command.event_id);
-    Ok(snapshot.map(|snapshot| Loaded { snapshot, now }).ok_or(Step::Refused(Refusal::EventNotFound)))
+    let Some(context) = context::load(conn, &[command]).await? else { return Ok(Err(Step::Stale)) };
+    Ok(Loaded::of(context, command).ok_or(Step::Refused(Refusal::EventNotFound)))
+}
+
+impl Loaded {
+    /// What `context` says of the command's event. None: there is no such event.
+    pub(super) fn of(mut context: Context, command: &Command) -> Option<Self> {
+        let snapshot = context.snapshots.remove(&command.event_id)?;
+        Some(Self { snapshot, now: context.now })
+    }
 }
 
 /// What to write for one command.

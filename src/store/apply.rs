@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar, types::Json};
 
 use super::{StoreError, events::labels_or_null, waitlist::LineWrites};
 use crate::domain::{
@@ -100,6 +100,10 @@ pub struct Decided<'a> {
 /// Writes the counters, reservations and changes. False: an event has another version than was seen,
 /// or a moment on which a decision rested has come; the transaction must then be rolled back.
 pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<bool, StoreError> {
+    if let Some(single) = Single::of(decided) {
+        const SQL: &str = "-- apply::apply (one)\nSELECT apply_change_1($1, $2, $3, $4, $5, $6)";
+        return Ok(single.bind(SQL).fetch_one(conn).await?);
+    }
     const SQL: &str = "-- apply::apply\nSELECT apply_changes_2($1, $2, $3, $4, $5)";
     let Writes { events, known, new, changes } = Writes::of(decided);
     let valid_until = decided.iter().filter_map(Decided::valid_until).min();
@@ -115,22 +119,41 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
 /// changed since they were seen, and that no moment has overtaken; and returns their ids. Waits for
 /// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
 pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
+    if let Some(single) = Single::of(decided) {
+        const SQL: &str = "-- apply::apply_alone (one)\nSELECT apply_change_alone_1($1, $2, $3, $4, $5, $6)";
+        let is_written = outcome(single.bind(SQL).fetch_one(conn).await)?;
+        return Ok(written_one(decided, is_written));
+    }
     const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
+    const ONE_EVENT: &str = "-- apply::apply_alone (one event)\nSELECT apply_event_alone_1($1, $2, $3, $4, $5)";
     const WITH_LINES: &str = "-- apply::apply_alone (with lines)
         SELECT apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
     let lines = LineWrites::of(decided);
     let Writes { events, known, new, changes } = Writes::of(decided);
+    if let ([event], [one], None) = (&events[..], decided, &lines) {
+        let query = sqlx::query_scalar(ONE_EVENT).bind(event).bind(one.valid_until()).bind(known).bind(new);
+        return Ok(written_one(decided, outcome(query.bind(changes).fetch_one(conn).await)?));
+    }
     let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
     let sql = if lines.is_some() { WITH_LINES } else { SQL };
     let mut query = sqlx::query_scalar(sql).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
     if let Some(lines) = lines {
         query = query.bind(lines.counts).bind(lines.entries).bind(lines.changes);
     }
-    match query.fetch_one(conn).await {
-        Ok(written) => Ok(written),
-        Err(error @ sqlx::Error::Database(_)) => Err(error.into()),
-        Err(error) => Err(StoreError::OutcomeUnknown(error)),
-    }
+    outcome(query.fetch_one(conn).await)
+}
+
+fn written_one(decided: &[Decided<'_>], is_written: bool) -> Vec<EventId> {
+    decided.iter().filter(|_| is_written).map(|decided| decided.event_id.clone()).collect()
+}
+
+/// How a statement ended that is a transaction of its own: unless PostgreSQL says that it failed, it
+/// may have been committed.
+fn outcome<T>(result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    result.map_err(|error| match error {
+        error @ sqlx::Error::Database(_) => error.into(),
+        error => StoreError::OutcomeUnknown(error),
+    })
 }
 
 /// Writes changes alone: of events that the same transaction has just inserted.
@@ -145,6 +168,42 @@ impl Decided<'_> {
     /// When what was decided is no longer right.
     fn valid_until(&self) -> Option<Timestamp> {
         self.commits.iter().filter_map(|commit| commit.valid_until).min()
+    }
+}
+
+/// What most commands come to when they come alone: one change, of one reservation.
+struct Single<'a> {
+    seen_version: i64,
+    counters: Counters,
+    valid_until: Option<Timestamp>,
+    is_new: bool,
+    change: ChangeWrite<'a>,
+}
+
+impl<'a> Single<'a> {
+    /// None: it is more than that.
+    fn of(decided: &[Decided<'a>]) -> Option<Self> {
+        let [Decided { seen, commits, .. }] = decided else { return None };
+        let [commit] = commits[..] else { return None };
+        let [change] = &commit.changes[..] else { return None };
+        let reservation = change.reservation()?;
+        commit.entries.is_empty().then(|| Self {
+            seen_version: seen.version,
+            counters: commit.counters,
+            valid_until: commit.valid_until,
+            is_new: commit.creates == Some(reservation.id),
+            change: change_write(change),
+        })
+    }
+
+    fn bind(&self, sql: &'static str) -> QueryScalar<'_, Postgres, bool, PgArguments> {
+        sqlx::query_scalar(sql)
+            .bind(self.seen_version)
+            .bind(self.counters.held.cast_signed())
+            .bind(self.counters.confirmed.cast_signed())
+            .bind(self.valid_until)
+            .bind(self.is_new)
+            .bind(&self.change)
     }
 }
 

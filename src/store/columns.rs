@@ -117,7 +117,8 @@ impl<'r> Columns<'r> {
             .map_err(|error| sqlx::Error::ColumnDecode { index: column.to_string(), source: error.into() })
     }
 
-    fn micros(&mut self) -> Result<Duration> {
+    /// A column that is a number of microseconds, and a `bigint` in the database.
+    pub fn micros(&mut self) -> Result<Duration> {
         let column = self.next;
         let value: i64 = self.get()?;
         u64::try_from(value)

@@ -1,11 +1,19 @@
 //! Loads what commands need to see: their events, the reservations they mean, the records of requests
 //! carried out before, holds that may make room, and waitlist entries.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use sqlx::PgConnection;
 
-use super::{StoreError, columns::Columns, waitlist};
+use super::{
+    StoreError,
+    columns::Columns,
+    tx::{Limits, LockWait, Tx},
+    waitlist,
+};
 use crate::{
     change_columns,
     domain::{
@@ -52,6 +60,61 @@ impl Context {
         };
         needs.into_iter().filter_map(short).collect()
     }
+}
+
+/// Sets the limits of a transaction begun without, locks the command's event, loads what the command is decided on as it is under that lock, and says
+/// how long the lock took. None: there is no such event.
+pub async fn lock_and_load(
+    tx: &mut Tx,
+    command: &Command,
+    wait: LockWait,
+) -> Result<Option<(Context, Duration)>, StoreError> {
+    // As a subquery each row becomes its columns, in the order of the lists.
+    const SQL: &str = concat!(
+        "-- context::lock_and_load\nSELECT f.lock_wait, f.is_repeated, f.now, ",
+        event_columns!(),
+        ", ",
+        reservation_columns!(),
+        " FROM lock_and_load_1($1, $2, $3, $4, $5, $6, $7, $8) AS f,
+              LATERAL (SELECT (f.event).*) AS e,
+              LATERAL (SELECT (f.reservation).*) AS r"
+    );
+    let target = command.target();
+    let user_id = if let Some(Target::User(id)) = &target { Some(id) } else { None };
+    let reservation_id = if let Some(Target::Id(id)) = &target { Some(id) } else { None };
+    let Limits { statement, lock } = tx.limits();
+    let conn = &mut **tx;
+    let row = sqlx::query(SQL)
+        .bind(statement.to_string())
+        .bind(lock.to_string())
+        .bind(&command.event_id)
+        .bind(wait == LockWait::Wait)
+        .bind(command.request.as_ref().map(|request| &request.id))
+        .bind(user_id)
+        .bind(reservation_id)
+        .bind(user_id.is_some() && !matches!(command.action, Action::Reserve(_)))
+        .fetch_one(&mut *conn)
+        .await?;
+    let mut columns = Columns::of(&row);
+    let lock_wait = columns.micros()?;
+    let is_repeated: Option<bool> = columns.get()?;
+    let now = columns.get()?;
+    let Some(event) = columns.optional_event()? else { return Ok(None) };
+    let overtaken = || sqlx::Error::Protocol("an event changed under its lock".into());
+    if is_repeated == Some(true) {
+        // Seldom: what it was answered with is the one thing that the function leaves out.
+        let context = load(conn, &[command]).await?.ok_or_else(overtaken)?;
+        return Ok(Some((context, lock_wait)));
+    }
+    let mut snapshot = Snapshot::new(event);
+    columns.optional_reservation()?.into_iter().for_each(|found| snapshot.add_reservation(found));
+    let mut context = Context { now, snapshots: BTreeMap::from([(command.event_id.clone(), snapshot)]) };
+    load_entries(conn, &mut context, &[command]).await?;
+    let short = context.short_of_units(&[command]);
+    if !short.is_empty() && !load_holds(conn, &mut context, &short).await? {
+        return Err(overtaken().into());
+    }
+    Ok(Some((context, lock_wait)))
 }
 
 /// What a statement begins with that loads one row for each command; only the first command of an

@@ -1,6 +1,7 @@
 //! Transactions: each has a name, a time limit, and one of two ends.
 
 use std::{
+    borrow::Cow,
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -37,30 +38,67 @@ pub struct Budget {
 pub struct Tx {
     lease: Lease,
     deadline: Instant,
+    limits: Limits,
     span: Span,
+}
+
+/// What PostgreSQL is told of a [`Budget`], in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// `statement_timeout`.
+    pub(super) statement: u128,
+    /// `lock_timeout`.
+    pub(super) lock: u128,
+}
+
+impl Budget {
+    /// None: there is no time left.
+    fn limits(&self) -> Option<Limits> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        // Not before the deadline, if that is what ends it: see `Tx::judged`.
+        let lock = left.min(self.max_lock_wait).as_millis() + 1;
+        (left >= Duration::from_millis(1)).then(|| Limits { statement: left.as_millis(), lock })
+    }
 }
 
 impl Pool {
     /// Begins a transaction that, with its lock waits, ends within `budget`.
     pub async fn begin(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
+        self.begin_with(name, budget, |Limits { statement, lock }| {
+            // BEGIN and its limits in one round trip.
+            format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}").into()
+        })
+        .await
+    }
+
+    /// Begins the same, but leaves it to the first statement to set the limits, as
+    /// [`context::lock_and_load`](super::context::lock_and_load) does.
+    pub async fn begin_unlimited(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
+        self.begin_with(name, budget, |_| "BEGIN".into()).await
+    }
+
+    async fn begin_with(
+        &self,
+        name: &'static str,
+        budget: Budget,
+        sql: impl FnOnce(Limits) -> Cow<'static, str>,
+    ) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
         let mut lease = self.lease(budget.deadline).instrument(span.clone()).await?;
-        let left = budget.deadline.saturating_duration_since(Instant::now());
-        if left < Duration::from_millis(1) {
+        let Some(limits) = budget.limits() else {
             lease.give_back();
             return Err(StoreError::Deadline);
-        }
-        // Not before the deadline, if that is what ends it: see `Tx::judged`.
-        let lock = left.min(budget.max_lock_wait).as_millis() + 1;
-        // BEGIN and its limits in one round trip.
-        let begin =
-            format!("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {lock}", left.as_millis());
-        lease.execute(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
-        Ok(Tx { lease, deadline: budget.deadline, span })
+        };
+        lease.execute(sqlx::raw_sql(AssertSqlSafe(sql(limits)))).await?;
+        Ok(Tx { lease, deadline: budget.deadline, limits, span })
     }
 }
 
 impl Tx {
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Ends the transaction as its `result` asks: commits what `is_done`, rolls back the rest, and
     /// saves the connection where the error, if it is one, spares it.
     pub async fn finish<T>(

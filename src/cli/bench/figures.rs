@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{
+    plan::{OPEN_LOOP_CALLERS, OVERLOAD_CALLERS},
     results::{Measured, Results, ratio},
     scenario::{Peer, Scenario, Who, champion},
     tally::{Sample, Spread},
@@ -113,6 +114,15 @@ pub fn figures(results: &Results) -> Vec<Figure> {
             find(&|who| {
                 let (many, some) = (results.at(Scenario::Hot, who, 512)?, results.at(Scenario::Hot, who, 64)?);
                 rates(many, some)
+            }),
+        ),
+        more(
+            "One hot event, COALESCED, served at ten times the peak rate, against what it sustains for as long",
+            0.9,
+            0.97,
+            find(&|who| {
+                let offered = results.at(Scenario::Overload, who, OVERLOAD_CALLERS)?;
+                rates(offered, results.at(Scenario::Sustained, who, OPEN_LOOP_CALLERS)?)
             }),
         ),
         more(

@@ -74,7 +74,7 @@ impl Plan {
     /// The measurements of a round, from 1, on the main stage.
     pub fn round(&self, number: u32) -> Vec<Step> {
         let mut steps = Vec::new();
-        let once = [Scenario::Overload, Scenario::AfterOverload];
+        let once = [Scenario::Sustained, Scenario::Overload, Scenario::AfterOverload];
         for scenario in self.scenarios.iter().filter(|scenario| !once.contains(scenario)) {
             let peers = |peer| self.clients.iter().map(move |clients| (Who::Peer(peer), *clients));
             let with_peers = scenario.has_peers();
@@ -95,7 +95,7 @@ impl Plan {
         steps
     }
 
-    /// The overload and what comes right after it: once, last.
+    /// The overload, what it is compared with, and what comes right after it: once, last.
     pub fn overload(&self) -> Vec<Step> {
         let strategy = super::scenario::champion().filter(|champion| self.strategies.contains(champion));
         let Some(strategy) = strategy.or_else(|| self.strategies.first().copied()) else { return Vec::new() };
@@ -104,6 +104,7 @@ impl Plan {
             return Vec::new();
         }
         vec![
+            Step { scenario: Scenario::Sustained, who, callers: OPEN_LOOP_CALLERS },
             Step { scenario: Scenario::Overload, who, callers: OVERLOAD_CALLERS },
             Step { scenario: Scenario::AfterOverload, who, callers: OPEN_LOOP_CALLERS },
         ]
@@ -158,7 +159,8 @@ impl Plan {
 
     /// How long a measurement is.
     pub fn duration_of(&self, step: Step) -> Duration {
-        if step.scenario == Scenario::Overload { self.overload_duration } else { self.duration }
+        let is_long = matches!(step.scenario, Scenario::Sustained | Scenario::Overload);
+        if is_long { self.overload_duration } else { self.duration }
     }
 
     /// How long all measurements take.
@@ -220,7 +222,10 @@ mod tests {
     fn the_overload_comes_once() {
         let plan = plan(&[Scenario::Overload]);
         assert!(plan.round(1).iter().all(|step| step.scenario == Scenario::Hot));
-        assert_eq!(plan.overload().len(), 2);
-        assert_eq!(plan.time(), Duration::from_secs(6) * 2 * plan.round(1).len() as u32 + Duration::from_secs(67));
+        assert_eq!(plan.overload().len(), 3);
+        assert_eq!(
+            plan.time(),
+            Duration::from_secs(6) * 2 * plan.round(1).len() as u32 + Duration::from_secs(61 + 61 + 6)
+        );
     }
 }

@@ -29,6 +29,10 @@ pub enum Scenario {
     UniformHalfRate,
     /// Ten times as many arrivals as were ever served, all at the same event
     Overload,
+    /// As long as the overload and right before it, callers who wait for their answers: what to compare
+    /// it with, since tables and their indexes grow in a minute
+    #[value(skip)]
+    Sustained,
     /// The half rate once more, right after the overload
     #[value(skip)]
     AfterOverload,
@@ -88,6 +92,7 @@ impl Scenario {
             Self::Watched => "Reserve, one hot event that a thousand watch",
             Self::HotHalfRate => "Half of the peak rate, one hot event",
             Self::UniformHalfRate => "Half of the peak rate, uniform over the events",
+            Self::Sustained => "Reserve, one hot event, for as long as the overload that follows",
             Self::Overload => "Ten times the peak rate, one hot event",
             Self::AfterOverload => "Half of the peak rate, right after the overload",
             Self::Empty => "Reserve, an empty table",
@@ -105,6 +110,7 @@ impl Scenario {
             | Self::HotLife
             | Self::Watched
             | Self::HotHalfRate
+            | Self::Sustained
             | Self::Overload
             | Self::AfterOverload
             | Self::Open

@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::{handshake::Handshake, tls::Tls};
+use super::{handshake::Handshake, paced::Paced, seats::Seats, tls::Tls};
 use crate::{
     auth::guard::{Guard, Peer, network_of},
     telemetry::metrics::Metrics,
@@ -40,6 +40,8 @@ pub struct Door {
     pub tls: Option<Arc<Tls>>,
     /// Says who a client certificate names.
     pub guard: Arc<Guard>,
+    /// What its calls need; so it is read no faster than these come free.
+    pub seats: Arc<Seats>,
     /// The time for a TLS handshake, and again for the beginning of HTTP/2.
     pub handshake_timeout: Duration,
     /// Connections at once from one address; 0: no limit.
@@ -119,7 +121,8 @@ impl Door {
         };
         let certificate = certificate.map(|certificate| self.guard.of_certificate(certificate));
         let peer = Peer { address: address.ip(), certificate };
-        Connection { wire: Handshake::new(wire, self.handshake_timeout), peer, _place: place }
+        let paced = Paced::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
+        Connection { wire: Handshake::new(paced, self.handshake_timeout), peer, _place: place }
     }
 }
 
@@ -159,7 +162,7 @@ impl Drop for Place {
 
 /// A connection that came through the door.
 pub struct Connection {
-    wire: Handshake<Wire>,
+    wire: Handshake<Paced<Wire>>,
     peer: Peer,
     _place: Place,
 }

@@ -23,6 +23,7 @@ use super::{
         observe::{ObserveLayer, method_paths},
         panicked,
         streaming::with_own_body,
+        unread::Unread,
     },
     listen::Door,
     pb::{
@@ -30,6 +31,7 @@ use super::{
         reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
     },
     reservation_service::Reservations,
+    seats::Seats,
     tls::Tls,
     waitlist_service::Waitlists,
 };
@@ -103,12 +105,15 @@ pub async fn serve(
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
+    let seats = Seats::new(settings.max_in_flight);
+    let max_unread = settings.max_request_bytes;
     let layers = ServiceBuilder::new()
+        .map_request(move |request: http::Request<Body>| request.map(|body| Body::new(Unread::new(body, max_unread))))
         .layer(ObserveLayer::new(Arc::clone(&metrics), &descriptors))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
-        .layer(AdmissionLayer::new(settings.max_in_flight, draining, Arc::clone(&metrics)))
+        .layer(AdmissionLayer::new(Arc::clone(&seats), draining, Arc::clone(&metrics)))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
         .map_response(with_own_body);
 
@@ -131,6 +136,7 @@ pub async fn serve(
     let door = Door {
         tls,
         guard,
+        seats,
         handshake_timeout: settings.handshake_timeout,
         max_per_address: config.limits.connections_per_address,
         metrics,

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub rpcs_in_flight: IntGauge,
     /// RPCs refused because too many were under way.
     pub rpcs_shed: IntCounter,
+    /// Times that a connection was not read for a while, because calls under way were many.
+    pub reads_rested: IntCounter,
     /// RPCs that were not let in, by reason.
     pub calls_denied: IntCounterVec,
     /// Connections that were not let in, by why.
@@ -106,6 +108,10 @@ impl Metrics {
             rpc_seconds: histograms(r, "reservd_rpc_duration_seconds", "How long RPCs took", &["method"]),
             rpcs_in_flight: register(r, IntGauge::new("reservd_rpcs_in_flight", "RPCs under way")),
             rpcs_shed: register(r, IntCounter::new("reservd_rpcs_shed_total", "RPCs refused: too many under way")),
+            reads_rested: register(
+                r,
+                IntCounter::new("reservd_reads_rested_total", "Times that a connection waited for its turn to be read"),
+            ),
             calls_denied: counters(r, "reservd_calls_denied_total", "RPCs not let in, by reason", &["reason"]),
             connections_refused: counters(
                 r,

@@ -1,5 +1,6 @@
 //! Admission: so many RPCs at once over all connections, and the next is told so at once, before any
-//! work is done for it. A queue would only hide the overload until every caller's time is over.
+//! work is done for it. A queue would only hide the overload until every caller's time is over. What
+//! keeps refusing from becoming all that is done is in [`seats`](crate::rpc::seats).
 //!
 //! A call is under way until the work that it started is done: a caller that hangs up makes no room
 //! for its next call (CVE-2023-44487).
@@ -16,11 +17,17 @@ use std::{
 use http::Request;
 use http_body::Frame;
 use pin_project_lite::pin_project;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{super::status, Response, streaming::LongStream};
+use super::{
+    super::{
+        seats::{Seat, Seats},
+        status,
+    },
+    Response,
+    streaming::LongStream,
+};
 use crate::{
     ops::place::{Place, hold},
     telemetry::metrics::Metrics,
@@ -29,26 +36,25 @@ use crate::{
 /// Sheds RPCs beyond the limit, and all of them once the server drains. Health checks always pass.
 #[derive(Clone)]
 pub struct AdmissionLayer {
-    permits: Arc<Semaphore>,
+    seats: Arc<Seats>,
     draining: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
 impl AdmissionLayer {
-    /// Lets `max_in_flight` RPCs in at once, until `draining` is set.
-    pub fn new(max_in_flight: usize, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Self {
-        let permits = Arc::new(Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)));
-        Self { permits, draining, metrics }
+    /// Lets as many RPCs in at once as there are `seats`, until `draining` is set.
+    pub const fn new(seats: Arc<Seats>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Self {
+        Self { seats, draining, metrics }
     }
 
-    fn admit(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, tonic::Status> {
+    fn admit(&self, path: &str) -> Result<Option<Seat>, tonic::Status> {
         if path.starts_with("/grpc.health.") {
             return Ok(None);
         }
         if self.draining.load(Ordering::Relaxed) {
             return Err(status::draining());
         }
-        Arc::clone(&self.permits).try_acquire_owned().map(Some).map_err(|_| {
+        self.seats.take().map(Some).ok_or_else(|| {
             self.metrics.rpcs_shed.inc();
             status::overloaded("too many calls are under way")
         })
@@ -86,8 +92,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.settings.admit(request.uri().path()) {
             Err(refused) => Box::pin(async move { Ok(refused.into_http()) }),
-            Ok(permit) => {
-                let place = permit.map(|permit| Arc::new(permit) as Place);
+            Ok(seat) => {
+                let place = seat.map(|seat| Arc::new(seat) as Place);
                 let work = hold(place.clone(), self.inner.call(request));
                 Box::pin(async move {
                     let response = work.await?;

@@ -2,7 +2,7 @@
 
 use crate::support::{
     TestServer,
-    http2::{self, GOAWAY, PREFACE, RST_STREAM, RawConnection},
+    http2::{self, DATA, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, RawConnection},
     reserve,
 };
 
@@ -72,6 +72,36 @@ async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
         assert_eq!(code(&last.payload[4..]), ENHANCE_YOUR_CALM);
     }
     server.reservations().reserve(reserve("e", "ann")).await.expect("others are served");
+    server.check_and_stop().await;
+}
+
+/// What a refused call still sends is no mistake of its client's.
+#[tokio::test]
+async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
+    const CALLS: u32 = 300;
+    let server = TestServer::start().await;
+    let mut connection = RawConnection::begin(&server).await;
+    let ids = || (0..CALLS).map(|n| 2 * n + 1);
+    let calls: Vec<u8> = ids().flat_map(|id| http2::call(id, "/reservd.v1.ReservationService/NoSuchCall")).collect();
+    connection.send(&calls).await;
+    let mut answered = 0;
+    while answered < CALLS {
+        let frame = crate::support::soon("every call is answered", connection.receive()).await.expect("it stays open");
+        answered += u32::from(frame.kind == HEADERS);
+        assert_ne!(frame.kind, RST_STREAM, "the rest of a message is waited for");
+    }
+    let messages: Vec<u8> = ids().flat_map(|id| http2::frame(DATA, END_STREAM, id, &[0; 5])).collect();
+    connection.send(&messages).await;
+    connection.send(&http2::call(2 * CALLS + 1, "/reservd.v1.ReservationService/NoSuchCall")).await;
+    loop {
+        let frame = crate::support::soon("the next call is answered", connection.receive()).await;
+        let frame = frame.expect("the connection stays open");
+        assert_ne!(frame.kind, GOAWAY, "nobody did anything wrong");
+        if frame.kind == HEADERS {
+            break;
+        }
+    }
+    drop(connection);
     server.check_and_stop().await;
 }
 

@@ -16,6 +16,7 @@ use reservd::{
     rpc::{
         layers::{admission::AdmissionLayer, observe::ObserveLayer, panicked},
         pb::{GetEventRequest, event_service_client::EventServiceClient},
+        seats::Seats,
     },
     telemetry::metrics::Metrics,
 };
@@ -62,7 +63,7 @@ async fn serve(draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> EventService
         .layer(ObserveLayer::new(Arc::clone(&metrics), &[reservd::rpc::pb::DESCRIPTORS]))
         .map_response(|response: http::Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(AdmissionLayer::new(1, draining, metrics));
+        .layer(AdmissionLayer::new(Seats::new(1), draining, metrics));
     let server = Server::builder().layer(layers).add_service(Panics);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Channel::from_shared(format!("http://{address}")).expect("a valid URL");

@@ -10,10 +10,14 @@ use super::{TestServer, soon};
 /// What every connection begins with, and an empty SETTINGS frame.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Kinds of frames.
+pub const DATA: u8 = 0x0;
 pub const HEADERS: u8 = 0x1;
 pub const RST_STREAM: u8 = 0x3;
 pub const SETTINGS: u8 = 0x4;
 pub const GOAWAY: u8 = 0x7;
+
+/// The flag of a stream's last frame.
+pub const END_STREAM: u8 = 0x1;
 
 /// A frame as it was received.
 pub struct Frame {

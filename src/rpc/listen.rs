@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::{handshake::Handshake, paced::Paced, seats::Seats, tls::Tls};
+use super::{by_turns::ByTurns, handshake::Handshake, seats::Seats, tls::Tls};
 use crate::{
     auth::guard::{Guard, Peer, network_of},
     telemetry::metrics::Metrics,
@@ -121,8 +121,8 @@ impl Door {
         };
         let certificate = certificate.map(|certificate| self.guard.of_certificate(certificate));
         let peer = Peer { address: address.ip(), certificate };
-        let paced = Paced::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
-        Connection { wire: Handshake::new(paced, self.handshake_timeout), peer, _place: place }
+        let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
+        Connection { wire: Handshake::new(wire, self.handshake_timeout), peer, _place: place }
     }
 }
 
@@ -162,7 +162,7 @@ impl Drop for Place {
 
 /// A connection that came through the door.
 pub struct Connection {
-    wire: Handshake<Paced<Wire>>,
+    wire: Handshake<ByTurns<Wire>>,
     peer: Peer,
     _place: Place,
 }

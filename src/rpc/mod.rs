@@ -3,8 +3,9 @@
 //! [`decode`] turns a message into a domain value or names every bad field; [`encode`] turns results
 //! into messages; [`status`] is the one place where an error becomes a `Status`. [`layers`] stand
 //! around all RPCs, and [`server`] puts everything together, behind the door that [`listen`] and [`tls`]
-//! are; [`seats`] and [`paced`] see to it that no more comes through than can be served.
+//! are; [`seats`] and [`by_turns`] see to it that no more comes through than can be served.
 
+pub mod by_turns;
 pub mod decode;
 pub mod diagnostics_service;
 pub mod encode;
@@ -13,7 +14,6 @@ pub mod fields;
 pub mod handshake;
 pub mod layers;
 pub mod listen;
-pub mod paced;
 pub mod page_token;
 pub mod reservation_service;
 pub mod seats;

@@ -16,7 +16,7 @@ use tokio::{
 use super::seats::{BITE, MAX_REST, Seats, Turn};
 
 /// A connection that brings calls for these seats.
-pub struct Paced<T> {
+pub struct ByTurns<T> {
     inner: T,
     seats: Arc<Seats>,
     state: State,
@@ -36,7 +36,7 @@ enum State {
     Fed(Arc<Turn>),
 }
 
-impl<T> Paced<T> {
+impl<T> ByTurns<T> {
     /// Paces a connection.
     pub const fn new(inner: T, seats: Arc<Seats>, rests: IntCounter) -> Self {
         Self { inner, seats, state: State::Free, rest: None, rests }
@@ -72,7 +72,7 @@ impl<T> Paced<T> {
     }
 }
 
-impl<T> Drop for Paced<T> {
+impl<T> Drop for ByTurns<T> {
     fn drop(&mut self) {
         if let State::Resting(turn) | State::Reading(turn) | State::Fed(turn) = &self.state {
             self.seats.end(turn);
@@ -80,7 +80,7 @@ impl<T> Drop for Paced<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ByTurns<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         ready!(self.poll_turn(cx));
         let this = &mut *self;
@@ -100,7 +100,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ByTurns<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
@@ -137,40 +137,40 @@ mod tests {
     const SENT: usize = 3 * BITE;
 
     /// A connection on which something was sent, and seats of which so many are taken.
-    async fn connection(taken: usize) -> (Paced<DuplexStream>, DuplexStream, Vec<Seat>) {
+    async fn connection(taken: usize) -> (ByTurns<DuplexStream>, DuplexStream, Vec<Seat>) {
         let seats = Seats::new(4);
         let taken: Vec<_> = (0..taken).filter_map(|_| seats.take()).collect();
         let (mut client, server) = duplex(SENT);
         client.write_all(&[1; SENT]).await.expect("it fits");
         let rests = IntCounter::new("rests", "rests").expect("a name");
-        (Paced::new(server, seats, rests), client, taken)
+        (ByTurns::new(server, seats, rests), client, taken)
     }
 
     #[tokio::test]
     async fn with_seats_enough_it_is_read_as_it_comes() {
-        let (mut paced, _client, _taken) = connection(2).await;
-        assert_eq!(paced.read(&mut [0; SENT]).await.expect("it is open"), SENT);
+        let (mut by_turns, _client, _taken) = connection(2).await;
+        assert_eq!(by_turns.read(&mut [0; SENT]).await.expect("it is open"), SENT);
     }
 
     #[tokio::test]
     async fn without_it_is_read_a_bite_at_a_time_as_they_come_free() {
-        let (mut paced, _client, mut taken) = connection(3).await;
+        let (mut by_turns, _client, mut taken) = connection(3).await;
         let mut buffer = [0; SENT];
-        assert!(poll!(Box::pin(paced.read(&mut buffer))).is_pending());
+        assert!(poll!(Box::pin(by_turns.read(&mut buffer))).is_pending());
         taken.pop();
-        assert_eq!(paced.read(&mut buffer).await.expect("it is open"), BITE);
-        taken.extend(paced.seats.take());
-        assert!(poll!(Box::pin(paced.read(&mut buffer))).is_pending(), "its calls have taken the seats");
+        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
+        taken.extend(by_turns.seats.take());
+        assert!(poll!(Box::pin(by_turns.read(&mut buffer))).is_pending(), "its calls have taken the seats");
         taken.clear();
-        assert_eq!(paced.read(&mut buffer).await.expect("it is open"), BITE);
-        assert_eq!(paced.read(&mut buffer).await.expect("it is open"), BITE);
+        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
+        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
     }
 
     #[tokio::test]
     async fn it_rests_for_a_while_only() {
-        let (mut paced, _client, _taken) = connection(4).await;
+        let (mut by_turns, _client, _taken) = connection(4).await;
         let asked = Instant::now();
-        assert_eq!(paced.read(&mut [0; SENT]).await.expect("it is open"), BITE);
+        assert_eq!(by_turns.read(&mut [0; SENT]).await.expect("it is open"), BITE);
         assert!(asked.elapsed() >= MAX_REST);
     }
 
@@ -180,9 +180,9 @@ mod tests {
         let mut taken: Vec<_> = (0..3).filter_map(|_| seats.take()).collect();
         let rests = IntCounter::new("rests", "rests").expect("a name");
         let (_silent, other) = duplex(SENT);
-        let mut silent = Paced::new(other, Arc::clone(&seats), rests.clone());
+        let mut silent = ByTurns::new(other, Arc::clone(&seats), rests.clone());
         let (mut client, other) = duplex(SENT);
-        let mut busy = Paced::new(other, seats, rests);
+        let mut busy = ByTurns::new(other, seats, rests);
         client.write_all(&[1; 10]).await.expect("it fits");
         let (mut first, mut second) = ([0; 10], [0; 10]);
         let mut silence = Box::pin(silent.read(&mut first));

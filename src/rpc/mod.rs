@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod layers;
 pub mod listen;
 pub mod page_token;
+pub mod patience;
 pub mod reservation_service;
 pub mod server;
 pub mod status;

@@ -24,7 +24,8 @@ use crate::{
         clock,
         guard::{Call, Guard, Peer, StreamPlace, Verdict},
     },
-    domain::{caller::Caller, ids::UserId},
+    domain::{self, ids::UserId},
+    rpc::listen::Caller,
 };
 
 /// The access that this layer gave to a request. Where the layer is missing there is none.
@@ -33,7 +34,7 @@ pub fn access_of<T>(request: &tonic::Request<T>) -> Result<&Access, Status> {
 }
 
 /// The caller of a request's command.
-pub fn caller_of<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+pub fn caller_of<T>(request: &tonic::Request<T>) -> Result<domain::caller::Caller, Status> {
     access_of(request).map(Access::caller)
 }
 
@@ -98,7 +99,8 @@ where
 
 fn peer_of(request: &Request<Body>) -> Peer {
     // Every connection of ours says who is there.
-    request.extensions().get().cloned().unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
+    let caller = request.extensions().get::<Caller>().map(|caller| caller.peer.clone());
+    caller.unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
 }
 
 fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench test deny postgres rabbitmq test-tools fmt clean
+.PHONY: help run demo probe bench attacks test deny postgres rabbitmq test-tools fmt clean
 
 BUF := .tools/node/node_modules/.bin/buf
 
@@ -26,6 +26,9 @@ test: postgres rabbitmq test-tools ## check the format, the lints and the protoc
 	$(BUF) lint proto
 	$(BUF) format --diff --exit-code proto
 	cargo test --locked
+
+attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
+	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
 
 deny: ## check the dependencies: vulnerabilities, licences, bans, sources (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-deny"; exit 1; }

@@ -57,6 +57,10 @@ pub struct Server {
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
     #[serde(with = "humantime_serde")]
+    pub message_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub answer_timeout: Duration,
+    #[serde(with = "humantime_serde")]
     pub keepalive_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
@@ -306,6 +310,8 @@ impl Config {
         span("server.default_deadline", self.server.default_deadline, ms..=hour);
         span("server.max_deadline", self.server.max_deadline, self.server.default_deadline..=hour);
         span("server.handshake_timeout", self.server.handshake_timeout, ms..=hour);
+        span("server.message_timeout", self.server.message_timeout, ms..=hour);
+        span("server.answer_timeout", self.server.answer_timeout, ms..=hour);
         span("server.keepalive_interval", self.server.keepalive_interval, 1000 * ms..=hour);
         span("server.keepalive_timeout", self.server.keepalive_timeout, 100 * ms..=hour);
         span("server.drain_limit", self.server.drain_limit, ms..=hour);

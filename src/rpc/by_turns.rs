@@ -148,29 +148,29 @@ mod tests {
 
     #[tokio::test]
     async fn with_seats_enough_it_is_read_as_it_comes() {
-        let (mut by_turns, _client, _taken) = connection(2).await;
-        assert_eq!(by_turns.read(&mut [0; SENT]).await.expect("it is open"), SENT);
+        let (mut wire, _client, _taken) = connection(2).await;
+        assert_eq!(wire.read(&mut [0; SENT]).await.expect("it is open"), SENT);
     }
 
     #[tokio::test]
     async fn without_it_is_read_a_bite_at_a_time_as_they_come_free() {
-        let (mut by_turns, _client, mut taken) = connection(3).await;
+        let (mut wire, _client, mut taken) = connection(3).await;
         let mut buffer = [0; SENT];
-        assert!(poll!(Box::pin(by_turns.read(&mut buffer))).is_pending());
+        assert!(poll!(Box::pin(wire.read(&mut buffer))).is_pending());
         taken.pop();
-        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
-        taken.extend(by_turns.seats.take());
-        assert!(poll!(Box::pin(by_turns.read(&mut buffer))).is_pending(), "its calls have taken the seats");
+        assert_eq!(wire.read(&mut buffer).await.expect("it is open"), BITE);
+        taken.extend(wire.seats.take());
+        assert!(poll!(Box::pin(wire.read(&mut buffer))).is_pending(), "its calls have taken the seats");
         taken.clear();
-        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
-        assert_eq!(by_turns.read(&mut buffer).await.expect("it is open"), BITE);
+        assert_eq!(wire.read(&mut buffer).await.expect("it is open"), BITE);
+        assert_eq!(wire.read(&mut buffer).await.expect("it is open"), BITE);
     }
 
     #[tokio::test]
     async fn it_rests_for_a_while_only() {
-        let (mut by_turns, _client, _taken) = connection(4).await;
+        let (mut wire, _client, _taken) = connection(4).await;
         let asked = Instant::now();
-        assert_eq!(by_turns.read(&mut [0; SENT]).await.expect("it is open"), BITE);
+        assert_eq!(wire.read(&mut [0; SENT]).await.expect("it is open"), BITE);
         assert!(asked.elapsed() >= MAX_REST);
     }
 

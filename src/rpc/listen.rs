@@ -2,7 +2,7 @@
 //! time; before anything of HTTP/2 is made for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -14,14 +14,21 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::{by_turns::ByTurns, handshake::Handshake, seats::Seats, tls::Tls};
+use super::{
+    by_turns::ByTurns,
+    handshake::Handshake,
+    patience::{Client, Patience},
+    seats::Seats,
+    tls::Tls,
+};
 use crate::{
     auth::guard::{Guard, Peer, network_of},
     telemetry::metrics::Metrics,
@@ -29,8 +36,12 @@ use crate::{
 
 /// Connections that are ready and not taken yet.
 const READY: usize = 64;
-/// TLS handshakes at once: each costs the server a signature.
+/// TLS handshakes at once. Where there are more, the one that is longest under way makes room, unless that
+/// is not long at all.
 const MAX_HANDSHAKES: usize = 256;
+const LEAST_HANDSHAKE: Duration = Duration::from_millis(100);
+/// File descriptors that are left for everything else: the database, the broker, files.
+const OTHER_FILES: u64 = 256;
 /// The pause after the system refused a connection, for want of file descriptors for example.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,6 +57,8 @@ pub struct Door {
     pub handshake_timeout: Duration,
     /// Connections at once from one address; 0: no limit.
     pub max_per_address: u32,
+    /// How long clients may keep the server waiting.
+    pub patience: Arc<Patience>,
     /// Where refused connections are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -54,13 +67,21 @@ impl Door {
     /// The connections that come through, until the stream is dropped.
     pub fn open(self, listener: TcpListener) -> ReceiverStream<io::Result<Connection>> {
         let (ready, connections) = mpsc::channel(READY);
+        let (patience, closed) = (Arc::clone(&self.patience), ready.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = patience.keep() => {}
+                () = closed.closed() => {}
+            }
+        });
         tokio::spawn(Arc::new(self).accept_all(listener, ready));
         ReceiverStream::new(connections)
     }
 
     async fn accept_all(self: Arc<Self>, listener: TcpListener, ready: mpsc::Sender<io::Result<Connection>>) {
         let counts = Arc::new(Counts::default());
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let handshakes = Arc::new(Handshakes::default());
+        let room = room_for_connections();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -76,9 +97,12 @@ impl Door {
             };
             // Small messages must not wait for more; an error here costs speed only.
             let _ = stream.set_nodelay(true);
-            let Some(place) = counts.enter(network_of(address.ip()), self.max_per_address) else {
-                self.metrics.connections_refused.with_label_values(&["too_many_of_address"]).inc();
-                continue;
+            let place = match counts.enter(network_of(address.ip()), self.max_per_address, room) {
+                Ok(place) => place,
+                Err(why) => {
+                    self.metrics.connections_refused.with_label_values(&[why]).inc();
+                    continue;
+                }
             };
             let Some(tls) = &self.tls else {
                 let connection = self.connection(Wire::Plain(stream), address, place);
@@ -87,13 +111,17 @@ impl Door {
                 }
                 continue;
             };
-            let Ok(turn) = Arc::clone(&handshakes).try_acquire_owned() else {
+            let Some(turn) = handshakes.begin() else {
                 self.metrics.connections_refused.with_label_values(&["too_many_handshakes"]).inc();
                 continue;
             };
             let (door, acceptor, ready) = (Arc::clone(&self), tls.acceptor(), ready.clone());
             tokio::spawn(async move {
-                let shaken = timeout(door.handshake_timeout, acceptor.accept(stream)).await;
+                let shaking = timeout(door.handshake_timeout, acceptor.accept(stream));
+                let Some(shaken) = turn.given_up.run_until_cancelled(shaking).await else {
+                    door.metrics.connections_refused.with_label_values(&["too_many_handshakes"]).inc();
+                    return;
+                };
                 drop(turn);
                 match shaken {
                     Ok(Ok(stream)) => {
@@ -122,13 +150,66 @@ impl Door {
         let certificate = certificate.map(|certificate| self.guard.of_certificate(certificate));
         let peer = Peer { address: address.ip(), certificate };
         let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
-        Connection { wire: Handshake::new(wire, self.handshake_timeout), peer, _place: place }
+        let caller = Caller { peer, client: self.patience.client() };
+        Connection { wire: Handshake::new(wire, self.handshake_timeout), caller, _place: place }
     }
 }
 
-/// Connections at once, by address.
+/// How many connections there may be, by the file descriptors that the system gives us: as many as it does.
+fn room_for_connections() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    usize::try_from(limit.saturating_sub(OTHER_FILES).max(limit / 2)).unwrap_or(usize::MAX)
+}
+
+/// TLS handshakes under way, in the order in which they began.
 #[derive(Default)]
-struct Counts(Mutex<HashMap<IpAddr, u32>>);
+struct Handshakes(Mutex<Turns>);
+
+#[derive(Default)]
+struct Turns {
+    next: u64,
+    begun: BTreeMap<u64, (Instant, CancellationToken)>,
+}
+
+/// A handshake under way until this is dropped.
+struct Turn {
+    number: u64,
+    given_up: CancellationToken,
+    all: Arc<Handshakes>,
+}
+
+impl Handshakes {
+    /// A turn, if need be in place of the handshake that began first.
+    fn begin(self: &Arc<Self>) -> Option<Turn> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.begun.len() >= MAX_HANDSHAKES {
+            let first = turns.begun.first_entry().filter(|first| first.get().0.elapsed() >= LEAST_HANDSHAKE)?;
+            first.remove().1.cancel();
+        }
+        turns.next += 1;
+        let (number, given_up) = (turns.next, CancellationToken::new());
+        turns.begun.insert(number, (Instant::now(), given_up.clone()));
+        Some(Turn { number, given_up, all: Arc::clone(self) })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).begun.remove(&self.number);
+    }
+}
+
+/// Connections at once.
+#[derive(Default)]
+struct Counts(Mutex<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    all: usize,
+    by_address: HashMap<IpAddr, u32>,
+}
 
 /// A connection that counts until this is dropped.
 struct Place {
@@ -137,34 +218,59 @@ struct Place {
 }
 
 impl Counts {
-    fn enter(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if limit > 0 && *count >= limit {
-            return None;
+    /// A place, or why there is none.
+    fn enter(self: &Arc<Self>, address: IpAddr, limit: u32, room: usize) -> Result<Place, &'static str> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.all >= room {
+            return Err("too_many");
         }
-        *count += 1;
-        Some(Place { address, counts: Arc::clone(self) })
+        let of_address = counted.by_address.entry(address).or_default();
+        if limit > 0 && *of_address >= limit {
+            return Err("too_many_of_address");
+        }
+        *of_address += 1;
+        counted.all += 1;
+        Ok(Place { address, counts: Arc::clone(self) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
+        let mut counted = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.all -= 1;
+        if let Some(of_address) = counted.by_address.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                counted.by_address.remove(&self.address);
             }
         }
     }
 }
 
+/// Who is at the other end of a connection; in the extensions of each of its requests.
+#[derive(Clone)]
+pub struct Caller {
+    /// As whom it may be known.
+    pub peer: Peer,
+    /// How long it keeps the server waiting.
+    pub client: Arc<Client>,
+}
+
 /// A connection that came through the door.
 pub struct Connection {
     wire: Handshake<ByTurns<Wire>>,
-    peer: Peer,
+    caller: Caller,
     _place: Place,
+}
+
+impl Connection {
+    /// The end of a connection whose client keeps the server waiting.
+    fn check(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.caller.client.is_gone(cx) {
+            true => Err(io::Error::new(io::ErrorKind::TimedOut, "the client kept the server waiting for too long")),
+            false => Ok(()),
+        }
+    }
 }
 
 enum Wire {
@@ -173,15 +279,16 @@ enum Wire {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_read(cx, buffer)
     }
 }
@@ -197,10 +304,12 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_flush(cx)
     }
 
@@ -213,6 +322,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.wire).poll_write_vectored(cx, buffers)
     }
 

@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod layers;
 pub mod listen;
 pub mod page_token;
+pub mod patience;
 pub mod reservation_service;
 pub mod seats;
 pub mod server;

@@ -17,15 +17,17 @@ use super::{
     event_service::Events,
     layers::{
         admission::AdmissionLayer,
+        aside::AsideLayer,
         auth::AuthLayer,
         deadline::DeadlineLayer,
         explained,
         observe::{ObserveLayer, method_paths},
+        pace::PaceLayer,
         panicked,
         streaming::with_own_body,
-        unread::Unread,
     },
     listen::Door,
+    patience::Patience,
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
         reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
@@ -42,6 +44,9 @@ use crate::{auth::guard::Guard, config::Config, ops::Ledger, telemetry::metrics:
 const MAX_RESETS: usize = 64;
 /// Bytes of metadata of one call.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
+
+/// Bytes before each message, gRPC's own.
+const PREFIX: usize = 5;
 
 /// What health checks may ask for: the server as a whole, and each service.
 const SERVICES: [&str; 5] = [
@@ -106,13 +111,17 @@ pub async fn serve(
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
     let seats = Seats::new(settings.max_in_flight);
-    let max_unread = settings.max_request_bytes;
     let layers = ServiceBuilder::new()
-        .map_request(move |request: http::Request<Body>| request.map(|body| Body::new(Unread::new(body, max_unread))))
         .layer(ObserveLayer::new(Arc::clone(&metrics), &descriptors))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
+        .layer(AsideLayer::new(settings.max_deadline))
+        .layer(PaceLayer::new(
+            method_paths(&descriptors, |it| it.client_streaming()),
+            settings.message_timeout,
+            settings.max_request_bytes + PREFIX,
+        ))
         .layer(AdmissionLayer::new(Arc::clone(&seats), draining, Arc::clone(&metrics)))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
         .map_response(with_own_body);
@@ -139,6 +148,7 @@ pub async fn serve(
         seats,
         handshake_timeout: settings.handshake_timeout,
         max_per_address: config.limits.connections_per_address,
+        patience: Patience::new(settings.answer_timeout, Arc::clone(&metrics)),
         metrics,
     };
     Server::builder()

@@ -125,6 +125,11 @@ pub fn deadline() -> Status {
     .finish()
 }
 
+/// The status of an RPC whose message did not come in time. Nothing was begun.
+pub fn message_late() -> Status {
+    Draft::new(Code::DeadlineExceeded, "MESSAGE_LATE", "the call's message did not come in time").finish()
+}
+
 /// The status of an RPC that was refused because too many are under way.
 pub fn overloaded(what: &str) -> Status {
     Draft::new(Code::ResourceExhausted, "OVERLOADED", what).retry_in(Duration::from_secs(1)).finish()

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub calls_denied: IntCounterVec,
     /// Connections that were not let in, by why.
     pub connections_refused: IntCounterVec,
+    /// Connections that were closed on clients that kept the server waiting or busy, by why.
+    pub connections_closed: IntCounterVec,
     /// Mutations ended, by operation, strategy and outcome: `ok`, `replayed`, or the reason of a no.
     pub outcomes: IntCounterVec,
     /// Attempts that found another version than they had read, by operation.
@@ -117,6 +119,12 @@ impl Metrics {
                 r,
                 "reservd_connections_refused_total",
                 "Connections not let in, by why",
+                &["why"],
+            ),
+            connections_closed: counters(
+                r,
+                "reservd_connections_closed_total",
+                "Connections closed on clients that kept the server waiting or busy, by why",
                 &["why"],
             ),
             outcomes: counters(

@@ -17,14 +17,15 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::{super::status, Response};
+use super::{super::status, Response, unread};
 use crate::{
     auth::{
         access::{Access, Credentials},
         clock,
         guard::{Call, Guard, Peer, StreamPlace, Verdict},
     },
-    domain::{caller::Caller, ids::UserId},
+    domain::{self, ids::UserId},
+    rpc::listen::Caller,
 };
 
 /// The access that this layer gave to a request. Where the layer is missing there is none.
@@ -33,7 +34,7 @@ pub fn access_of<T>(request: &tonic::Request<T>) -> Result<&Access, Status> {
 }
 
 /// The caller of a request's command.
-pub fn caller_of<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+pub fn caller_of<T>(request: &tonic::Request<T>) -> Result<domain::caller::Caller, Status> {
     access_of(request).map(Access::caller)
 }
 
@@ -65,7 +66,7 @@ impl AuthLayer {
         let watched = if self.streams.contains(request.uri().path()) {
             match self.guard.open_stream(&access, call(&request, &peer_of(&request))) {
                 Ok(place) => Some((access.credentials.clone(), place)),
-                Err(denial) => return refused::<S>(status::denied(&denial)),
+                Err(denial) => return refused::<S>(request, status::denied(&denial)),
             }
         } else {
             None
@@ -89,16 +90,18 @@ impl AuthLayer {
 
 type Answer<S> = Result<Response, <S as Service<Request<Body>>>::Error>;
 
-fn refused<S: Service<Request<Body>>>(status: Status) -> BoxFuture<'static, Answer<S>>
+fn refused<S: Service<Request<Body>>>(request: Request<Body>, status: Status) -> BoxFuture<'static, Answer<S>>
 where
     S::Error: 'static,
 {
+    unread::forget(request.into_body());
     Box::pin(async move { Ok(status.into_http()) })
 }
 
 fn peer_of(request: &Request<Body>) -> Peer {
     // Every connection of ours says who is there.
-    request.extensions().get().cloned().unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
+    let caller = request.extensions().get::<Caller>().map(|caller| caller.peer.clone());
+    caller.unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
 }
 
 fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {
@@ -159,7 +162,7 @@ where
         let peer = peer_of(&request);
         match self.settings.guard.decide(call(&request, &peer)) {
             Verdict::Granted(access) => self.settings.admit(&mut self.inner, request, access),
-            Verdict::Denied(denial) => refused::<S>(status::denied(&denial)),
+            Verdict::Denied(denial) => refused::<S>(request, status::denied(&denial)),
             Verdict::AskAnew => {
                 let fresh = self.inner.clone();
                 // The one that was polled ready does the work.
@@ -172,7 +175,10 @@ where
                         Verdict::Granted(access) => {
                             settings.admit(&mut inner, Request::from_parts(parts, body), access).await
                         }
-                        Verdict::Denied(denial) => Ok(status::denied(&denial).into_http()),
+                        Verdict::Denied(denial) => {
+                            unread::forget(body);
+                            Ok(status::denied(&denial).into_http())
+                        }
                         Verdict::AskAnew => Ok(status::internal().into_http()),
                     }
                 })

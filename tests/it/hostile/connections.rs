@@ -1,7 +1,7 @@
 //! Connections: silent ones, and ones that ask for too much.
 
 use crate::support::{
-    TestServer,
+    Guarded, TestServer,
     http2::{self, DATA, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, RawConnection},
     reserve,
 };
@@ -75,14 +75,14 @@ async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
     server.check_and_stop().await;
 }
 
-/// What a refused call still sends is no mistake of its client's.
+/// What a call still sends that was refused before its message came is no mistake of its client's.
 #[tokio::test]
 async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
     const CALLS: u32 = 300;
-    let server = TestServer::start().await;
-    let mut connection = RawConnection::begin(&server).await;
+    let guarded = Guarded::start().await;
+    let mut connection = RawConnection::begin(&guarded.server).await;
     let ids = || (0..CALLS).map(|n| 2 * n + 1);
-    let calls: Vec<u8> = ids().flat_map(|id| http2::call(id, "/reservd.v1.ReservationService/NoSuchCall")).collect();
+    let calls: Vec<u8> = ids().flat_map(|id| http2::call(id, RESERVE)).collect();
     connection.send(&calls).await;
     let mut answered = 0;
     while answered < CALLS {
@@ -92,7 +92,7 @@ async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
     }
     let messages: Vec<u8> = ids().flat_map(|id| http2::frame(DATA, END_STREAM, id, &[0; 5])).collect();
     connection.send(&messages).await;
-    connection.send(&http2::call(2 * CALLS + 1, "/reservd.v1.ReservationService/NoSuchCall")).await;
+    connection.send(&http2::call(2 * CALLS + 1, RESERVE)).await;
     loop {
         let frame = crate::support::soon("the next call is answered", connection.receive()).await;
         let frame = frame.expect("the connection stays open");
@@ -102,7 +102,7 @@ async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
         }
     }
     drop(connection);
-    server.check_and_stop().await;
+    guarded.check_and_stop().await;
 }
 
 fn code(payload: &[u8]) -> u32 {

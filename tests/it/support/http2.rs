@@ -1,4 +1,4 @@
-//! HTTP/2 frames by hand: what no well-behaved client sends.
+//! A connection below HTTP/2, to read what the server says on it.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,17 +7,10 @@ use tokio::{
 
 use super::{TestServer, soon};
 
-/// What every connection begins with, and an empty SETTINGS frame.
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Kinds of frames.
-pub const DATA: u8 = 0x0;
-pub const HEADERS: u8 = 0x1;
-pub const RST_STREAM: u8 = 0x3;
-pub const SETTINGS: u8 = 0x4;
-pub const GOAWAY: u8 = 0x7;
+pub use super::frames::{DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, call, frame};
 
-/// The flag of a stream's last frame.
-pub const END_STREAM: u8 = 0x1;
+/// The kind of the frame that says that a connection ends.
+pub const GOAWAY: u8 = 0x7;
 
 /// A frame as it was received.
 pub struct Frame {
@@ -70,25 +63,4 @@ impl RawConnection {
         })
         .await
     }
-}
-
-/// One frame.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small payload").to_be_bytes();
-    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// The HEADERS frame of a call to `path` whose message is still to come. HPACK without compression.
-pub fn call(stream: u32, path: &str) -> Vec<u8> {
-    const END_HEADERS: u8 = 0x4;
-    let literal = |index: &[u8], value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [index, &[length], value.as_bytes()].concat()
-    };
-    // The static table has `:method: POST` at 3, `:scheme: http` at 6, `:path` at 4, `content-type` at 31.
-    let block = [vec![0x83, 0x86], literal(&[0x04], path), literal(&[0x0f, 0x10], "application/grpc")].concat();
-    frame(HEADERS, END_HEADERS, stream, &block)
 }

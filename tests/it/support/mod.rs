@@ -4,6 +4,7 @@ mod broker;
 mod calls;
 mod collector;
 mod desk;
+pub mod frames;
 mod guarded;
 pub mod http2;
 mod inbox;

@@ -35,6 +35,19 @@ impl RawClient {
 
     /// Begins a call of `ReservationService`.
     pub async fn begin(&self, rpc: &str, message: &impl Message, grpc_timeout: &str) -> RawCall {
+        let mut frame = BytesMut::new();
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(message.encoded_len()).expect("short"));
+        message.encode(&mut frame).expect("there is room");
+        self.send(rpc, frame.freeze(), true, grpc_timeout).await
+    }
+
+    /// Begins a call of `ReservationService` with a part of a message, of which nothing more comes.
+    pub async fn begin_without_end(&self, rpc: &str, part: &'static [u8]) -> RawCall {
+        self.send(rpc, Bytes::from_static(part), false, "60S").await
+    }
+
+    async fn send(&self, rpc: &str, body: Bytes, is_whole: bool, grpc_timeout: &str) -> RawCall {
         let request = Request::post(format!("http://{}/reservd.v1.ReservationService/{rpc}", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -43,11 +56,7 @@ impl RawClient {
             .expect("a request");
         let mut sender = self.sender.clone().ready().await.expect("a stream is free");
         let (response, mut stream) = sender.send_request(request, false).expect("it can be sent");
-        let mut frame = BytesMut::new();
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(message.encoded_len()).expect("short"));
-        message.encode(&mut frame).expect("there is room");
-        stream.send_data(frame.freeze(), true).expect("it can be sent");
+        stream.send_data(body, is_whole).expect("it can be sent");
         RawCall { stream, response }
     }
 }

@@ -1,0 +1,60 @@
+//! Attacks on the running server, in a process of its own: its memory stays what it was, and honest
+//! callers are answered, rightly and every time, during an attack and after. How long they wait is
+//! measured by `make attacks`, on a machine that has nothing else to do.
+
+mod arsenal;
+mod limits;
+mod siege;
+
+use std::time::Duration;
+
+use arsenal::{Attack, Pace};
+use siege::Siege;
+
+use crate::support::frames;
+
+/// One test for each attack, with so many of its steps.
+macro_rules! attacks {
+    ($($name:ident: $attack:ident, $steps:literal;)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let siege = Siege::begin(Attack::$attack).await;
+            let attacker = Attack::$attack.run(&siege.target(), Pace::new($steps, Duration::ZERO)).await;
+            // What it has open stays so for the moment.
+            siege.goes_on().await;
+            drop(attacker);
+            siege.end().await;
+        })+
+
+        #[test]
+        fn no_attack_is_forgotten() {
+            let tried = [$(Attack::$attack),+];
+            assert_eq!(Attack::ALL.iter().find(|attack| !tried.contains(attack) && !WITH_TLS.contains(attack)), None);
+        }
+    };
+}
+
+/// Those that `limits` tries, on a server with TLS.
+const WITH_TLS: [Attack; 1] = [Attack::SlowHandshakes];
+
+attacks! {
+    streams_that_are_opened_and_reset: RapidReset, 200;
+    calls_that_are_begun_and_abandoned: AbandonedCalls, 60;
+    streams_that_are_opened_and_left: StreamFlood, 120;
+    headers_that_never_end: ContinuationFlood, 200;
+    headers_that_unpack_to_much: HeaderBomb, 200;
+    connections_that_say_nothing: SilentConnections, 80;
+    connections_that_say_little: SilentHttp2, 80;
+    connections_that_come_and_go: Churn, 60;
+    messages_that_come_byte_by_byte: SlowBodies, 160;
+    messages_that_are_too_large: LargeMessages, 80;
+    messages_that_unpack_to_much: CompressionBomb, 20;
+    pings: Pings, 200;
+    settings: Settings, 200;
+    frames_with_nothing_in_them: EmptyFrames, 100;
+    answers_that_nobody_reads: UnreadAnswers, 30;
+    answers_that_are_read_byte_by_byte: TrickledAnswers, 30;
+    watches_that_nobody_reads: UnreadWatches, 24;
+    watches_of_the_health: HealthWatches, 60;
+    reflection_that_is_asked_nothing: IdleReflection, 100;
+}

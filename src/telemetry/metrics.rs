@@ -29,6 +29,12 @@ pub struct Metrics {
     pub rpcs_shed: IntCounter,
     /// RPCs that were not let in, by reason.
     pub calls_denied: IntCounterVec,
+    /// Questions to Redis about a session, by outcome: `good`, `ended`, `unavailable`.
+    pub session_lookups: IntCounterVec,
+    /// Sessions revoked by this server, by what for: `call`, `message`, `limit`.
+    pub sessions_revoked: IntCounterVec,
+    /// 1 while it is heard of every session that is revoked, else 0.
+    pub sessions_subscribed: IntGauge,
     /// Connections that were not let in, by why.
     pub connections_refused: IntCounterVec,
     /// Mutations ended, by operation, strategy and outcome: `ok`, `replayed`, or the reason of a no.
@@ -107,6 +113,22 @@ impl Metrics {
             rpcs_in_flight: register(r, IntGauge::new("reservd_rpcs_in_flight", "RPCs under way")),
             rpcs_shed: register(r, IntCounter::new("reservd_rpcs_shed_total", "RPCs refused: too many under way")),
             calls_denied: counters(r, "reservd_calls_denied_total", "RPCs not let in, by reason", &["reason"]),
+            session_lookups: counters(
+                r,
+                "reservd_session_lookups_total",
+                "Questions to Redis about a session, by outcome",
+                &["outcome"],
+            ),
+            sessions_revoked: counters(
+                r,
+                "reservd_sessions_revoked_total",
+                "Sessions revoked by this server, by what for",
+                &["by"],
+            ),
+            sessions_subscribed: register(
+                r,
+                IntGauge::new("reservd_sessions_subscribed", "1 while it is heard of every session that is revoked"),
+            ),
             connections_refused: counters(
                 r,
                 "reservd_connections_refused_total",

@@ -29,6 +29,7 @@ mod outage;
 mod reservations;
 mod retention;
 mod security;
+mod sessions;
 mod startup;
 mod support;
 mod sweep;

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test deny postgres rabbitmq test-tools fmt clean
+.PHONY: help run demo probe bench attacks test deny postgres rabbitmq redis test-tools fmt clean
 
 BUF := .tools/node/node_modules/.bin/buf
 
@@ -20,7 +20,7 @@ probe: postgres ## run concurrent operations on a scratch event and check every 
 bench: postgres ## measure how fast it is against SQL alone (half an hour; BENCH=--quick: a minute)
 	cargo run --release --quiet -- bench $(BENCH)
 
-test: postgres rabbitmq test-tools ## check the format, the lints and the protocol, and run all tests
+test: postgres rabbitmq redis test-tools ## check the format, the lints and the protocol, and run all tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(BUF) lint proto
@@ -39,6 +39,9 @@ postgres: ## install PostgreSQL's server programs where they are missing
 
 rabbitmq: ## install RabbitMQ where it is missing, for the tests
 	@deploy/install-rabbitmq.sh
+
+redis: ## install Redis where it is missing, for the tests
+	@deploy/install-redis.sh
 
 test-tools: ## install what the tests call reservd with, into .tools/
 	@tests/clients/install.sh

@@ -3,10 +3,11 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "proto";
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "reservd/v1/event_service.proto",
     "reservd/v1/reservation_service.proto",
     "reservd/v1/waitlist_service.proto",
+    "reservd/v1/session_service.proto",
     "reservd/v1/diagnostics_service.proto",
 ];
 
@@ -25,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Ordered maps encode the same way each time, which the fingerprint of a request relies on.
         .btree_map(".")
+        // It has a secret: `rpc::pb` prints it without.
+        .skip_debug(["reservd.v1.CreateSessionResponse"])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -21,7 +21,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    auth::{guard::Guard, keys::KeysError},
+    auth::{
+        guard::Guard,
+        keys::KeysError,
+        sessions::{Sessions, store::Trouble},
+    },
     broker,
     config::Config,
     embedded::{Embedded, EmbeddedError, EmbeddedOptions, default_data_dir},
@@ -81,6 +85,9 @@ pub enum StartError {
         /// Why they don't.
         cause: KeysError,
     },
+    /// The settings' way to Redis is none.
+    #[error(transparent)]
+    Sessions(#[from] Trouble),
     /// `database.url` is no PostgreSQL URL.
     #[error("database.url (DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database")]
     Url,
@@ -180,6 +187,8 @@ pub struct App {
     stop_serving: CancellationToken,
     /// Ends the workers.
     stop_working: CancellationToken,
+    /// Ends the watch over who may come in, which lasts as long as anybody is in.
+    stop_guarding: CancellationToken,
     workers: TaskTracker,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     drain_limit: Duration,
@@ -191,7 +200,8 @@ impl App {
         refuse_exposure(config)?;
         let tls = config.has_tls().then(|| Tls::load(&config.tls)).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
-        let guard = Arc::new(Guard::new(config, Arc::clone(&metrics)));
+        let sessions = Sessions::new(&config.sessions, Arc::clone(&metrics))?;
+        let guard = Arc::new(Guard::new(config, sessions.clone(), Arc::clone(&metrics)));
         get_keys(config, &guard).await?;
         let listener = bind(config.server.listen, "server.listen").await?;
         let metrics_listener = match config.server.metrics_listen {
@@ -205,10 +215,10 @@ impl App {
 
         let (health, health_service) = server::health().await;
         let draining = Arc::new(AtomicBool::new(false));
-        let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
+        let [stop_serving, stop_working, stop_guarding] = [(); 3].map(|()| CancellationToken::new());
         let workers = TaskTracker::new();
         let (address, metrics_address) = (local(&listener), metrics_listener.as_ref().map(local));
-        keep_fresh(tls.as_ref(), &guard, &workers, &stop_working);
+        keep_fresh(tls.as_ref(), &guard, &workers, &stop_guarding);
         let parts = Parts { ledger: ledger.clone(), metrics, guard, tls, draining: Arc::clone(&draining) };
         let settings = config.clone();
         let stop = stop_serving.clone();
@@ -217,7 +227,7 @@ impl App {
             workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
         }
         worker::start(config, &ledger, health.clone(), &workers, &stop_working);
-        broker::start(config, &ledger, &workers, &stop_working).await?;
+        broker::start(config, &ledger, sessions, &workers, &stop_working).await?;
         server::set_serving(&health, true).await;
 
         let database_at = database.describe(config);
@@ -239,6 +249,7 @@ impl App {
             draining,
             stop_serving,
             stop_working,
+            stop_guarding,
             workers,
             server,
             drain_limit,
@@ -270,6 +281,7 @@ impl App {
         if timeout_at(limit, self.server).await.is_err() {
             tracing::warn!(limit = ?self.drain_limit, "calls were still under way at the drain limit, and were cut off");
         }
+        self.stop_guarding.cancel();
         // What callers no longer wait for still runs to its end.
         if timeout_at(limit.max(Instant::now() + Duration::from_secs(1)), self.ledger.drained()).await.is_err() {
             tracing::warn!("transactions were still under way at the drain limit; PostgreSQL rolls them back");
@@ -293,7 +305,7 @@ fn refuse_exposure(config: &Config) -> Result<(), StartError> {
     if !config.has_authentication() && !config.security.allow_unauthenticated_network {
         return exposed(
             "anyone who reaches it may do everything",
-            "auth.jwks or tls.client_ca",
+            "auth.jwks, sessions.url or tls.client_ca",
             "security.allow_unauthenticated_network",
         );
     }
@@ -326,10 +338,13 @@ async fn get_keys(config: &Config, guard: &Guard) -> Result<(), StartError> {
     }
 }
 
-/// Follows what changes outside while the service runs: certificates and keys.
+/// Follows what changes outside while the service runs: certificates, keys and sessions.
 fn keep_fresh(tls: Option<&Arc<Tls>>, guard: &Arc<Guard>, tasks: &TaskTracker, stop: &CancellationToken) {
     if let Some(tls) = tls {
         tasks.spawn(Arc::clone(tls).keep_fresh(stop.clone()));
+    }
+    if let Some(sessions) = guard.sessions() {
+        tasks.spawn(Arc::clone(sessions).keep(stop.clone()));
     }
     if guard.tokens().is_some() {
         let (guard, stop) = (Arc::clone(guard), stop.clone());

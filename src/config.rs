@@ -4,6 +4,7 @@
 mod broker;
 mod load;
 mod security;
+mod sessions;
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use broker::{Broker, PayloadFormat};
 pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
+pub use sessions::{SessionKind, Sessions};
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -24,6 +26,7 @@ pub struct Config {
     pub security: Security,
     pub tls: Tls,
     pub auth: Auth,
+    pub sessions: Sessions,
     pub limits: Limits,
     pub database: Database,
     pub embedded: Embedded,
@@ -352,6 +355,7 @@ impl Config {
         number("broker.prefetch", self.broker.prefetch.into(), 1..=10_000);
         wrong.extend(self.broker.problems());
         self.check_security(&mut wrong);
+        self.sessions.check(&mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 }

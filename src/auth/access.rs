@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{clock, principal::Principal};
+use super::{clock, principal::Principal, sessions::token::SessionId};
 use crate::domain::{caller::Caller, ids::UserId};
 
 /// How far a grant reaches.
@@ -25,9 +25,19 @@ pub struct Credentials {
     pub expires_at: Option<i64>,
     /// Cancelled once what they rest on is withdrawn.
     pub withdrawn: CancellationToken,
+    /// Cancelled once nobody can tell any more whether it is.
+    pub unsure: CancellationToken,
+    /// The session that they are of, if they are of one.
+    pub session: Option<SessionId>,
 }
 
 impl Credentials {
+    /// Those of a principal, which are good for as long as its connection.
+    pub fn of(principal: Principal) -> Self {
+        let (withdrawn, unsure) = Default::default();
+        Self { principal: Arc::new(principal), expires_at: None, withdrawn, unsure, session: None }
+    }
+
     /// Whether they are still good.
     pub fn are_good(&self) -> bool {
         self.expires_at.is_none_or(|end| clock::now() < end) && !self.withdrawn.is_cancelled()

@@ -11,6 +11,10 @@ pub enum Denial {
     Token(TokenProblem),
     /// No keys are known that could tell whether its token is good.
     KeysUnavailable,
+    /// There is no session of its token, or no longer.
+    SessionEnded,
+    /// Redis, which knows the sessions, can't be asked.
+    SessionsUnavailable,
     /// Its certificate does not say who it is.
     Certificate,
     /// None of its principal's roles opens the RPC: one of these would.
@@ -36,6 +40,8 @@ impl Denial {
             Self::Token(TokenProblem::Expired) => "TOKEN_EXPIRED",
             Self::Token(_) => "TOKEN_INVALID",
             Self::KeysUnavailable => "KEYS_UNAVAILABLE",
+            Self::SessionEnded => "SESSION_ENDED",
+            Self::SessionsUnavailable => "SESSIONS_UNAVAILABLE",
             Self::Certificate => "CERTIFICATE_INVALID",
             Self::Role(_) => "ROLE_MISSING",
             Self::UnknownMethod => "METHOD_UNKNOWN",
@@ -51,6 +57,8 @@ impl Denial {
 #[allow(missing_docs, reason = "`text` says what each means")]
 pub enum TokenProblem {
     Scheme,
+    Kind,
+    SessionShape,
     TooLong,
     Shape,
     Header,
@@ -74,6 +82,8 @@ impl TokenProblem {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scheme => "SCHEME",
+            Self::Kind => "KIND",
+            Self::SessionShape => "SESSION_SHAPE",
             Self::TooLong => "TOO_LONG",
             Self::Shape => "SHAPE",
             Self::Header => "HEADER",
@@ -97,6 +107,8 @@ impl TokenProblem {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Scheme => "the authorization must be one `Bearer` token",
+            Self::Kind => "tokens of this kind are not taken here",
+            Self::SessionShape => "the token of a session is `rs_` and 43 characters of base64url",
             Self::TooLong => "the token is longer than any that is taken",
             Self::Shape => "the token is not three parts of base64url",
             Self::Header => "the token's header can't be read",

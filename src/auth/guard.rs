@@ -13,7 +13,6 @@ use std::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     access::{Access, Credentials},
@@ -22,6 +21,7 @@ use super::{
     permissions::{self, Need},
     principal::{Principal, Roles},
     rate::Buckets,
+    sessions::{Sessions, token},
     tokens::Tokens,
 };
 use crate::{config::Config, domain::caller::Actor, telemetry::metrics::Metrics};
@@ -57,13 +57,14 @@ pub enum Verdict {
     Granted(Access),
     /// It may not.
     Denied(Denial),
-    /// The keys have to be asked for anew to tell: [`Guard::decide_anew`].
+    /// Others have to be asked to tell, for keys or about a session: [`Guard::decide_anew`].
     AskAnew,
 }
 
 /// Asked about every call.
 pub struct Guard {
     tokens: Option<Tokens>,
+    sessions: Option<Arc<Sessions>>,
     certificate_roles: HashMap<String, Roles>,
     asks: bool,
     needs: HashMap<&'static str, Need>,
@@ -75,6 +76,12 @@ pub struct Guard {
     logged: Option<Buckets>,
     unlogged: AtomicU64,
     metrics: Arc<Metrics>,
+}
+
+/// A token that a call has shown.
+enum Presented<'c> {
+    Jwt(&'c Tokens, &'c str),
+    Session(&'c Arc<Sessions>, &'c str),
 }
 
 /// A stream under way, counted until this is dropped.
@@ -97,11 +104,12 @@ impl Drop for StreamPlace {
 
 impl Guard {
     /// The guard that the settings describe. Its tokens have no keys yet.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, sessions: Option<Arc<Sessions>>, metrics: Arc<Metrics>) -> Self {
         let limits = &config.limits;
         let roles = config.auth.certificate_roles.iter().map(|(name, roles)| (name.clone(), Roles::of(roles)));
         Self {
             tokens: (!config.auth.jwks.is_empty()).then(|| Tokens::new(&config.auth)),
+            sessions,
             certificate_roles: roles.collect(),
             asks: config.has_authentication(),
             needs: permissions::by_path(),
@@ -121,13 +129,17 @@ impl Guard {
         self.tokens.as_ref()
     }
 
+    /// The sessions, if there are any.
+    pub const fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.sessions.as_ref()
+    }
+
     /// Who a client certificate shows its bearer to be.
     pub fn of_certificate(&self, certificate: &CertificateDer<'_>) -> Result<Arc<Credentials>, Denial> {
         let name = certificate::name(certificate).ok_or(Denial::Certificate)?;
         let roles = self.certificate_roles.get(&name).copied().unwrap_or_default();
         let name = Actor::parse(&format!("certificate:{name}")).ok_or(Denial::Certificate)?;
-        let principal = Arc::new(Principal { name, roles, user_id: None });
-        Ok(Arc::new(Credentials { principal, expires_at: None, withdrawn: CancellationToken::new() }))
+        Ok(Arc::new(Credentials::of(Principal { name, roles, user_id: None })))
     }
 
     /// Decides about a call.
@@ -151,11 +163,13 @@ impl Guard {
         }
     }
 
-    /// Decides about a call once the keys were asked for anew.
+    /// Decides about a call once those were asked who can tell.
     pub async fn decide_anew(&self, call: Call<'_>) -> Verdict {
-        let checked = match (&self.tokens, bearer(call.headers)) {
-            (Some(tokens), Ok(Some(token))) => tokens.check_anew(token).await,
-            _ => Err(Denial::CredentialsMissing),
+        let checked = match self.presented(call) {
+            Ok(Some(Presented::Jwt(tokens, token))) => tokens.check_anew(token).await,
+            Ok(Some(Presented::Session(sessions, token))) => sessions.look_up(token).await,
+            Ok(None) => Err(Denial::CredentialsMissing),
+            Err(denial) => Err(denial),
         };
         match checked {
             Ok(credentials) => self.settle(call, self.needs.get(call.method).copied(), credentials),
@@ -165,12 +179,25 @@ impl Guard {
 
     /// Who calls: the bearer of its token, which must then be good; else who its certificate names.
     fn identify(&self, call: Call<'_>) -> Result<Option<Arc<Credentials>>, Denial> {
-        if let Some(tokens) = &self.tokens
-            && let Some(token) = bearer(call.headers)?
-        {
-            return tokens.check(token);
+        match self.presented(call)? {
+            Some(Presented::Jwt(tokens, token)) => tokens.check(token),
+            Some(Presented::Session(sessions, token)) => sessions.check(token),
+            None => call.peer.certificate.clone().unwrap_or(Err(Denial::CredentialsMissing)).map(Some),
         }
-        call.peer.certificate.clone().unwrap_or(Err(Denial::CredentialsMissing)).map(Some)
+    }
+
+    /// The token of a call, with who can tell whose it is; none where there is none, or none are taken.
+    fn presented<'c>(&'c self, call: Call<'c>) -> Result<Option<Presented<'c>>, Denial> {
+        if self.tokens.is_none() && self.sessions.is_none() {
+            return Ok(None);
+        }
+        let Some(token) = bearer(call.headers)? else { return Ok(None) };
+        let presented = if token.starts_with(token::PREFIX) {
+            self.sessions.as_ref().map(|sessions| Presented::Session(sessions, token))
+        } else {
+            self.tokens.as_ref().map(|tokens| Presented::Jwt(tokens, token))
+        };
+        presented.map(Some).ok_or(Denial::Token(TokenProblem::Kind))
     }
 
     fn settle(&self, call: Call<'_>, need: Option<Need>, credentials: Arc<Credentials>) -> Verdict {
@@ -215,7 +242,7 @@ impl Guard {
 
     /// Takes note of a call that was refused: always in the metrics, and in the log while that is not
     /// too much.
-    pub fn note(&self, call: Call<'_>, principal: Option<&Principal>, reason: &'static str) {
+    pub fn note(&self, call: Call<'_>, principal: Option<&Principal>, reason: &str) {
         self.metrics.calls_denied.with_label_values(&[reason]).inc();
         if self.logged.as_ref().is_some_and(|buckets| buckets.take("", Instant::now()).is_err()) {
             self.unlogged.fetch_add(1, Ordering::Relaxed);

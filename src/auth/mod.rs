@@ -4,7 +4,7 @@
 //! needs; an [`access`] is what a call was granted, and a [`denial`] why it was not. [`tokens`] makes
 //! principals of JWTs: [`jws`] is the signature, [`claims`] what is signed, [`keys`] the keys that are
 //! trusted, from a [`jwks`] that is read or [`fetch`]ed. [`certificate`] makes principals of client
-//! certificates. [`rate`] bounds how often they call. The [`guard`] asks all of them, for every call.
+//! certificates, and [`sessions`] of tokens that Redis knows. [`rate`] bounds how often they call. The [`guard`] asks all of them, for every call.
 //!
 //! Everything is denied that is not granted; and no token, nor any word of one that is not verified,
 //! ever reaches a log, an error or a span.
@@ -23,4 +23,5 @@ pub mod keys;
 pub mod permissions;
 pub mod principal;
 pub mod rate;
+pub mod sessions;
 pub mod tokens;

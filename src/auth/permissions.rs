@@ -33,6 +33,9 @@ const RESERVE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true 
 const SEE: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: true };
 /// One stream for all that watch an event: it tells of every user, and so is no user's.
 const WATCH: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: false };
+/// To open sessions; which, `rpc::session_service` says: nobody gives more than is its own to give.
+const GRANT: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: false };
+const REVOKE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
 const OPERATE: Need = Need::Role { any: Roles::of(&[Admin]), own: false };
 
 /// Every RPC, by its path.
@@ -61,6 +64,13 @@ pub const TABLE: &[(&str, Need)] = &[
     ("/reservd.v1.WaitlistService/LeaveWaitlist", RESERVE),
     ("/reservd.v1.WaitlistService/GetWaitlistEntry", SEE),
     ("/reservd.v1.WaitlistService/ListWaitlist", SEE),
+    ("/reservd.v1.SessionService/CreateSession", GRANT),
+    ("/reservd.v1.SessionService/GetCurrentSession", Need::Identity),
+    ("/reservd.v1.SessionService/RevokeCurrentSession", Need::Identity),
+    ("/reservd.v1.SessionService/GetSession", REVOKE),
+    ("/reservd.v1.SessionService/ListSessions", REVOKE),
+    ("/reservd.v1.SessionService/RevokeSession", REVOKE),
+    ("/reservd.v1.SessionService/RevokeUserSessions", REVOKE),
     ("/reservd.v1.DiagnosticsService/RunConcurrencyTest", OPERATE),
     ("/reservd.v1.DiagnosticsService/GetContentionReport", INSPECT),
     ("/grpc.health.v1.Health/Check", Need::Nothing),

@@ -1,11 +1,19 @@
 //! Principals: who a caller has shown to be.
 
+use std::fmt;
+
 pub use crate::config::Role;
 use crate::domain::{caller::Actor, ids::UserId};
 
 /// A set of roles.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles(u8);
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
 
 impl Roles {
     /// These roles.
@@ -33,9 +41,19 @@ impl Roles {
         self.0 |= 1 << role as u8;
     }
 
+    /// Whether those are all among them.
+    pub const fn has_all(self, those: Self) -> bool {
+        those.0 & !self.0 == 0
+    }
+
+    /// They, one by one.
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.has(*role))
+    }
+
     /// Their names.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Role::ALL.into_iter().filter(move |role| self.has(*role)).map(Role::name)
+        self.iter().map(Role::name)
     }
 }
 

@@ -105,9 +105,9 @@ impl Tokens {
         let key = keys.find(jws.kid.as_deref(), jws.algorithm)?;
         let claimed = self.expected.check(jws.payload_signed_by(key)?, clock::now())?;
         Ok(Credentials {
-            principal: Arc::new(claimed.principal),
             expires_at: Some(claimed.expires_at),
             withdrawn: key.withdrawn.clone(),
+            ..Credentials::of(claimed.principal)
         })
     }
 }
@@ -121,8 +121,6 @@ fn digest_of(token: &str) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
     use crate::{
         auth::principal::{Principal, Roles},
@@ -131,8 +129,7 @@ mod tests {
 
     fn credentials() -> Arc<Credentials> {
         let name = Actor::parse("token:ann").expect("valid");
-        let principal = Arc::new(Principal { name, roles: Roles::default(), user_id: None });
-        Arc::new(Credentials { principal, expires_at: None, withdrawn: CancellationToken::new() })
+        Arc::new(Credentials::of(Principal { name, roles: Roles::default(), user_id: None }))
     }
 
     #[test]

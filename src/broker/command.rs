@@ -208,16 +208,15 @@ pub fn reply(delivery: &Delivery, ended: &Ended) -> Option<Message> {
     Some(Message { exchange: String::new(), routing_key: to.to_string(), properties, body })
 }
 
-/// The message of an unreadable command as it came, with what is wrong with it in its headers.
-pub fn dead_letter(delivery: &Delivery, ended: &Ended, queue: &str) -> Option<Message> {
-    let Ending::Unreadable(refused) = &ended.ending else { return None };
+/// A message that can't be read as it came, with what is wrong with it in its headers.
+pub fn dead_letter(delivery: &Delivery, refused: &Status, queue: &str) -> Message {
     let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     note(&mut headers, "x-reservd-reason", &reason(refused));
     note(&mut headers, "x-reservd-error", refused.message());
     note(&mut headers, "x-reservd-queue", queue);
     let properties = delivery.properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
     let body = delivery.data.clone();
-    Some(Message { exchange: String::new(), routing_key: dead_letters(queue), properties, body })
+    Message { exchange: String::new(), routing_key: dead_letters(queue), properties, body }
 }
 
 /// The queue for what can't be read of `queue`.
@@ -233,7 +232,8 @@ fn text(property: &Option<lapin::types::ShortString>) -> &str {
     property.as_ref().map_or("", |text| text.as_str())
 }
 
-fn reason(refused: &Status) -> String {
+/// The reason of a refusal.
+pub fn reason(refused: &Status) -> String {
     refused.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 

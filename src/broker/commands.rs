@@ -29,9 +29,9 @@ use crate::{
 const TAG: &str = "reservd";
 /// How long a server keeps a command that it can't carry out now, before it gives it back to the queue.
 /// Not shorter: quorum queues count how often a message was given back, and drop it in the end.
-const KEEP_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const KEEP_LIMIT: Duration = Duration::from_secs(30);
 /// The longest pause between two tries of one command.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The consumer of one server.
 pub struct Commands {
@@ -95,7 +95,8 @@ impl Shared {
         };
         let metrics = self.ledger.metrics();
         metrics.broker_commands.with_label_values(&[ended.command, ended.outcome.as_str()]).inc();
-        if let Some(letter) = command::dead_letter(&delivery, &ended, &self.settings.commands) {
+        if let Ending::Unreadable(refused) = &ended.ending {
+            let letter = command::dead_letter(&delivery, refused, &self.settings.commands);
             let sent = link.send(letter).await?;
             if !link.confirmed(vec![sent]).await?.is_empty() {
                 // Somebody removed the queue; it is made again with the next connection.

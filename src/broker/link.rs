@@ -7,7 +7,7 @@ use lapin::{
     message::BasicReturnMessage,
     options::{
         BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        ExchangeDeclareOptions, QueueDeclareOptions,
+        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
     tcp::OwnedTLSConfig,
     types::FieldTable,
@@ -114,6 +114,28 @@ impl Link {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let made = self.channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default());
         limited("declare an exchange", made).await
+    }
+
+    /// Leads messages with this key from an exchange to a queue; makes the exchange, a durable topic one,
+    /// unless there is one of that name, of whatever kind its owner chose.
+    pub async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
+        limited("bind a queue", async {
+            // Asking for what is not there ends the channel that asks.
+            let asking = self.connection.create_channel().await?;
+            let is_there = ExchangeDeclareOptions { passive: true, ..Default::default() };
+            let topic = ExchangeKind::Topic;
+            match asking.exchange_declare(exchange.into(), topic.clone(), is_there, FieldTable::default()).await {
+                Ok(()) => {}
+                Err(error) if is_not_found(&error) => {
+                    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+                    self.channel.exchange_declare(exchange.into(), topic, options, FieldTable::default()).await?;
+                }
+                Err(error) => return Err(error),
+            }
+            let options = QueueBindOptions::default();
+            self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await
+        })
+        .await
     }
 
     /// Begins to consume a queue, so many messages at once.

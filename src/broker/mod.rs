@@ -3,7 +3,8 @@
 //!
 //! [`relay`] publishes what the outbox has, as the [`cloud_event`]s that it makes of changes; one server
 //! at a time does. [`commands`] takes commands from a queue, one server beside the other; [`command`]
-//! carries one out, through the same decoding and the same statuses as gRPC. [`link`] is the way to the
+//! carries one out, through the same decoding and the same statuses as gRPC. [`sign_outs`] hears of users
+//! that are signed out, and revokes their sessions. [`link`] is the way to the
 //! broker, [`format`] the two ways to write a message.
 //!
 //! The service does not depend on any of it: while the broker is away the outbox grows, reservations are
@@ -15,19 +16,22 @@ pub mod commands;
 pub mod format;
 pub mod link;
 pub mod relay;
+pub mod sign_outs;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth::sessions::Sessions,
     config::Config,
     domain::backoff::full_jitter,
     ops::{Ledger, OpError, relay::RelayError},
 };
 use commands::Commands;
 use relay::Relay;
+use sign_outs::SignOuts;
 
 /// The pause before the way to the broker is tried again: a random time up to the first of these, which
 /// doubles up to the second.
@@ -59,6 +63,7 @@ pub enum BrokerError {
 pub async fn start(
     config: &Config,
     ledger: &Ledger,
+    sessions: Option<Arc<Sessions>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), OpError> {
@@ -72,6 +77,13 @@ pub async fn start(
     if settings.is_configured() && !settings.commands.is_empty() {
         let commands = Commands::new(config, ledger.clone());
         tasks.spawn(insist("commands", ledger.clone(), stop.clone(), commands));
+    }
+    if settings.is_configured()
+        && !settings.sign_outs.is_empty()
+        && let Some(sessions) = sessions
+    {
+        let sign_outs = SignOuts::new(settings.clone(), sessions);
+        tasks.spawn(insist("sign_outs", ledger.clone(), stop.clone(), sign_outs));
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ pub struct Broker {
     pub relay_interval: Duration,
     pub relay_batch: u32,
     pub commands: String,
+    pub users_exchange: String,
+    pub sign_outs: String,
     pub prefetch: u16,
     #[serde(with = "humantime_serde")]
     pub retry_pause: Duration,
@@ -61,6 +63,15 @@ impl Broker {
         }
         if self.commands.len() > MAX_NAME {
             wrong.push(format!("broker.commands must have at most {MAX_NAME} bytes"));
+        }
+        if self.users_exchange.is_empty() || self.users_exchange.len() > MAX_NAME {
+            wrong.push(format!("broker.users_exchange must have 1 to {MAX_NAME} bytes"));
+        }
+        if self.sign_outs.len() > MAX_NAME {
+            wrong.push(format!("broker.sign_outs must have at most {MAX_NAME} bytes"));
+        }
+        if !self.sign_outs.is_empty() && self.sign_outs == self.commands {
+            wrong.push("broker.sign_outs and broker.commands must be two queues".to_owned());
         }
         if self.source.is_empty() || self.source.len() > MAX_NAME {
             wrong.push(format!("broker.source must have 1 to {MAX_NAME} bytes"));

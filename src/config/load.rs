@@ -15,9 +15,10 @@ use figment::{
 use super::{Config, ConfigError, DEFAULTS, Flags};
 
 /// Variables of other programs that are settings of ours.
-const BORROWED: [(&str, &str); 3] = [
+const BORROWED: [(&str, &str); 4] = [
     ("DATABASE_URL", "database.url"),
     ("RABBITMQ_URL", "broker.url"),
+    ("REDIS_URL", "sessions.url"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
 

@@ -184,7 +184,7 @@ impl Config {
 
     /// Whether callers have to say who they are.
     pub fn has_authentication(&self) -> bool {
-        !self.auth.jwks.is_empty() || !self.tls.client_ca.is_empty()
+        !self.auth.jwks.is_empty() || !self.tls.client_ca.is_empty() || self.sessions.is_configured()
     }
 
     /// What is wrong with the settings of this module, a line each.

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 use tonic::Status;
 
 use super::status;
-use crate::domain::{
-    ids::{EventId, ID_RULE, RequestId, ReservationId, UserId},
-    limits::{self, Labels},
-    time::Timestamp,
+use crate::{
+    auth::sessions::token::SessionId,
+    domain::{
+        ids::{EventId, ID_RULE, RequestId, ReservationId, UserId},
+        limits::{self, Labels},
+        time::Timestamp,
+    },
 };
 
 /// A client's own words in quotes, with their control characters escaped, and not all of them if they
@@ -72,6 +75,10 @@ impl Fields {
 
     pub fn reservation_id(&mut self, field: &str, text: &str) -> Option<ReservationId> {
         self.parsed(field, ReservationId::parse(text), "must be a UUID in hyphenated form")
+    }
+
+    pub fn session_id(&mut self, field: &str, text: &str) -> Option<SessionId> {
+        self.parsed(field, SessionId::parse(text), "must be 43 characters of base64url, as a session's id has")
     }
 
     /// A request_id, or none if empty. The outer option is none if it is bad.

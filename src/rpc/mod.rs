@@ -19,6 +19,7 @@ pub mod patience;
 pub mod reservation_service;
 pub mod seats;
 pub mod server;
+pub mod session_service;
 pub mod status;
 pub mod tls;
 pub mod waitlist_service;
@@ -28,6 +29,14 @@ pub mod watch;
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; documented in proto/")]
 pub mod pb {
     tonic::include_proto!("reservd.v1");
+
+    impl std::fmt::Debug for CreateSessionResponse {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let Self { token: _, session, revoked_session_ids } = self;
+            let mut printed = f.debug_struct("CreateSessionResponse");
+            printed.field("session", session).field("revoked_session_ids", revoked_session_ids).finish_non_exhaustive()
+        }
+    }
 
     /// The descriptors of all of it, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reservd_descriptor.bin"));

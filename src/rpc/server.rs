@@ -30,10 +30,12 @@ use super::{
     patience::Patience,
     pb::{
         self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
-        reservation_service_server::ReservationServiceServer, waitlist_service_server::WaitlistServiceServer,
+        reservation_service_server::ReservationServiceServer, session_service_server::SessionServiceServer,
+        waitlist_service_server::WaitlistServiceServer,
     },
     reservation_service::Reservations,
     seats::Seats,
+    session_service::Sessions,
     tls::Tls,
     waitlist_service::Waitlists,
 };
@@ -49,11 +51,12 @@ const MAX_HEADER_LIST: u32 = 16 * 1024;
 const PREFIX: usize = 5;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     pb::event_service_server::SERVICE_NAME,
     pb::reservation_service_server::SERVICE_NAME,
     pb::waitlist_service_server::SERVICE_NAME,
+    pb::session_service_server::SERVICE_NAME,
     pb::diagnostics_service_server::SERVICE_NAME,
 ];
 
@@ -142,6 +145,7 @@ pub async fn serve(
 
     let reflection = settings.reflection.then_some((reflection_v1, reflection_v1alpha));
     let (reflection_v1, reflection_v1alpha) = reflection.unzip();
+    let sessions = Sessions::new(guard.sessions().cloned());
     let door = Door {
         tls,
         guard,
@@ -163,6 +167,7 @@ pub async fn serve(
         .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone()))))
         .add_service(limited!(ReservationServiceServer::new(Reservations::new(ledger.clone(), config.strategy))))
         .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
+        .add_service(limited!(SessionServiceServer::new(sessions)))
         .add_service(limited!(DiagnosticsServiceServer::new(Diagnostics::new(ledger, config.diagnostics))))
         .add_service(health)
         .add_optional_service(reflection_v1.and_then(|builder| builder.build_v1().ok()))

@@ -1,15 +1,18 @@
 //! Errors to `google.rpc.Status`: the one exhaustive table. Every status has an `ErrorInfo`, and none
 //! has a word of SQL.
 
+mod access;
+
 use std::{collections::HashMap, error::Error, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+pub use access::*;
+
 use super::fields::Violation;
 use crate::{
-    auth::denial::Denial,
     domain::{ids::EventId, refusal::Refusal, time::Timestamp},
     ops::{
         OpError,
@@ -170,61 +173,6 @@ pub fn diagnostics_disabled() -> Status {
         "DIAGNOSTICS_DISABLED",
         "concurrency tests are off; set diagnostics.concurrency_test to allow them",
     )
-    .finish()
-}
-
-/// The reason for which a user is refused that asks for another.
-pub const USER_MISMATCH: &str = "USER_MISMATCH";
-
-/// The status of a call by a user that names another user.
-pub fn not_your_user(field: &str) -> Status {
-    Draft::new(Code::PermissionDenied, USER_MISMATCH, format!("{field} must be the caller's own"))
-        .with("field", field)
-        .finish()
-}
-
-/// The status of a stream whose caller's credentials have ended before it.
-pub fn credentials_ended() -> Status {
-    let reason = "CREDENTIALS_ENDED";
-    Draft::new(Code::Unauthenticated, reason, "the credentials that opened the stream are good no more").finish()
-}
-
-/// The status of a call that nobody was asked about: a defect that must not let it in.
-pub fn not_asked_for() -> Status {
-    tracing::error!("a call has come to its handler without access");
-    internal()
-}
-
-/// The status of a call that was not let in.
-pub fn denied(denial: &Denial) -> Status {
-    let draft = |code, message: String| Draft::new(code, denial.reason(), message);
-    match denial {
-        Denial::CredentialsMissing => {
-            draft(Code::Unauthenticated, "say who you are: with a bearer token, or a client certificate".into())
-        }
-        Denial::Token(problem) => {
-            draft(Code::Unauthenticated, problem.text().to_owned()).with("problem", problem.name())
-        }
-        Denial::Certificate => draft(
-            Code::Unauthenticated,
-            "the client certificate must name one SPIFFE id, or one common name".to_owned(),
-        ),
-        Denial::KeysUnavailable => {
-            draft(Code::Unavailable, "the keys that would tell whether the token is good are not at hand".to_owned())
-                .retry_in(Duration::from_secs(5))
-        }
-        Denial::Role(roles) => {
-            let roles = roles.join(", ");
-            draft(Code::PermissionDenied, format!("one of these roles is needed: {roles}")).with("roles", roles)
-        }
-        Denial::UnknownMethod => draft(Code::Unimplemented, "there is no such method".to_owned()),
-        Denial::Rate { of, wait } => {
-            draft(Code::ResourceExhausted, format!("too many calls of one {of}")).with("of", of).retry_in(*wait)
-        }
-        Denial::Streams(limit) => {
-            draft(Code::ResourceExhausted, format!("at most {limit} streams at once")).with("limit", limit)
-        }
-    }
     .finish()
 }
 

@@ -31,6 +31,12 @@ pub struct Metrics {
     pub reads_rested: IntCounter,
     /// RPCs that were not let in, by reason.
     pub calls_denied: IntCounterVec,
+    /// Questions to Redis about a session, by outcome: `good`, `ended`, `unavailable`.
+    pub session_lookups: IntCounterVec,
+    /// Sessions revoked by this server, by what for: `call`, `message`, `limit`.
+    pub sessions_revoked: IntCounterVec,
+    /// 1 while it is heard of every session that is revoked, else 0.
+    pub sessions_subscribed: IntGauge,
     /// Connections that were not let in, by why.
     pub connections_refused: IntCounterVec,
     /// Connections that were closed on clients that kept the server waiting or busy, by why.
@@ -115,6 +121,22 @@ impl Metrics {
                 IntCounter::new("reservd_reads_rested_total", "Times that a connection waited for its turn to be read"),
             ),
             calls_denied: counters(r, "reservd_calls_denied_total", "RPCs not let in, by reason", &["reason"]),
+            session_lookups: counters(
+                r,
+                "reservd_session_lookups_total",
+                "Questions to Redis about a session, by outcome",
+                &["outcome"],
+            ),
+            sessions_revoked: counters(
+                r,
+                "reservd_sessions_revoked_total",
+                "Sessions revoked by this server, by what for",
+                &["by"],
+            ),
+            sessions_subscribed: register(
+                r,
+                IntGauge::new("reservd_sessions_subscribed", "1 while it is heard of every session that is revoked"),
+            ),
             connections_refused: counters(
                 r,
                 "reservd_connections_refused_total",

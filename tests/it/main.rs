@@ -30,6 +30,7 @@ mod outage;
 mod reservations;
 mod retention;
 mod security;
+mod sessions;
 mod startup;
 mod support;
 mod sweep;

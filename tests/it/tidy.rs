@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("ops", &["config", "domain", "ops", "store", "telemetry"]),
     ("auth", &["auth", "config", "domain", "telemetry"]),
     ("rpc", &["auth", "config", "domain", "ops", "rpc", "store", "telemetry"]),
-    ("broker", &["broker", "config", "domain", "ops", "rpc"]),
+    ("broker", &["auth", "broker", "config", "domain", "ops", "rpc"]),
     ("worker", &["config", "ops", "rpc", "telemetry"]),
     ("app", &["auth", "broker", "config", "embedded", "ops", "rpc", "store", "telemetry", "worker"]),
 ];

@@ -3,6 +3,7 @@
 pub mod event;
 pub mod history;
 pub mod reservation;
+pub mod session;
 pub mod waitlist;
 
 use prost::Message;

@@ -15,6 +15,7 @@ use http_body::Frame;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use super::{super::status, Response, unread};
@@ -71,7 +72,8 @@ impl AuthLayer {
         } else {
             None
         };
-        let asked = access.only().is_some().then(|| Asked::of(&request, &access));
+        let may_be_refused = access.only().is_some() || request.uri().path() == GRANTS;
+        let asked = may_be_refused.then(|| Asked::of(&request, &access));
         let mut request = request;
         request.extensions_mut().insert(access);
         let (guard, work) = (Arc::clone(&self.guard), inner.call(request));
@@ -108,7 +110,11 @@ fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {
     Call { method: request.uri().path(), headers: request.headers(), peer }
 }
 
-/// What has to be known of a call in case that its handler refuses it for whom it acts for.
+/// The RPC whose handler refuses those who would give more than is theirs to give.
+const GRANTS: &str = "/reservd.v1.SessionService/CreateSession";
+
+/// What has to be known of a call in case that its handler refuses it for whom it acts for, or what it
+/// would give.
 struct Asked {
     method: String,
     peer: Peer,
@@ -121,10 +127,11 @@ impl Asked {
     }
 
     fn note_refusal(&self, guard: &Guard, response: &Response) {
-        let code = response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
-        if code == Some(Code::PermissionDenied) {
+        let refused = Status::from_header_map(response.headers());
+        if let Some(refused) = refused.filter(|refused| refused.code() == Code::PermissionDenied) {
+            let reason = refused.get_details_error_info().map(|info| info.reason).unwrap_or_default();
             let call = Call { method: &self.method, headers: response.headers(), peer: &self.peer };
-            guard.note(call, self.access.principal(), status::USER_MISMATCH);
+            guard.note(call, self.access.principal(), &reason);
         }
     }
 }
@@ -195,7 +202,10 @@ struct Watched {
 }
 
 struct End {
+    /// Held as long as the stream: who looks after sessions sees by it that this one is in use.
+    _credentials: Arc<Credentials>,
     withdrawn: Pin<Box<WaitForCancellationFutureOwned>>,
+    unsure: Pin<Box<WaitForCancellationFutureOwned>>,
     expiry: Option<Pin<Box<Sleep>>>,
 }
 
@@ -203,20 +213,26 @@ impl Watched {
     fn new(body: Body, credentials: Option<Arc<Credentials>>, place: Option<StreamPlace>) -> Self {
         let end = credentials.map(|credentials| End {
             withdrawn: Box::pin(credentials.withdrawn.clone().cancelled_owned()),
+            unsure: Box::pin(credentials.unsure.clone().cancelled_owned()),
             expiry: credentials.expires_at.map(|at| {
                 let left = u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0);
                 Box::pin(sleep(Duration::from_secs(left)))
             }),
+            _credentials: credentials,
         });
         Self { body, end, _place: place }
     }
 }
 
 impl End {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready with the status that the stream ends with.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         let is_over = self.withdrawn.as_mut().poll(cx).is_ready()
             || self.expiry.as_mut().is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready());
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
+        if is_over {
+            return Poll::Ready(status::credentials_ended());
+        }
+        self.unsure.as_mut().poll(cx).map(|()| status::sessions_unavailable())
     }
 }
 
@@ -228,11 +244,10 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.end.as_mut().is_some_and(|end| end.poll(cx).is_ready()) {
+        if let Some(Poll::Ready(over)) = self.end.as_mut().map(|end| end.poll(cx)) {
             // What made the stream is dropped with its body, and ends.
             self.body = Body::empty();
             self.end = None;
-            let over = status::credentials_ended();
             let mut trailers = http::HeaderMap::new();
             return Poll::Ready(over.add_header(&mut trailers).is_ok().then(|| Ok(Frame::trailers(trailers))));
         }

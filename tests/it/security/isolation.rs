@@ -8,7 +8,8 @@ use reservd::{
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, Guarded, all, assert_refused, by_id, entry_by_id, entry_of_user, join, of_user, reason, reserve, strict,
+    Client, Guarded, TestRedis, all, assert_refused, by_id, entry_by_id, entry_of_user, join, of_user, reason, reserve,
+    strict,
 };
 
 /// A UUID that is no reservation's.
@@ -23,7 +24,8 @@ fn lesson(answer: Result<Vec<u8>, Status>) -> String {
 }
 
 /// For an RPC, pairs of requests: one that touches what is Ann's, and its like that touches nothing.
-fn pairs(method: &str, ann: &pb::Reservation, waits: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let nobodys_session = "A".repeat(43);
     let entries = [(entry_by_id(waits), entry_by_id(NOBODYS)), (entry_of_user("ann"), entry_of_user("nobody"))];
     let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
     /// A request of this type for each selector, with her request_id, and without any.
@@ -128,15 +130,34 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, request_id: &str) -> 
             };
             vec![(list("gig", "ann"), list("gig", "nobody")), (list("", "ann"), list("", "nobody"))]
         }
+        "GetSession" => {
+            let get = |id: &str| pb::GetSessionRequest { session_id: id.into() }.encode_to_vec();
+            vec![(get(session), get(&nobodys_session))]
+        }
+        "RevokeSession" => {
+            let revoke = |id: &str| pb::RevokeSessionRequest { session_id: id.into() }.encode_to_vec();
+            vec![(revoke(session), revoke(&nobodys_session))]
+        }
+        "ListSessions" => {
+            let list = |user_id: &str| pb::ListSessionsRequest { user_id: user_id.into(), ..Default::default() };
+            vec![(list("ann").encode_to_vec(), list("nobody").encode_to_vec())]
+        }
+        "RevokeUserSessions" => {
+            let revoke = |user_id: &str| pb::RevokeUserSessionsRequest { user_id: user_id.into() }.encode_to_vec();
+            vec![(revoke("ann"), revoke("nobody"))]
+        }
         _ => Vec::new(),
     }
 }
 
 #[tokio::test]
 async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
-    let guarded = Guarded::start().await;
+    let guarded = Guarded::with(&TestRedis::new().await.settings()).await;
     guarded.event("concert", 10).await;
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
+    let hers = pb::CreateSessionRequest { user_id: "ann".into(), ..Default::default() };
+    let hers = guarded.service("shop").sessions().create_session(hers).await.expect("a session").into_inner();
+    let session = hers.session.expect("told").session_id;
     let wanted = pb::ReserveRequest { request_id: "order-7".into(), ..reserve("concert", "ann") };
     let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
 
@@ -148,7 +169,7 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
 
     for (path, need) in TABLE {
         let Need::Role { own: true, .. } = need else { continue };
-        let pairs = pairs(path.rsplit_once('/').expect("a path").1, &held, &waits, "order-7");
+        let pairs = pairs(path.rsplit_once('/').expect("a path").1, &held, &waits, &session, "order-7");
         assert!(!pairs.is_empty(), "{path} is open to users, and nothing here tries to see another's through it");
         for (place, (hers, nobodys)) in pairs.into_iter().enumerate() {
             let (touched, untouched) = (bob.raw(path, hers).await, bob.raw(path, nobodys).await);
@@ -159,6 +180,8 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
     let again = ann.reservations().reserve(wanted).await.expect("told again").into_inner();
     assert!(again.execution.expect("told").replayed);
     assert_eq!(again.reservation, Some(held));
+    let get = pb::GetSessionRequest { session_id: session };
+    ann.sessions().get_session(get).await.expect("her session is there, and hers");
     guarded.check_and_stop().await;
 }
 

@@ -183,7 +183,7 @@ fn program() -> PathBuf {
 }
 
 /// Ports that nobody listens on.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(super) fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }

@@ -10,7 +10,8 @@ use std::{
 
 use reservd::rpc::pb::{
     diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
-    reservation_service_client::ReservationServiceClient, waitlist_service_client::WaitlistServiceClient,
+    reservation_service_client::ReservationServiceClient, session_service_client::SessionServiceClient,
+    waitlist_service_client::WaitlistServiceClient,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -80,6 +81,10 @@ impl Client {
         WaitlistServiceClient::new(self.wire())
     }
 
+    pub fn sessions(&self) -> SessionServiceClient<Wire> {
+        SessionServiceClient::new(self.wire())
+    }
+
     pub fn diagnostics(&self) -> DiagnosticsServiceClient<Wire> {
         DiagnosticsServiceClient::new(self.wire())
     }
@@ -105,6 +110,14 @@ impl Guarded {
         all.extend(settings);
         let server = books.twin_with(&all).await;
         Self { server, issuer, folder, books }
+    }
+
+    /// Another server with the same keys on the same database, with these settings.
+    pub async fn twin_with(&self, settings: &[(&str, &str)]) -> TestServer {
+        let jwks = self.folder.path("jwks.json").display().to_string();
+        let mut all = vec![("auth.jwks", jwks.as_str()), ("auth.issuer", ISSUER), ("auth.audience", AUDIENCE)];
+        all.extend(settings);
+        self.books.twin_with(&all).await
     }
 
     /// A caller with this token.

@@ -59,7 +59,7 @@ pub fn program<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>
     let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["RESERVD_", "DATABASE_URL", "OTEL_", "PG"].iter().any(|ours| name.starts_with(ours)) {
+        if ["RESERVD_", "DATABASE_URL", "REDIS_URL", "OTEL_", "PG"].iter().any(|ours| name.starts_with(ours)) {
             command.env_remove(name);
         }
     }

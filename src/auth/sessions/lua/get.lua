@@ -1,0 +1,4 @@
+-- Reads a session without using it.
+-- KEYS: the session.
+-- Returns the session as `read` does, or false.
+return read(KEYS[1])

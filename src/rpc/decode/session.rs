@@ -1,0 +1,150 @@
+//! The messages of SessionService.
+
+use std::time::Duration;
+
+use tonic::Status;
+
+use crate::{
+    auth::{
+        principal::{Principal, Role, Roles},
+        sessions::{record::Wish, token::SessionId},
+    },
+    config::{SessionKind, Sessions as Settings},
+    domain::{ids::UserId, time::Timestamp},
+    rpc::{fields::Fields, page_token, pb, status},
+};
+
+/// The most characters of a description.
+const MAX_DESCRIPTION: usize = 256;
+/// More than there are say nothing new.
+const MAX_ROLES: usize = 16;
+/// The shortest that a session may be good for.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The roles that a principal may give to a session: nobody gives what it does not have, and a service
+/// acts for users, not for services.
+pub fn may_give(principal: &Principal) -> Roles {
+    if principal.roles.has(Role::Admin) {
+        Roles::of(&Role::ALL)
+    } else if principal.roles.has(Role::Service) {
+        Roles::of(&[Role::User])
+    } else {
+        Roles::default()
+    }
+}
+
+/// The session that `creator` wishes for.
+pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principal) -> Result<Wish, Status> {
+    let mut fields = Fields::default();
+    let user_id = fields.user_id("user_id", &m.user_id);
+    let roles = roles(&mut fields, &m.roles);
+    let kind = match m.kind {
+        0 => Some(settings.kind),
+        other => fields.known::<pb::SessionKind>("kind", other).map(kind_of),
+    };
+    let lifetime = fields.span("lifetime", m.lifetime, &(SHORTEST..=settings.max_lifetime));
+    let description = fields.text("description", m.description, MAX_DESCRIPTION);
+    let wish = || {
+        Some(Wish {
+            user_id: user_id?,
+            roles: roles?,
+            kind: kind?,
+            lifetime: lifetime?.unwrap_or(settings.lifetime),
+            created_by: creator.name.to_string(),
+            description: description?,
+        })
+    };
+    let wish = wish();
+    let wish = fields.finish(wish)?;
+    let may_give = may_give(creator);
+    if !may_give.has_all(wish.roles) {
+        return Err(status::role_not_grantable(&may_give.names().collect::<Vec<_>>().join(", ")));
+    }
+    Ok(wish)
+}
+
+fn roles(fields: &mut Fields, values: &[i32]) -> Option<Roles> {
+    let mut roles = Roles::default();
+    if values.is_empty() {
+        roles.add(Role::User);
+    }
+    if values.len() > MAX_ROLES {
+        fields.reject("roles", format!("must have at most {MAX_ROLES} items"));
+        return None;
+    }
+    let mut is_good = true;
+    for (place, value) in values.iter().enumerate() {
+        match fields.known::<pb::Role>(&format!("roles[{place}]"), *value).and_then(role_of) {
+            Some(role) => roles.add(role),
+            None => is_good = false,
+        }
+    }
+    is_good.then_some(roles)
+}
+
+const fn role_of(role: pb::Role) -> Option<Role> {
+    match role {
+        pb::Role::Unspecified => None,
+        pb::Role::Admin => Some(Role::Admin),
+        pb::Role::EventManager => Some(Role::EventManager),
+        pb::Role::Service => Some(Role::Service),
+        pb::Role::User => Some(Role::User),
+        pb::Role::Reader => Some(Role::Reader),
+    }
+}
+
+const fn kind_of(kind: pb::SessionKind) -> SessionKind {
+    match kind {
+        pb::SessionKind::Fixed => SessionKind::Fixed,
+        pb::SessionKind::Sliding | pb::SessionKind::Unspecified => SessionKind::Sliding,
+    }
+}
+
+/// Which session is meant.
+pub fn session_id(text: &str) -> Result<SessionId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.session_id("session_id", text);
+    fields.finish(id)
+}
+
+/// Whose sessions are meant.
+pub fn user_id(text: &str) -> Result<UserId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.user_id("user_id", text);
+    fields.finish(id)
+}
+
+/// Whose sessions a page is to hold, and how many.
+pub fn list_filter(message: &pb::ListSessionsRequest) -> Result<(UserId, u32), Status> {
+    let mut fields = Fields::default();
+    let user_id = fields.user_id("user_id", &message.user_id);
+    let size = fields.page_size(message.page_size);
+    fields.finish(user_id.zip(size))
+}
+
+/// After which session a page begins.
+pub fn cursor(filters: &pb::ListSessionsRequest, token: &str) -> Option<(Timestamp, SessionId)> {
+    let (created, id) = page_token::decode::<(Timestamp, String)>(filters, token)?;
+    Some((created, SessionId::parse(&id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::caller::Actor;
+
+    fn gives(has: &[Role]) -> Vec<&'static str> {
+        let name = Actor::parse("token:x").expect("valid");
+        may_give(&Principal { name, roles: Roles::of(has), user_id: None }).names().collect()
+    }
+
+    #[test]
+    fn nobody_gives_more_than_is_its_own_to_give() {
+        assert_eq!(gives(&[Role::Admin]).len(), 5);
+        assert_eq!(gives(&[Role::Service]), ["user"]);
+        assert_eq!(gives(&[Role::Service, Role::EventManager]), ["user"]);
+        for other in [Role::User, Role::EventManager, Role::Reader] {
+            assert!(gives(&[other]).is_empty(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! SessionService: decode, one use case, encode.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    decode::{self, session as wishes},
+    encode,
+    layers::auth::access_of,
+    page_token,
+    pb::{self, session_service_server::SessionService},
+    status,
+};
+use crate::{
+    auth::{
+        access::{Access, Scope},
+        principal::{Principal, Role, Roles},
+        sessions::{self, record::Session, store::Reach, store::Trouble, token::SessionId},
+    },
+    config::SessionKind,
+};
+
+/// The service.
+pub struct Sessions {
+    sessions: Option<Arc<sessions::Sessions>>,
+}
+
+/// Who asks, what it reaches, and where that is looked for.
+struct Desk {
+    sessions: Arc<sessions::Sessions>,
+    principal: Principal,
+    reach: Reach,
+    current: Option<SessionId>,
+}
+
+impl Sessions {
+    /// Serves these; where there are none it says so.
+    pub const fn new(sessions: Option<Arc<sessions::Sessions>>) -> Self {
+        Self { sessions }
+    }
+
+    fn desk<T>(&self, request: &Request<T>) -> Result<Desk, Status> {
+        let access = access_of(request)?;
+        let sessions = self.sessions.clone().ok_or_else(status::sessions_disabled)?;
+        // Where there are sessions, nobody comes here unasked.
+        let principal = access.principal().ok_or_else(status::not_asked_for)?.clone();
+        let current = access.credentials.as_ref().and_then(|credentials| credentials.session);
+        Ok(Desk { sessions, reach: reach_of(access, &principal), principal, current })
+    }
+}
+
+/// A service reaches what it could have made.
+fn reach_of(access: &Access, principal: &Principal) -> Reach {
+    match &access.scope {
+        Scope::Own(user_id) => Reach::Of(user_id.clone()),
+        Scope::All if principal.roles.has(Role::Admin) => Reach::All,
+        Scope::All => Reach::WithRoles(Roles::of(&[Role::User])),
+    }
+}
+
+impl Desk {
+    fn current(&self) -> Result<SessionId, Status> {
+        self.current.ok_or_else(status::no_current_session)
+    }
+
+    async fn find(&self, id: SessionId, reach: &Reach) -> Result<Option<pb::Session>, Status> {
+        let found = self.sessions.get(id, reach).await.map_err(|error| unavailable(&error))?;
+        let session = found.ok_or_else(status::session_not_found)?;
+        Ok(Some(self.told(&session)))
+    }
+
+    async fn revoke(&self, id: SessionId, reach: &Reach) -> Result<(), Status> {
+        let was_there = self.sessions.revoke(id, reach).await.map_err(|error| unavailable(&error))?;
+        if !was_there {
+            return Err(status::session_not_found());
+        }
+        tracing::info!(by = %self.principal.name, session_id = %id, "a session was revoked");
+        Ok(())
+    }
+
+    fn told(&self, session: &Session) -> pb::Session {
+        pb::Session {
+            session_id: session.id.to_string(),
+            user_id: session.user_id.to_string(),
+            roles: session.roles.iter().map(|role| told_role(role).into()).collect(),
+            kind: match session.kind {
+                SessionKind::Sliding => pb::SessionKind::Sliding,
+                SessionKind::Fixed => pb::SessionKind::Fixed,
+            }
+            .into(),
+            create_time: Some(encode::timestamp(session.created)),
+            expire_time: Some(encode::timestamp(session.expires)),
+            end_time: Some(encode::timestamp(session.ends)),
+            last_use_time: Some(encode::timestamp(session.used)),
+            created_by: session.created_by.clone(),
+            description: session.description.clone(),
+            current: self.current == Some(session.id),
+        }
+    }
+}
+
+const fn told_role(role: Role) -> pb::Role {
+    match role {
+        Role::Admin => pb::Role::Admin,
+        Role::EventManager => pb::Role::EventManager,
+        Role::Service => pb::Role::Service,
+        Role::User => pb::Role::User,
+        Role::Reader => pb::Role::Reader,
+    }
+}
+
+fn unavailable(error: &Trouble) -> Status {
+    tracing::warn!(%error, "a call about sessions failed");
+    status::sessions_unavailable()
+}
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let wish = wishes::wish(request.into_inner(), desk.sessions.settings(), &desk.principal)?;
+        let opened = desk.sessions.open(&wish).await.map_err(|error| unavailable(&error))?;
+        let (by, session_id, user_id) = (&desk.principal.name, opened.session.id, &wish.user_id);
+        tracing::info!(%by, %session_id, %user_id, roles = ?wish.roles, "a session was created");
+        Ok(Response::new(pb::CreateSessionResponse {
+            token: opened.token.expose().to_owned(),
+            session: Some(desk.told(&opened.session)),
+            revoked_session_ids: opened.gone.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
+    async fn get_current_session(
+        &self,
+        request: Request<pb::GetCurrentSessionRequest>,
+    ) -> Result<Response<pb::GetCurrentSessionResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let session = desk.find(desk.current()?, &Reach::All).await?;
+        Ok(Response::new(pb::GetCurrentSessionResponse { session }))
+    }
+
+    async fn revoke_current_session(
+        &self,
+        request: Request<pb::RevokeCurrentSessionRequest>,
+    ) -> Result<Response<pb::RevokeCurrentSessionResponse>, Status> {
+        let desk = self.desk(&request)?;
+        desk.revoke(desk.current()?, &Reach::All).await?;
+        Ok(Response::new(pb::RevokeCurrentSessionResponse {}))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let id = wishes::session_id(&request.into_inner().session_id)?;
+        let session = desk.find(id, &desk.reach).await?;
+        Ok(Response::new(pb::GetSessionResponse { session }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let only = access_of(&request)?.only().cloned();
+        let mut message = request.into_inner();
+        decode::restrict(&mut message.user_id, only)?;
+        let token = std::mem::take(&mut message.page_token);
+        let (user_id, size) = wishes::list_filter(&message)?;
+        message.page_size = 0;
+        let after = match token.as_str() {
+            "" => None,
+            token => Some(wishes::cursor(&message, token).ok_or_else(status::bad_page_token)?),
+        };
+        let found = desk.sessions.list(&user_id, &desk.reach).await.map_err(|error| unavailable(&error))?;
+        let mut rest = found.iter().filter(|session| Some((session.created, session.id)) > after).peekable();
+        let page: Vec<_> = rest.by_ref().take(size as usize).collect();
+        let last = page.last().filter(|_| rest.peek().is_some());
+        let next = last.map(|last| page_token::encode(&message, &(last.created, last.id.to_string())));
+        Ok(Response::new(pb::ListSessionsResponse {
+            sessions: page.into_iter().map(|session| desk.told(session)).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<pb::RevokeSessionRequest>,
+    ) -> Result<Response<pb::RevokeSessionResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let id = wishes::session_id(&request.into_inner().session_id)?;
+        desk.revoke(id, &desk.reach).await?;
+        Ok(Response::new(pb::RevokeSessionResponse {}))
+    }
+
+    async fn revoke_user_sessions(
+        &self,
+        request: Request<pb::RevokeUserSessionsRequest>,
+    ) -> Result<Response<pb::RevokeUserSessionsResponse>, Status> {
+        let desk = self.desk(&request)?;
+        let only = access_of(&request)?.only().cloned();
+        let mut message = request.into_inner();
+        decode::restrict(&mut message.user_id, only)?;
+        let user_id = wishes::user_id(&message.user_id)?;
+        let revoked = desk.sessions.revoke_user(&user_id, &desk.reach, "call").await;
+        let revoked = revoked.map_err(|error| unavailable(&error))?;
+        tracing::info!(by = %desk.principal.name, %user_id, revoked, "a user's sessions were revoked");
+        Ok(Response::new(pb::RevokeUserSessionsResponse { revoked: revoked.cast_signed() }))
+    }
+}

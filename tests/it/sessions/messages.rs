@@ -1,0 +1,183 @@
+//! With a real RabbitMQ: who is signed out elsewhere has no session here, whatever is away meanwhile.
+
+use lapin::{
+    BasicProperties, Channel,
+    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{ask, guarded, on, open, wish};
+use crate::support::{Guarded, Redis, TestBroker, TestRedis, eventually};
+
+/// Somebody who tells of users.
+struct Accounts {
+    channel: Channel,
+    exchange: String,
+    queue: String,
+}
+
+impl Accounts {
+    async fn of(broker: &TestBroker) -> Self {
+        let connection = Box::leak(Box::new(broker.connect().await));
+        let channel = connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirmations");
+        Self { channel, exchange: users(broker), queue: sign_outs(broker) }
+    }
+
+    async fn tell(&self, key: &str, body: &str) {
+        let (exchange, options) =
+            (self.exchange.as_str().into(), BasicPublishOptions { mandatory: true, ..Default::default() });
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let sent = self.channel.basic_publish(exchange, key.into(), options, body.as_bytes(), properties).await;
+        let confirmed = sent.expect("it is sent").await.expect("it is confirmed");
+        assert!(matches!(confirmed, lapin::Confirmation::Ack(None)), "{confirmed:?}");
+    }
+
+    /// How many messages lie in the queue, and are delivered to nobody; none if it is not there.
+    async fn ready(&self) -> u32 {
+        let is_there = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = self.channel.queue_declare(self.queue.as_str().into(), is_there, FieldTable::default()).await;
+        queue.expect("it is there").message_count()
+    }
+
+    /// The next message that could not be read, and why.
+    async fn dead(&self) -> Option<(String, String)> {
+        let queue = format!("{}.dead", self.queue);
+        let got = self.channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await;
+        let message = got.expect("the queue is there")?;
+        let headers = message.properties.headers().clone().unwrap_or_default();
+        let Some(AMQPValue::LongString(why)) = headers.inner().get("x-reservd-error") else { panic!("{headers:?}") };
+        Some((String::from_utf8(message.delivery.data).expect("text"), why.to_string()))
+    }
+}
+
+fn users(broker: &TestBroker) -> String {
+    format!("users-of-{}", broker.exchange)
+}
+
+fn sign_outs(broker: &TestBroker) -> String {
+    format!("sign-outs-of-{}", broker.exchange)
+}
+
+/// A service that listens to a broker; which it does once this returns.
+async fn listening(redis: &TestRedis, broker: &TestBroker) -> Guarded {
+    let (users, sign_outs) = (users(broker), sign_outs(broker));
+    let more =
+        [("broker.users_exchange", users.as_str()), ("broker.sign_outs", &sign_outs), ("broker.retry_pause", "20ms")];
+    let guarded = on(redis, &[&broker.settings()[..], &more].concat()).await;
+    let connection = broker.connect().await;
+    eventually("it listens", async || {
+        let channel = connection.create_channel().await.expect("a channel");
+        let is_there = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = channel.queue_declare(sign_outs.as_str().into(), is_there, FieldTable::default()).await;
+        queue.is_ok_and(|queue| queue.consumer_count() > 0)
+    })
+    .await;
+    guarded
+}
+
+#[tokio::test]
+async fn who_is_signed_out_or_deleted_elsewhere_has_no_session_here() {
+    let (redis, broker) = (TestRedis::new().await, TestBroker::new().await);
+    let guarded = listening(&redis, &broker).await;
+    let accounts = Accounts::of(&broker).await;
+    for (key, body) in [
+        ("user.signed_out", r#"{"user_id": "ann"}"#),
+        ("user.deleted", r#"{"userId": "ann"}"#),
+        (
+            "user.signed_out",
+            r#"{"specversion": "1.0", "id": "7", "source": "/accounts", "type": "user.signed_out", "data": {"user_id": "ann"}}"#,
+        ),
+    ] {
+        let (one, two) = (open(&guarded, wish("ann", &[])).await.0, open(&guarded, wish("ann", &[])).await.0);
+        let bobs = guarded.with_token(&open(&guarded, wish("bob", &[])).await.0);
+        for token in [&one, &two] {
+            ask(&guarded.with_token(token)).await.expect("good");
+        }
+        accounts.tell(key, body).await;
+        for token in [&one, &two] {
+            eventually("it is ended", async || ask(&guarded.with_token(token)).await.is_err()).await;
+        }
+        ask(&bobs).await.expect("nobody else's is");
+        // Told once more, as brokers do, it does no harm.
+        accounts.tell(key, body).await;
+    }
+    eventually("all were taken", async || accounts.ready().await == 0).await;
+    assert!(guarded.server.metric("reservd_sessions_revoked_total{by=\"message\"}").await >= 6.0);
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_is_set_aside_and_what_is_not_about_signing_out_ends_nothing() {
+    let (redis, broker) = (TestRedis::new().await, TestBroker::new().await);
+    let guarded = listening(&redis, &broker).await;
+    let accounts = Accounts::of(&broker).await;
+    let ann = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
+    // The operator has bound more than there is to be heard.
+    let bind = accounts.channel.queue_bind(
+        accounts.queue.as_str().into(),
+        accounts.exchange.as_str().into(),
+        "user.*".into(),
+        Default::default(),
+        FieldTable::default(),
+    );
+    bind.await.expect("bound");
+    for (key, body, why) in [
+        ("user.signed_out", "ann", "body is no JSON"),
+        ("user.signed_out", r#"{"user": "ann"}"#, "user_id must be 1 to 128"),
+        ("user.deleted", r#"{"user_id": ["ann"]}"#, "user_id must be 1 to 128"),
+        ("user.created", r#"{"user_id": "ann"}"#, "routing_key or type must be user.signed_out or user.deleted"),
+    ] {
+        accounts.tell(key, body).await;
+        let mut dead = None;
+        eventually("it is set aside", async || {
+            dead = accounts.dead().await;
+            dead.is_some()
+        })
+        .await;
+        let (set_aside, told) = dead.expect("there is one");
+        assert!(set_aside == body && told.contains(why), "{body}: {told}");
+    }
+    ask(&ann).await.expect("hers is good");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn while_redis_is_away_nobody_who_signed_out_is_forgotten() {
+    let (mut server, broker) = (Redis::start().await, TestBroker::new().await);
+    let redis = server.names();
+    let guarded = listening(&redis, &broker).await;
+    let accounts = Accounts::of(&broker).await;
+    let ann = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
+    let bob = guarded.with_token(&open(&guarded, wish("bob", &[])).await.0);
+    server.kill().await;
+    accounts.tell("user.signed_out", r#"{"user_id": "ann"}"#).await;
+    eventually("it was tried", async || guarded.server.metric("reservd_sessions_subscribed").await == 0.0).await;
+    server.run().await;
+    eventually("hers is ended", async || {
+        ask(&ann).await.is_err_and(|status| crate::support::reason(&status) == "SESSION_ENDED")
+    })
+    .await;
+    eventually("his is good", async || ask(&bob).await.is_ok()).await;
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn without_sessions_nobody_listens_to_who_signs_out() {
+    let (guarded, _redis) = guarded().await;
+    let broker = TestBroker::new().await;
+    let queue = sign_outs(&broker);
+    let settings = [&broker.settings()[..], &[("broker.sign_outs", &queue)]].concat();
+    let server = guarded.unguarded().twin_with(&settings).await;
+    // Its commands are taken, so it has been at the broker.
+    let connection = broker.connect().await;
+    let is_there = async |queue: &str| {
+        let channel = connection.create_channel().await.expect("a channel");
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        channel.queue_declare(queue.into(), passive, FieldTable::default()).await.is_ok()
+    };
+    eventually("it takes commands", async || is_there(&broker.commands).await).await;
+    assert!(!is_there(&queue).await);
+    server.app.stop().await;
+    guarded.check_and_stop().await;
+}

@@ -1,0 +1,144 @@
+//! Redis is away, slow, changed its password, or speaks TLS.
+
+use reservd::{app::App, rpc::pb};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt;
+
+use super::{ask, guarded, on, open, revoke, wish, with_own_redis};
+use crate::support::{
+    Client, Guarded, PASSWORD, Proxy, TestDatabase, TestRedis, assert_refused, config, eventually, reason, reserve,
+};
+
+#[tokio::test]
+async fn while_redis_is_away_other_tokens_work_and_no_session_passes() {
+    let (guarded, mut redis) = with_own_redis(&[]).await;
+    guarded.event("concert", 5).await;
+    let (token, session) = open(&guarded, wish("ann", &[])).await;
+    let (ann, shop, root) = (guarded.with_token(&token), guarded.service("shop"), guarded.caller("root", &["admin"]));
+    ask(&ann).await.expect("good");
+
+    redis.kill().await;
+    eventually("no session passes", async || ask(&ann).await.is_err()).await;
+    for _ in 0..20 {
+        let status = assert_refused(ask(&ann).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+        assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()), "when to come again");
+    }
+    let unknown = guarded.with_token(&format!("rs_{}", "A".repeat(43)));
+    assert_refused(ask(&unknown).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    shop.reservations().reserve(reserve("concert", "bob")).await.expect("other tokens work");
+    assert_refused(revoke(&root, &session).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    let create = root.sessions().create_session(wish("bob", &[])).await;
+    assert_refused(create, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    let mut health = HealthClient::new(guarded.server.channel());
+    let serving = health.check(HealthCheckRequest::default()).await.expect("told").into_inner().status();
+    assert_eq!(serving, tonic_health::pb::health_check_response::ServingStatus::Serving);
+    eventually("the metrics tell", async || guarded.server.metric("reservd_sessions_subscribed").await == 0.0).await;
+
+    redis.run().await;
+    eventually("sessions are good again", async || ask(&ann).await.is_ok()).await;
+    eventually("and known", async || guarded.server.metric("reservd_sessions_subscribed").await == 1.0).await;
+    revoke(&root, &session).await.expect("revoked");
+    assert_refused(ask(&ann).await, Code::Unauthenticated, "SESSION_ENDED");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_limit() {
+    let (guarded, redis) = with_own_redis(&[("sessions.time_limit", "200ms")]).await;
+    let ann = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
+    ask(&ann).await.expect("good");
+    redis.freeze();
+    eventually("no session passes", async || ask(&ann).await.is_err()).await;
+    // With far less than the ten seconds that its caller would wait.
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(8), ask(&ann)).await.expect("an answer in time");
+    assert_refused(answer, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    ask(&guarded.service("shop")).await.expect("other tokens work");
+    redis.thaw();
+    eventually("it is good again", async || ask(&ann).await.is_ok()).await;
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
+    let redis = TestRedis::new().await;
+    let proxy = Proxy::to(&redis.address()).await;
+    proxy.cut();
+    let (near, far) = (on(&redis, &[]).await, redis.by_way_of(proxy.address));
+    let server = near.twin_with(&far.settings()).await;
+    let token = open(&near, wish("ann", &[])).await.0;
+    let ann = Client::new(server.channel(), &token);
+    assert_refused(ask(&ann).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    ask(&Client::new(server.channel(), &near.issuer.token("shop", &["service"]))).await.expect("other tokens work");
+    proxy.open();
+    eventually("it is found", async || ask(&ann).await.is_ok()).await;
+    server.app.stop().await;
+    near.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn redis_is_spoken_to_with_tls_where_its_url_says_so() {
+    let (guarded, redis) = guarded().await;
+    let token = open(&guarded, wish("ann", &[])).await.0;
+    let settings = [("sessions.url", redis.tls_url.as_str()), ("sessions.prefix", &redis.prefix)];
+    let trusting = guarded.twin_with(&[&settings[..], &[("sessions.ca_file", &redis.authority)]].concat()).await;
+    ask(&Client::new(trusting.channel(), &token)).await.expect("it is who it says");
+    eventually("it hears by TLS too", async || trusting.metric("reservd_sessions_subscribed").await == 1.0).await;
+    // An authority that the system does not trust: what it says is not asked for.
+    let wary = guarded.twin_with(&settings).await;
+    let refused = ask(&Client::new(wary.channel(), &token)).await;
+    assert_refused(refused, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    for server in [trusting, wary] {
+        server.app.stop().await;
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_lets_no_session_in() {
+    let redis = TestRedis::new().await;
+    let wrong = TestRedis { url: redis.url.replace(PASSWORD, "wrong"), ..redis.clone() };
+    let (right, guarded) = (on(&redis, &[]).await, on(&wrong, &[]).await);
+    let token = open(&right, wish("ann", &[])).await.0;
+    let status = assert_refused(ask(&guarded.with_token(&token)).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
+    assert!(!format!("{status:?}").contains("wrong"), "{status:?}");
+    ask(&guarded.service("shop")).await.expect("other tokens work");
+    for guarded in [right, guarded] {
+        guarded.check_and_stop().await;
+    }
+}
+
+#[tokio::test]
+async fn settings_that_can_not_be_are_told_before_anything_starts_and_without_their_secret() {
+    let database = TestDatabase::new().await;
+    for (settings, why) in [
+        (&[("sessions.url", "redis://:s3cret@bad host/0")][..], "sessions.url (REDIS_URL) is not a URL"),
+        (
+            &[("sessions.url", "rediss://:s3cret@h/0"), ("sessions.ca_file", "/nowhere")],
+            "sessions.ca_file can't be used",
+        ),
+        (&[("sessions.url", "rediss://:s3cret@h/0"), ("sessions.ca_file", file!())], "sessions.ca_file can't be used"),
+    ] {
+        let told = App::start(&config(&database, settings)).await.map(drop).expect_err(why).to_string();
+        assert!(told.contains(why) && !told.contains("s3cret"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_alone_are_authentication() {
+    let redis = TestRedis::new().await;
+    let (guarded, books) = (on(&redis, &[]).await, Guarded::start().await);
+    let token = open(&guarded, wish("ann", &[])).await.0;
+    // Nobody's JWT is taken here, and nobody passes unasked.
+    let server = books.unguarded().twin_with(&redis.settings()).await;
+    ask(&Client::new(server.channel(), &token)).await.expect("a session");
+    let jwt = Client::new(server.channel(), &guarded.issuer.token("root", &["admin"]));
+    let status = ask(&jwt).await.expect_err("no keys are set");
+    assert_eq!((reason(&status).as_str(), &*crate::support::metadata(&status)["problem"]), ("TOKEN_INVALID", "KIND"));
+    let nobody = server.events().list_events(pb::ListEventsRequest::default()).await;
+    assert_refused(nobody, Code::Unauthenticated, "CREDENTIALS_MISSING");
+    server.app.stop().await;
+    for guarded in [guarded, books] {
+        guarded.check_and_stop().await;
+    }
+}

@@ -1,0 +1,179 @@
+//! Redis: one for all tests, or one of a test's own that it may kill. Each runs on free ports with its
+//! data in a folder of its own, and ends with this process, however that ends.
+
+use std::{
+    net::SocketAddr,
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use redis::{AsyncCommands, aio::MultiplexedConnection};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+};
+
+use super::{broker::free_ports, eventually, process::TempFolder};
+
+static SHARED: OnceCell<Redis> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What one must say to this Redis.
+pub const PASSWORD: &str = "redis-canary-7f3a";
+
+/// Runs Redis until standard input ends, which it does with the process that holds its other end; then
+/// ends it, and the folder.
+const SUPERVISOR: &str = r#"
+    redis-server "$1/redis.conf" >"$1/out" 2>&1 &
+    echo "$!" >"$1/pid"
+    read -r command
+    kill -KILL "$!"
+    [ "$command" = keep ] || rm -rf "$1"
+"#;
+
+/// A Redis, and a prefix of a test's own in it.
+#[derive(Clone)]
+pub struct TestRedis {
+    pub url: String,
+    /// The same, with TLS, by an authority that no system trusts.
+    pub tls_url: String,
+    /// The file with that authority.
+    pub authority: String,
+    /// What our keys begin with.
+    pub prefix: String,
+}
+
+impl TestRedis {
+    /// With a prefix of its own, in the Redis that all tests share.
+    pub async fn new() -> Self {
+        SHARED.get_or_init(Redis::start).await.names()
+    }
+
+    /// The settings of a service that uses it. Nothing is asked for twice by itself: what a test sees is
+    /// what it was told.
+    pub fn settings(&self) -> [(&str, &str); 3] {
+        [("sessions.url", &self.url), ("sessions.prefix", &self.prefix), ("sessions.refresh_interval", "1h")]
+    }
+
+    /// The same Redis by way of another address.
+    pub fn by_way_of(&self, address: SocketAddr) -> Self {
+        Self { url: format!("redis://:{PASSWORD}@{address}/0"), ..self.clone() }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        self.url.rsplit_once('@').expect("it has a password").1.trim_end_matches("/0").to_owned()
+    }
+
+    /// A connection beside the service.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url.as_str()).expect("a URL");
+        client.get_multiplexed_async_connection().await.expect("Redis can be connected to")
+    }
+
+    /// Everything that is kept: each key with all that is in it, as text.
+    pub async fn dump(&self) -> Vec<String> {
+        let mut redis = self.connect().await;
+        let mut keys: Vec<String> = redis.keys(format!("{}*", self.prefix)).await.expect("keys can be read");
+        keys.sort();
+        let mut all = Vec::new();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut redis).await.expect("it has a type");
+            let content: Vec<String> = match kind.as_str() {
+                "hash" => redis.hgetall(&key).await.expect("a hash"),
+                "zset" => redis.zrange_withscores(&key, 0, -1).await.expect("a sorted set"),
+                other => panic!("{key} is a {other}"),
+            };
+            let left: i64 = redis.pttl(&key).await.expect("it has a time");
+            assert!(left > 0, "{key} never lapses");
+            all.push(format!("{key} {}", content.join(" ")));
+        }
+        all
+    }
+}
+
+/// A Redis server.
+pub struct Redis {
+    folder: TempFolder,
+    ports: [u16; 2],
+    running: Option<Child>,
+}
+
+impl Redis {
+    /// A server that takes connections, and keeps what it has acknowledged.
+    pub async fn start() -> Self {
+        let mut server = Self { folder: TempFolder::new(), ports: free_ports(), running: None };
+        let folder = &server.folder;
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate can be made");
+        let certificate = folder.file("certificate.pem", made.cert.pem());
+        let key = folder.file("key.pem", made.signing_key.serialize_pem());
+        let [port, tls_port] = server.ports;
+        let data = folder.path("").display().to_string();
+        let config = format!(
+            "bind 127.0.0.1\nport {port}\ntls-port {tls_port}\ntls-cert-file {certificate}\ntls-key-file {key}\n\
+             tls-ca-cert-file {certificate}\ntls-auth-clients no\nrequirepass {PASSWORD}\ndir {data}\nsave \"\"\n\
+             appendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n"
+        );
+        folder.file("redis.conf", config);
+        server.run().await;
+        server
+    }
+
+    /// A prefix of a test's own in it.
+    pub fn names(&self) -> TestRedis {
+        let [port, tls_port] = self.ports;
+        TestRedis {
+            url: format!("redis://:{PASSWORD}@127.0.0.1:{port}/0"),
+            tls_url: format!("rediss://:{PASSWORD}@localhost:{tls_port}/0"),
+            authority: self.folder.path("certificate.pem").display().to_string(),
+            prefix: format!("test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Kills it as a power cut does, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        kill(self.pid(), Signal::SIGKILL).expect("it can be killed");
+        let mut running = self.running.take().expect("it runs");
+        let mut stdin = running.stdin.take().expect("standard input is a pipe");
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"keep\n").await.expect("its supervisor listens");
+        running.wait().await.expect("its supervisor ends");
+    }
+
+    /// Stops it in its tracks: connections stay, and nobody answers.
+    pub fn freeze(&self) {
+        kill(self.pid(), Signal::SIGSTOP).expect("it can be stopped");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        kill(self.pid(), Signal::SIGCONT).expect("it can be continued");
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = std::fs::read_to_string(self.folder.path("pid")).expect("its process id is written");
+        Pid::from_raw(pid.trim().parse().expect("a number"))
+    }
+
+    /// Starts it again on what it had on disk.
+    pub async fn run(&mut self) {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", SUPERVISOR, "sh"])
+            .arg(self.folder.path(""))
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.running = Some(command.spawn().expect("a shell can be started"));
+        let client = redis::Client::open(self.names().url).expect("a URL");
+        eventually("Redis takes connections (if it is not installed: `make redis`)", async || {
+            let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
+            redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
+        })
+        .await;
+    }
+}

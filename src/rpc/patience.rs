@@ -8,7 +8,7 @@
 //! waited for longer than the limit.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -70,7 +70,7 @@ pub struct Client {
 #[derive(Default)]
 struct Waits {
     next: u64,
-    since: HashMap<u64, (Instant, Of)>,
+    since: BTreeMap<u64, (Instant, Of)>,
 }
 
 /// What is waited with.

@@ -59,6 +59,7 @@ impl<'a> Run<'a> {
         self.bar.set_message("starting the server");
         let database = stage::database(self.embedded, MAIN, false).await?;
         let mut stage = Stage::start(self.embedded, database, self.arguments).await?;
+        stage.prepare_log().await?;
         self.bar.set_message("creating events");
         stage.create_events(self.plan.events, true).await?;
         stage.note_versions().await?;

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// 16 MiB each, and fewer than `min_wal_size` allows.
+const LOG_SEGMENTS: u32 = 24;
+
 /// How long a server may take to serve, and to stop.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -181,6 +184,18 @@ impl Stage {
         const SQL: &str = "-- bench::versions
             SELECT COALESCE(sum(version), 0)::bigint FROM events WHERE event_id >= 'bench-' AND event_id < 'bench.'";
         Ok(sqlx::query_scalar(SQL).fetch_one(&mut self.sql().await?).await?)
+    }
+
+    /// Makes segments of PostgreSQL's log that it uses again from then on, as one does that has run for a
+    /// while. In a new cluster everybody waits, some 45 ms each time, until the next has been made.
+    pub async fn prepare_log(&self) -> Result<(), Failure> {
+        let mut sql = self.sql().await?;
+        for _ in 0..LOG_SEGMENTS {
+            // Without a word in it a segment is not left for the next.
+            let next = "SELECT pg_logical_emit_message(false, 'reservd', ''); SELECT pg_switch_wal()";
+            sqlx::raw_sql(next).execute(&mut sql).await?;
+        }
+        self.checkpoint().await
     }
 
     /// Writes out what is in memory, so that no measurement pays for the one before.

@@ -81,7 +81,7 @@ where
             || message.poll_arrived(&mut Context::from_waker(Waker::noop())).is_ready();
         if is_there {
             let work = self.inner.call(Request::from_parts(parts, Body::new(message)));
-            return Box::pin(async move { Ok(taken_by(client, work.await?).await) });
+            return Box::pin(async move { Ok(taken_by(client, work.await?)) });
         }
         let fresh = self.inner.clone();
         // The one that was polled ready does the work.
@@ -113,13 +113,15 @@ where
                 return Ok(Status::cancelled("").into_http());
             }
             let response = inner.call(Request::from_parts(parts, Body::new(message))).await?;
-            Ok(taken_by(client, response).await)
+            Ok(taken_by(client, response))
         })
     }
 }
 
 /// The message of a call, as far as it has come.
 struct Message {
+    /// Most messages are one frame, which this keeps without memory of its own.
+    first: Option<Made>,
     came: VecDeque<Made>,
     bytes: usize,
     enough: usize,
@@ -128,11 +130,11 @@ struct Message {
 
 impl Message {
     fn new(body: Body, enough: usize) -> Self {
-        Self { came: VecDeque::new(), bytes: 0, enough, rest: Some(body) }
+        Self { first: None, came: VecDeque::new(), bytes: 0, enough, rest: Some(body) }
     }
 
     fn is_broken(&self) -> bool {
-        self.came.back().is_some_and(Result::is_err)
+        self.came.back().or(self.first.as_ref()).is_some_and(Result::is_err)
     }
 
     /// Ready once all of it is there, or enough to be refused.
@@ -149,7 +151,11 @@ impl Message {
                     if frame.is_err() {
                         self.rest = None;
                     }
-                    self.came.push_back(frame);
+                    if self.first.is_none() && self.came.is_empty() {
+                        self.first = Some(frame);
+                    } else {
+                        self.came.push_back(frame);
+                    }
                 }
             }
         }
@@ -162,7 +168,8 @@ impl http_body::Body for Message {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Made>> {
-        match (self.came.pop_front(), &mut self.rest) {
+        let came = self.first.take().or_else(|| self.came.pop_front());
+        match (came, &mut self.rest) {
             (Some(frame), _) => Poll::Ready(Some(frame)),
             (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
             (None, None) => Poll::Ready(None),
@@ -170,33 +177,35 @@ impl http_body::Body for Message {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.came.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.first.is_none() && self.came.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 }
 
 /// An answer that its client takes at its own pace. What can be made of it at once is, so that nothing is
 /// kept but its bytes, until HTTP/2 has sent the last.
-async fn taken_by(client: Option<Arc<Client>>, response: Response) -> Response {
+fn taken_by(client: Option<Arc<Client>>, response: Response) -> Response {
     let Some(client) = client.filter(|_| !response.body().is_end_stream()) else { return response };
     let hold: Hold = match response.extensions().get::<LongStream>() {
         Some(_) => Client::wait_with_part,
         None => Client::wait_with,
     };
     let (parts, mut body) = response.into_parts();
-    let (mut made, mut is_whole) = (VecDeque::with_capacity(AT_ONCE), false);
-    poll_fn(|cx| {
-        while made.len() < AT_ONCE && !is_whole {
-            match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Ready(Some(frame)) => made.push_back(frame),
-                Poll::Ready(None) => is_whole = true,
-                Poll::Pending => break,
+    let (mut made, mut is_whole) = ([None, None], false);
+    let mut cx = Context::from_waker(Waker::noop());
+    for place in &mut made {
+        match Pin::new(&mut body).poll_frame(&mut cx) {
+            Poll::Ready(Some(frame)) => {
+                is_whole = body.is_end_stream() || !frame.as_ref().is_ok_and(Frame::is_data);
+                *place = Some(frame);
             }
+            Poll::Ready(None) => is_whole = true,
+            // Whoever takes the answer asks again, and is woken.
+            Poll::Pending => break,
         }
-        Poll::Ready(())
-    })
-    .await;
-    let is_whole =
-        is_whole || body.is_end_stream() || made.back().is_some_and(|last| !last.as_ref().is_ok_and(Frame::is_data));
+        if is_whole {
+            break;
+        }
+    }
     let rest = (!is_whole).then_some(body);
     Response::from_parts(parts, Body::new(Answer { made, rest, sending: None, client, hold }))
 }
@@ -206,7 +215,7 @@ type Hold = fn(&Arc<Client>, Bytes) -> (Bytes, u64);
 
 /// The body of an answer.
 struct Answer {
-    made: VecDeque<Made>,
+    made: [Option<Made>; AT_ONCE],
     rest: Option<Body>,
     /// What is left of the frame that is being sent, and the wait for it to be taken.
     sending: Option<(Bytes, u64)>,
@@ -218,13 +227,11 @@ impl Answer {
     /// Gives the next piece out.
     fn piece(&mut self) -> Option<Frame<Bytes>> {
         let (bytes, wait) = self.sending.as_mut()?;
-        let piece = bytes.split_to(bytes.len().min(PIECE));
-        if bytes.is_empty() {
-            self.sending = None;
-        } else {
-            self.client.takes_some(*wait);
+        if bytes.len() <= PIECE {
+            return self.sending.take().map(|(bytes, _)| Frame::data(bytes));
         }
-        Some(Frame::data(piece))
+        self.client.takes_some(*wait);
+        Some(Frame::data(bytes.split_to(PIECE)))
     }
 }
 
@@ -237,7 +244,8 @@ impl http_body::Body for Answer {
         if let Some(piece) = this.piece() {
             return Poll::Ready(Some(Ok(piece)));
         }
-        let next = match (this.made.pop_front(), &mut this.rest) {
+        let made = this.made.iter_mut().find_map(Option::take);
+        let next = match (made, &mut this.rest) {
             (Some(frame), _) => Some(frame),
             (None, Some(rest)) => ready!(Pin::new(rest).poll_frame(cx)),
             (None, None) => None,
@@ -254,6 +262,8 @@ impl http_body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sending.is_none() && self.made.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.sending.is_none()
+            && self.made.iter().all(Option::is_none)
+            && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod events;
 mod probe;
 mod serve;
+mod sessions;
 mod target;
 mod token;
 
@@ -60,6 +61,9 @@ enum Command {
     /// Work with events
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Open, list and revoke sessions in Redis (sessions.url), past every server
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Make a token for development, and the keys for it
     Token(token::Token),
     /// Print the settings in force, secrets redacted
@@ -87,6 +91,7 @@ impl Cli {
             Command::Probe(probe) => probe.run(|| settings.load()).await,
             Command::Bench(bench) => bench.run(&settings).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
+            Command::Sessions(command) => command.run(settings.load()?).await,
             Command::Token(token) => token.print(),
             Command::Config { defaults: true } => {
                 print!("{}", crate::config::DEFAULTS);

@@ -61,7 +61,8 @@ impl Token {
     }
 }
 
-fn parse_role(name: &str) -> Result<Role, String> {
+/// The role of a name.
+pub fn parse_role(name: &str) -> Result<Role, String> {
     let found = Role::ALL.into_iter().find(|role| role.name() == name);
     found.ok_or_else(|| format!("must be one of {}", Role::ALL.map(Role::name).join(", ")))
 }

@@ -1,5 +1,7 @@
 //! With a real Redis: sessions are opened, used, revoked, and refused everywhere.
 
+mod canary;
+mod commands;
 mod life;
 mod messages;
 mod outage;

@@ -264,3 +264,6 @@ impl Known {
 fn is_in_use(entry: &Entry) -> bool {
     Arc::strong_count(&entry.credentials) > 1
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 use tokio::process::Command;
 
 use crate::support::{
-    TestDatabase,
+    TestDatabase, TestRedis,
     process::{Process, Said, TempFolder, finish, program},
 };
 
@@ -84,7 +84,7 @@ fn blocks(markdown: &str) -> Vec<String> {
 
 /// Runs commands as a reader would, with the program and something that does as grpcurl does in the
 /// path.
-async fn shell(folder: &TempFolder, commands: &str) -> Said {
+async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> Said {
     let mut command = Command::new("bash");
     let ours = PathBuf::from(env!("CARGO_BIN_EXE_reservd"));
     let path = format!(
@@ -93,8 +93,11 @@ async fn shell(folder: &TempFolder, commands: &str) -> Said {
         ours.parent().expect("a folder").display(),
         std::env::var("PATH").unwrap_or_default()
     );
-    command.args(["-euo", "pipefail", "-c", commands]).current_dir(folder.path("")).kill_on_drop(true);
+    command.current_dir(folder.path("")).kill_on_drop(true);
     command.env("PATH", path).env("BUF_CACHE_DIR", folder.path("buf"));
+    let commands = commands.replace("redis://127.0.0.1:6379", &redis.url);
+    command.args(["-euo", "pipefail", "-c", &commands]).env("RESERVD_SESSIONS__PREFIX", &redis.prefix);
+    command.env("REDIS_URL", &redis.url);
     command.env("BUF", checkout(".tools/node/node_modules/.bin/buf"));
     finish(command).await
 }
@@ -115,17 +118,20 @@ async fn what_the_security_document_tells_to_type_works() {
     let text = std::fs::read_to_string(checkout("docs/SECURITY.md")).expect("there is a document");
     let blocks = blocks(&text);
     let runs: Vec<_> = blocks.iter().filter(|block| block.contains("reservd serve")).collect();
-    assert_eq!(runs.len(), 2, "one with tokens, one with TLS: {blocks:?}");
+    assert_eq!(runs.len(), 3, "one with tokens, one with TLS, one with sessions: {blocks:?}");
     for block in runs {
-        let (database, folder) = (TestDatabase::new().await, TempFolder::new());
+        let (database, folder, redis) = (TestDatabase::new().await, TempFolder::new(), TestRedis::new().await);
         let place = block.lines().position(|line| line.starts_with("reservd serve")).expect("a line that serves");
         let lines: Vec<_> = block.lines().collect();
         let serve = lines[place..].iter().take_while(|line| !line.is_empty()).copied().collect::<Vec<_>>().join(" ");
         let after: Vec<_> = lines[place..].iter().skip_while(|line| !line.is_empty()).copied().collect();
         let before = lines[..place].join("\n");
-        let said = shell(&folder, &before).await;
+        let said = shell(&folder, &redis, &before).await;
         assert_eq!(said.code, Some(0), "{before}\n{said:?}");
-        let settings = settings_of(&serve, &folder);
+        let mut settings = settings_of(&serve, &folder);
+        if block.contains("REDIS_URL") {
+            settings.extend(redis.settings().map(|(key, value)| format!("{key}={value}")));
+        }
         assert!(!settings.is_empty(), "{serve}");
         let server = Process::on(&database.url, &settings.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let address = server.address.to_string();
@@ -134,9 +140,10 @@ async fn what_the_security_document_tells_to_type_works() {
             .join("\n")
             .replace("127.0.0.1:50051", &address)
             .replace("localhost:50051", &format!("localhost:{port}"));
-        let said = shell(&folder, &after).await;
+        let said = shell(&folder, &redis, &after).await;
         assert_eq!(said.code, Some(0), "{after}\n{said:?}");
         assert!(said.out.contains("RESERVATION_STATE_HELD"), "{said:?}");
+        assert_eq!(said.out.ends_with("signed out\n"), block.contains("REDIS_URL"), "{said:?}");
         server.stop().await;
     }
 }

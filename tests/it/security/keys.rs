@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, Guarded, Web, all, assert_refused, eventually,
+    Client, Guarded, Watcher, Web, all, assert_refused, eventually,
     issuer::{Issuer, Signer, claims, header},
     metadata, reason,
 };
@@ -155,5 +155,32 @@ async fn a_stream_ends_with_what_its_caller_has_shown() {
     };
     let (reason, ()) = tokio::join!(ended(client.clone()), withdrawn);
     assert_eq!(reason, "CREDENTIALS_ENDED");
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_token_does_and_goes_on_with_the_next_one() {
+    let guarded = Guarded::with(&[("auth.leeway", "0s"), ("auth.jwks_refresh", "20ms")]).await;
+    guarded.event("concert", 5).await;
+    let watch = async |client: &Client, version| {
+        let request = reservd::rpc::pb::WatchEventRequest { event_id: "concert".into(), after_version: Some(version) };
+        let messages = client.reservations().watch_event(request).await.expect("it can be watched").into_inner();
+        Watcher::new(messages, version)
+    };
+    let mut short = claims("eye", &["reader"]);
+    short["exp"] = json!(reservd::auth::clock::now() + 2);
+    let short = guarded.with_token(&guarded.issuer.sign(&Signer::Ed25519, &header(), &short));
+    let mut watcher = watch(&short, 0).await;
+    watcher.until(1).await;
+    let status = watcher.failure().await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "CREDENTIALS_ENDED"));
+    assert_refused(ask(&short).await, Code::Unauthenticated, "TOKEN_EXPIRED");
+
+    guarded.unguarded().reserve(crate::support::reserve("concert", "ann")).await.expect("a place");
+    let mut again = watch(&guarded.caller("eye", &["reader"]), watcher.version).await;
+    again.until(2).await;
+    // Nor does a watch outlive the key of its token.
+    guarded.folder.file("jwks.json", Issuer::new().jwks().to_string());
+    assert_eq!(reason(&again.failure().await), "CREDENTIALS_ENDED");
     guarded.check_and_stop().await;
 }

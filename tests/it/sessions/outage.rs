@@ -142,3 +142,29 @@ async fn sessions_alone_are_authentication() {
         guarded.check_and_stop().await;
     }
 }
+
+#[tokio::test]
+async fn the_rights_that_the_document_names_are_enough() {
+    let redis = TestRedis::new().await;
+    let text = include_str!("../../../docs/SECURITY.md");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("> ACL SETUSER reservd ")).expect("it names them");
+    let name = redis.prefix.replace(':', "");
+    let rights = line.replace("reservd:", &redis.prefix).replace(">...", ">rights");
+    let mut grant = redis::cmd("ACL");
+    grant.arg("SETUSER").arg(&name);
+    rights.split_whitespace().for_each(|right| {
+        grant.arg(right);
+    });
+    grant.exec_async(&mut redis.connect().await).await.expect("granted");
+    let granted = TestRedis { url: redis.url.replace(&format!(":{PASSWORD}@"), &format!("{name}:rights@")), ..redis };
+    let guarded = on(&granted, &[]).await;
+    let (token, session) = open(&guarded, wish("ann", &[])).await;
+    ask(&guarded.with_token(&token)).await.expect("good");
+    eventually("it hears", async || guarded.server.metric("reservd_sessions_subscribed").await == 1.0).await;
+    let root = guarded.caller("root", &["admin"]);
+    assert_eq!(super::list(&root, "ann").await.len(), 1);
+    revoke(&root, &session).await.expect("revoked");
+    let all = pb::RevokeUserSessionsRequest { user_id: "ann".into() };
+    root.sessions().revoke_user_sessions(all).await.expect("revoked");
+    guarded.check_and_stop().await;
+}

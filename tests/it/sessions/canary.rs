@@ -1,0 +1,115 @@
+//! No token of a session, and no password of Redis, is told anywhere but to its bearer: not in a log, an
+//! error, a span or a metric, however much is logged.
+
+use reservd::rpc::pb;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Status;
+
+use super::{ask, wish};
+use crate::support::{
+    Client, Collector, PASSWORD, Proxy, TestDatabase, TestRedis, eventually,
+    issuer::{AUDIENCE, ISSUER, Issuer},
+    process::{Process, TempFolder, finish, program},
+};
+
+/// Everything that was said somewhere, and where.
+#[derive(Default)]
+struct Said(Vec<(&'static str, String)>);
+
+impl Said {
+    fn add(&mut self, place: &'static str, text: impl ToString) {
+        self.0.push((place, text.to_string()));
+    }
+
+    fn add_refusal<T>(&mut self, answer: Result<T, Status>) {
+        let status = answer.map(drop).expect_err("this must be refused");
+        self.add("an error", format!("{status:?} {}", String::from_utf8_lossy(status.details())));
+    }
+}
+
+#[tokio::test]
+async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
+    let (database, folder, issuer, redis) =
+        (TestDatabase::new().await, TempFolder::new(), Issuer::new(), TestRedis::new().await);
+    let (collector, mut said, mut secrets) = (Collector::default(), Said::default(), vec![PASSWORD.to_owned()]);
+    let proxy = Proxy::to(&redis.address()).await;
+    let jwks = folder.file("jwks.json", issuer.jwks().to_string());
+    let spans = collector.listen().await;
+    let url = redis.by_way_of(proxy.address).url;
+    let settings = [
+        format!("auth.jwks={jwks}"),
+        format!("auth.issuer={ISSUER}"),
+        format!("auth.audience={AUDIENCE}"),
+        format!("sessions.prefix={}", redis.prefix),
+        format!("sessions.url={url}"),
+        format!("telemetry.otlp_endpoint={spans}"),
+        "telemetry.log=debug".to_owned(),
+        "telemetry.log_format=json".to_owned(),
+    ];
+    let settings = settings.each_ref().map(String::as_str);
+    let mut config = program(["config"]);
+    settings.iter().for_each(|setting| {
+        config.args(["--set", setting]);
+    });
+    let printed = finish(config).await;
+    assert!(printed.out.contains("redis://:***@"), "{printed:?}");
+    said.add("config", format!("{printed:?}"));
+
+    let server = Process::on(&database.url, &settings).await;
+    said.add("the log of the start", server.log().join("\n"));
+    let channel = server.connect().await;
+    let root = Client::new(channel.clone(), &issuer.token("root", &["admin"]));
+    let opened = root.sessions().create_session(wish("ann", &[])).await.expect("a session").into_inner();
+    said.add("the answer, printed", format!("{opened:?}"));
+    secrets.push(opened.token.trim_start_matches("rs_").to_owned());
+    let ann = Client::new(channel.clone(), &opened.token);
+    ask(&ann).await.expect("good");
+    let me = ann.sessions().get_current_session(pb::GetCurrentSessionRequest {}).await.expect("who am I").into_inner();
+    said.add("what a session tells of itself", format!("{me:?}"));
+    for bad in [opened.token.replace("rs_", "rs_x"), format!("rs_{}", "Q".repeat(43)), "rs_canary".to_owned()] {
+        secrets.push(bad.trim_start_matches("rs_").to_owned());
+        said.add_refusal(ask(&Client::new(channel.clone(), &bad)).await);
+    }
+    proxy.cut();
+    eventually("Redis is away", async || ask(&ann).await.is_err()).await;
+    said.add_refusal(ask(&ann).await);
+    said.add_refusal(root.sessions().create_session(wish("ann", &[])).await);
+    proxy.open();
+    eventually("and back", async || ask(&ann).await.is_ok()).await;
+    let revoke = pb::RevokeCurrentSessionRequest {};
+    eventually("she signs out", async || ann.sessions().revoke_current_session(revoke).await.is_ok()).await;
+    said.add_refusal(ask(&ann).await);
+
+    let mut scrape = tokio::net::TcpStream::connect(server.metrics_address()).await.expect("metrics are served");
+    let mut metrics = String::new();
+    scrape.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("asked");
+    scrape.read_to_string(&mut metrics).await.expect("told");
+    assert!(metrics.contains("reservd_session_lookups_total"), "{metrics}");
+    said.add("metrics", metrics);
+    let log = server.stop().await.join("\n");
+    assert!(log.contains("the way to Redis is lost") && log.contains("a session was created"), "{log}");
+    said.add("the log", log);
+
+    // A wrong password is a secret as well: more often than not it is nearly the right one.
+    let wrong = url.replace(PASSWORD, "canary-wrong");
+    secrets.push("canary-wrong".to_owned());
+    let settings =
+        settings.map(|setting| if setting.starts_with("sessions.url=") { "sessions.max_per_user=7" } else { setting });
+    let url = format!("sessions.url={wrong}");
+    let server = Process::on(&database.url, &[&settings[..], &[&url]].concat()).await;
+    let shop = Client::new(server.connect().await, &opened.token);
+    said.add_refusal(ask(&shop).await);
+    let started = server.log().join("\n");
+    let log = [started, server.stop().await.join("\n")].concat();
+    assert!(log.contains("Redis refuses"), "{log}");
+    said.add("the log of a wrong password", log);
+
+    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    assert!(!spans.is_empty());
+    said.add("spans", format!("{spans:?}"));
+    for (place, text) in &said.0 {
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{secret} is in {place}: {text}");
+        }
+    }
+}

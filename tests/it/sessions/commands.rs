@@ -1,0 +1,72 @@
+//! `reservd sessions`: past every server, and yet heard by all.
+
+use super::{ask, guarded, list};
+use crate::support::{
+    TestRedis, eventually,
+    process::{Said, finish, program},
+};
+
+async fn run(redis: &TestRedis, arguments: &[&str]) -> Said {
+    let mut command = program([&["sessions"][..], arguments].concat());
+    command.env("REDIS_URL", &redis.url).env("RESERVD_SESSIONS__PREFIX", &redis.prefix);
+    finish(command).await
+}
+
+#[tokio::test]
+async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
+    let (guarded, redis) = guarded().await;
+    let root = guarded.caller("root", &["admin"]);
+    let create =
+        ["create", "--user", "ann", "--role", "reader", "--lifetime", "1h", "--fixed", "--description", "a desk"];
+    let said = run(&redis, &create).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let client = guarded.with_token(said.out.trim_end());
+    ask(&client).await.expect("a reader");
+    let session = list(&root, "ann").await.remove(0);
+    assert_eq!((session.description.as_str(), session.created_by.as_str()), ("a desk", "command line"));
+    assert_eq!(session.end_time, session.expire_time, "it is fixed");
+
+    let said = run(&redis, &["list", "--user", "ann"]).await;
+    assert!(said.out.contains(&session.session_id) && said.out.contains("a desk"), "{said:?}");
+    let said = run(&redis, &["revoke", &session.session_id]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "1 revoked\n"), "{said:?}");
+    eventually("the server heard", async || ask(&client).await.is_err()).await;
+    assert_eq!(run(&redis, &["revoke", &session.session_id]).await.out, "0 revoked\n");
+
+    let tokens =
+        [run(&redis, &["create", "--user", "ann"]).await.out, run(&redis, &["create", "--user", "ann"]).await.out];
+    let clients = tokens.map(|token| guarded.with_token(token.trim_end()));
+    for client in &clients {
+        ask(client).await.expect("a user");
+    }
+    assert_eq!(run(&redis, &["revoke", "--user", "ann"]).await.out, "2 revoked\n");
+    for client in &clients {
+        eventually("the server heard", async || ask(client).await.is_err()).await;
+    }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn wrong_usage_of_sessions_is_told() {
+    let redis = TestRedis::new().await;
+    for wrong in [
+        &["create"][..],
+        &["create", "--user", "a b"],
+        &["create", "--user", "ann", "--role", "king"],
+        &["revoke"],
+        &["revoke", "x"],
+        &["revoke", "--user", "ann", &"A".repeat(43)],
+    ] {
+        assert_eq!(run(&redis, wrong).await.code, Some(2), "{wrong:?}");
+    }
+    let said = run(&redis, &["create", "--user", "ann", "--lifetime", "99days"]).await;
+    assert!(said.code == Some(1) && said.err.contains("sessions.max_lifetime"), "{said:?}");
+    let said = finish(program(["sessions", "list", "--user", "ann"])).await;
+    assert!(said.code == Some(1) && said.err.contains("sessions.url (REDIS_URL) is not set"), "{said:?}");
+    let away = TestRedis { url: "redis://:s3cret@127.0.0.1:1/0".into(), ..redis };
+    let said = run(&away, &["list", "--user", "ann"]).await;
+    assert!(
+        said.code == Some(1) && said.err.contains("Redis can't be reached") && !said.err.contains("s3cret"),
+        "{said:?}"
+    );
+}

@@ -8,9 +8,9 @@
 //! | [`domain`] | the rules, pure: `decide(snapshot, command, now) -> changes or refusal` |
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: what is one transaction, and the executors that carry commands out |
-//! | [`auth`] | who calls and what they may do: tokens, certificates, the table of permissions, rates |
+//! | [`auth`] | who calls and what they may do: tokens, certificates, sessions, the table of permissions, rates |
 //! | [`rpc`] | the gRPC surface: decode, one use case, encode; errors to statuses; layers |
-//! | [`broker`] | RabbitMQ: publishes every change, takes commands |
+//! | [`broker`] | RabbitMQ: publishes every change, takes commands, hears who signs out |
 //! | [`worker`] | background work: expiry, retention, feed, gauges, health |
 //! | [`telemetry`] | spans, logs, metrics |
 //! | [`config`] | the settings |
@@ -18,7 +18,7 @@
 //! | [`app`] | the composition root |
 //! | [`cli`] | the command line |
 //!
-//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc -> auth -> domain`;
+//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc, broker -> auth -> domain`;
 //! `store -> domain`; `domain` knows nobody. `broker` speaks the messages and statuses of `rpc`.
 //! `tests/it/tidy.rs` holds this.
 //!

@@ -33,12 +33,13 @@ pub mod store;
 pub mod token;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -193,13 +194,22 @@ impl Sessions {
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(turns.tick()).await.is_some() {
             let doubtful = self.known().doubtful(Instant::now());
-            stream::iter(doubtful).for_each_concurrent(LOOKS, |id| self.look(id)).await;
+            self.look_at(doubtful).await;
         }
     }
 
-    async fn look(self: &Arc<Self>, id: SessionId) {
-        let answer = timeout(LOOK_LIMIT, self.ask(id, Purpose::Look)).await;
-        if let Ok(Err(Denial::SessionsUnavailable)) | Err(_) = answer {
+    /// Asks Redis about sessions in use. However many they are, it has the same time for all.
+    async fn look_at(self: &Arc<Self>, doubtful: Vec<SessionId>) {
+        let mut unanswered: HashSet<_> = doubtful.iter().copied().collect();
+        let looks = doubtful.into_iter().map(|id| async move { (id, self.ask(id, Purpose::Look).await) });
+        let mut answers = stream::iter(looks).buffer_unordered(LOOKS);
+        let limit = Instant::now() + LOOK_LIMIT;
+        while let Ok(Some((id, answer))) = timeout_at(limit, answers.next()).await {
+            if !matches!(answer, Err(Denial::SessionsUnavailable)) {
+                unanswered.remove(&id);
+            }
+        }
+        for id in unanswered {
             self.known().could_not_ask(id, Instant::now());
         }
     }

@@ -60,7 +60,7 @@ pub struct Session {
 }
 
 /// What the scripts return of a session: fields of text, of which one that is missing is none.
-pub struct Kept([Option<String>; 11]);
+pub struct Kept([Option<String>; 12]);
 
 impl FromRedisValue for Kept {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
@@ -72,7 +72,7 @@ impl FromRedisValue for Kept {
 impl Kept {
     /// The session. None: what is kept is not what was ever written, and opens nothing.
     pub fn session(self, id: SessionId) -> Option<Session> {
-        let [user_id, roles, created_by, description, kind, lifetime, created, used, ends, left, now] = self.0;
+        let [user_id, roles, created_by, description, kind, lifetime, created, used, ends, expires, left, now] = self.0;
         let millis = |text: Option<String>| text?.parse::<i64>().ok();
         let span = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
         let moment = |millis: i64| millis.checked_mul(1000).and_then(Timestamp::from_micros);
@@ -90,7 +90,7 @@ impl Kept {
             description: description?,
             created: moment(millis(created)?)?,
             used: moment(used)?,
-            expires: moment(now.checked_add(left)?)?,
+            expires: moment(millis(expires)?)?,
             ends: moment(millis(ends)?)?,
             lifetime: span(millis(lifetime)?)?,
             left: span(left)?,
@@ -135,8 +135,9 @@ fn read_roles(text: &str) -> Option<Roles> {
 mod tests {
     use super::*;
 
-    fn kept(change: impl FnOnce(&mut [Option<String>; 11])) -> Option<Session> {
-        let fields = ["ann", "user", "token:shop", "", "sliding", "60000", "1000", "2000", "90000", "50000", "3500"];
+    fn kept(change: impl FnOnce(&mut [Option<String>; 12])) -> Option<Session> {
+        let fields =
+            ["ann", "user", "token:shop", "", "sliding", "60000", "1000", "2000", "90000", "53500", "50000", "3500"];
         let mut fields = fields.map(|text| Some(text.to_owned()));
         change(&mut fields);
         Kept(fields).session(SessionId::parse(&"A".repeat(43)).expect("an id"))
@@ -158,10 +159,10 @@ mod tests {
 
     #[test]
     fn what_nobody_wrote_opens_nothing() {
-        for place in 0..11 {
+        for place in 0..12 {
             assert_eq!(kept(|fields| fields[place] = None), None, "without field {place}");
         }
-        for (place, wrong) in [(0, ""), (0, "a b"), (1, "king"), (1, "user king"), (4, "eternal"), (5, "-1"), (9, "x")]
+        for (place, wrong) in [(0, ""), (0, "a b"), (1, "king"), (1, "user king"), (4, "eternal"), (5, "-1"), (10, "x")]
         {
             assert_eq!(kept(|fields| fields[place] = Some(wrong.into())), None, "{wrong:?} as field {place}");
         }

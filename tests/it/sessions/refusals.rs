@@ -133,6 +133,7 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
         ("create_ms", "1700000000000"),
         ("use_ms", "1700000000000"),
         ("end_ms", "1900000000000"),
+        ("expire_ms", "1900000000000"),
     ];
     let write = async |change: Option<(&str, &str)>, lapses: bool| {
         let token = Token::new().expect("chance");

@@ -1,5 +1,6 @@
 //! Once a session is revoked every server refuses it, and what was begun with it ends.
 
+use redis::AsyncCommands;
 use reservd::rpc::pb::{self, Role};
 use tonic::Code;
 
@@ -137,15 +138,18 @@ async fn a_connection_that_falls_silent_is_relied_on_no_longer_than_one_that_is_
 
 #[tokio::test]
 async fn a_session_that_lapses_takes_its_streams_along_and_one_that_is_used_does_not() {
-    let (guarded, _redis) = guarded_with(&[("sessions.refresh_interval", "100ms")]).await;
+    let (guarded, redis) = guarded_with(&[("sessions.refresh_interval", "100ms")]).await;
+    // The streams are at another server than the calls: it learns from Redis how long they last.
+    let other = guarded.twin_with(&redis.settings()).await;
     guarded.event("concert", 5).await;
     let short = |user_id: &str| pb::CreateSessionRequest {
         lifetime: crate::support::millis(1500),
         ..wish(user_id, &[Role::Reader])
     };
-    let used = guarded.with_token(&open(&guarded, short("eye")).await.0);
-    let unused = guarded.with_token(&open(&guarded, short("ear")).await.0);
-    let (mut stays, mut ends) = (watch(&used, "concert").await, watch(&unused, "concert").await);
+    let (used, unused) = (open(&guarded, short("eye")).await.0, open(&guarded, short("ear")).await.0);
+    let there = |token: &str| Client::new(other.channel(), token);
+    let (mut stays, mut ends) = (watch(&there(&used), "concert").await, watch(&there(&unused), "concert").await);
+    let used = guarded.with_token(&used);
     let calls = async {
         loop {
             ask(&used).await.expect("it is used");
@@ -160,6 +164,7 @@ async fn a_session_that_lapses_takes_its_streams_along_and_one_that_is_used_does
     ask(&used).await.expect("it is good");
     let change = guarded.unguarded().reserve(crate::support::reserve("concert", "bob")).await.expect("a place");
     stays.until(change.execution.event_version).await;
+    other.app.stop().await;
     guarded.check_and_stop().await;
 }
 
@@ -178,5 +183,28 @@ async fn a_session_that_is_revoked_while_many_call_with_it_lets_nobody_in_afterw
             assert_refused(answer, Code::Unauthenticated, "SESSION_ENDED");
         }
     }
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_deletes_in_redis_without_a_word_ends_all_the_same() {
+    let (guarded, redis) = guarded_with(&[("sessions.refresh_interval", "100ms")]).await;
+    guarded.event("concert", 5).await;
+    let mut connection = redis.connect().await;
+    let delete = async |connection: &mut redis::aio::MultiplexedConnection, session: &pb::Session| {
+        let key = format!("{}session:{}", redis.prefix, session.session_id);
+        assert_eq!(connection.del::<_, i32>(key).await.expect("deleted"), 1);
+    };
+    let (token, session) = open(&guarded, wish("eye", &[Role::Reader])).await;
+    let client = guarded.with_token(&token);
+    ask(&client).await.expect("good");
+    delete(&mut connection, &session).await;
+    eventually("a call finds out", async || ask(&client).await.is_err()).await;
+    assert_refused(ask(&client).await, Code::Unauthenticated, "SESSION_ENDED");
+
+    let (token, session) = open(&guarded, wish("ear", &[Role::Reader])).await;
+    let mut watcher = watch(&guarded.with_token(&token), "concert").await;
+    delete(&mut connection, &session).await;
+    assert_eq!(reason(&watcher.failure().await), "CREDENTIALS_ENDED");
     guarded.check_and_stop().await;
 }

@@ -10,14 +10,15 @@ local function read(key)
         return false
     end
     local kept = redis.call('HMGET', key, 'user_id', 'roles', 'created_by', 'description', 'kind', 'lifetime_ms',
-        'create_ms', 'use_ms', 'end_ms')
-    kept[10] = tostring(left)
-    kept[11] = string.format('%.0f', now)
+        'create_ms', 'use_ms', 'end_ms', 'expire_ms')
+    kept[11] = tostring(left)
+    kept[12] = string.format('%.0f', now)
     return kept
 end
 
 -- Lets a session lapse at this time, and what is kept of its user's sessions with the last of them.
 local function lapse(key, index, id, at)
+    redis.call('HSET', key, 'expire_ms', at)
     redis.call('PEXPIREAT', key, at)
     redis.call('ZADD', index, at, id)
     local latest = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')

@@ -12,8 +12,9 @@
 use std::{fs, sync::LazyLock, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation, TlsCertificates,
+    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Script, ScriptInvocation, TlsCertificates,
     aio::{MultiplexedConnection, PubSub},
+    io::tcp::TcpSettings,
 };
 use tokio::{
     sync::Mutex,
@@ -140,9 +141,11 @@ struct Line {
 impl Store {
     /// The way that the settings describe. Nothing is connected yet.
     pub fn new(settings: &Settings) -> Result<Self, Trouble> {
-        let url = settings.url.expose();
+        let info = settings.url.expose().into_connection_info().map_err(|_| Trouble::Url)?;
+        // Small messages must not wait for more.
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = if settings.ca_file.is_empty() {
-            Client::open(url).map_err(|_| Trouble::Url)?
+            Client::open(info).map_err(|_| Trouble::Url)?
         } else {
             let root_cert = fs::read(&settings.ca_file).map_err(|error| Trouble::CaFile(error.to_string()))?;
             // The client would take a file without any, and then trust nobody.
@@ -151,7 +154,7 @@ impl Store {
                 return Err(Trouble::CaFile("it has no certificates in PEM".to_owned()));
             }
             let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
-            Client::build_with_tls(url, certificates).map_err(|_| Trouble::Url)?
+            Client::build_with_tls(info, certificates).map_err(|_| Trouble::Url)?
         };
         Ok(Self { client, line: Mutex::default(), settings: settings.clone() })
     }

@@ -31,7 +31,7 @@ attacks: postgres ## measure how long honest callers wait while the server is at
 	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
 
 fuzz: postgres ## send a million generated requests to every RPC (REQUESTS=10000: less)
-	RESERVD_FUZZ_REQUESTS=$(or $(REQUESTS),1000000) cargo test --locked --release --test it fuzz:: -- --nocapture
+	FUZZ_REQUESTS=$(or $(REQUESTS),1000000) cargo test --locked --test it fuzz:: -- --nocapture
 
 fuzz-targets: ## run each target of cargo fuzz for a minute (SECONDS=600: longer; needs cargo-fuzz)
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-fuzz"; exit 1; }

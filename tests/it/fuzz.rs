@@ -3,7 +3,7 @@
 //! Each is answered properly, none as a defect of ours, and the books stay right.
 //!
 //! Some thousands here; `make fuzz` sends a million. A failure names the seed and the request:
-//! `RESERVD_FUZZ_SEED`, `RESERVD_FUZZ_FIRST` and `RESERVD_FUZZ_REQUESTS` repeat it.
+//! `FUZZ_SEED`, `FUZZ_FIRST` and `FUZZ_REQUESTS` repeat it.
 
 mod answers;
 mod calls;
@@ -71,12 +71,12 @@ fn setting(name: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_answered_with_a_defect_of_ours() {
-    let requests = setting("RESERVD_FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
-    let first = setting("RESERVD_FUZZ_FIRST").map_or(0, |first| first as usize);
+    let requests = setting("FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
+    let first = setting("FUZZ_FIRST").map_or(0, |first| first as usize);
     let run = Arc::new(Run {
         guarded: Guarded::start().await,
         methods: methods(),
-        seed: setting("RESERVD_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..)),
+        seed: setting("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..)),
         next: AtomicUsize::new(first),
         end: first + requests,
         seen: Mutex::default(),
@@ -116,7 +116,7 @@ impl Run {
             let answer = connection.send(&call).await;
             let told = check(&call, &answer);
             let code = told.unwrap_or_else(|wrong| {
-                panic!("{wrong}\nRESERVD_FUZZ_SEED={} RESERVD_FUZZ_FIRST={number}\n{call:?}\n{answer:?}", self.seed)
+                panic!("{wrong}\nFUZZ_SEED={} FUZZ_FIRST={number}\n{call:?}\n{answer:?}", self.seed)
             });
             let mut seen = self.seen.lock().expect("nobody panics with it");
             *seen.entry(call.method.full_name().to_owned()).or_default().entry(code).or_default() += 1;

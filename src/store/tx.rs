@@ -57,7 +57,7 @@ impl Budget {
         let left = self.deadline.saturating_duration_since(Instant::now());
         // Not before the deadline, if that is what ends it: see `Tx::judged`.
         let lock = left.min(self.max_lock_wait).as_millis() + 1;
-        (left >= Duration::from_millis(1)).then(|| Limits { statement: left.as_millis(), lock })
+        (left >= Duration::from_millis(1)).then_some(Limits { statement: left.as_millis(), lock })
     }
 }
 

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test deny postgres rabbitmq redis test-tools fmt clean
+.PHONY: help run demo probe bench attacks test fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
 
 BUF := .tools/node/node_modules/.bin/buf
 
@@ -29,6 +29,17 @@ test: postgres rabbitmq redis test-tools ## check the format, the lints and the 
 
 attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
 	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
+
+fuzz: postgres ## send a million generated requests to every RPC (REQUESTS=10000: less)
+	FUZZ_REQUESTS=$(or $(REQUESTS),1000000) cargo test --locked --test it fuzz:: -- --nocapture
+
+fuzz-targets: ## run each target of cargo fuzz for a minute (SECONDS=600: longer; needs cargo-fuzz)
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-fuzz"; exit 1; }
+	cp Cargo.lock fuzz/Cargo.lock
+	for target in $$(cargo fuzz list); do \
+	  mkdir -p fuzz/corpus/$$target && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+	    -- -max_total_time=$(or $(SECONDS),60) -max_len=4096 || exit 1; \
+	done
 
 deny: ## check the dependencies: vulnerabilities, licences, bans, sources (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-deny"; exit 1; }

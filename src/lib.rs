@@ -24,8 +24,8 @@
 //!
 //! # One Reserve
 //!
-//! 1. [`rpc::layers`]: a span with the caller's trace context; who calls, and may it; a place among the calls under way, or
-//!    OVERLOADED; a deadline.
+//! 1. [`rpc::layers`]: a span with the caller's trace context; who calls, and may it; a deadline; the whole
+//!    message; a place among the calls under way, or OVERLOADED.
 //! 2. [`rpc::decode`] makes a [`domain::command::Command`] of the message, or names every bad field.
 //! 3. [`ops::execute`] carries it out in a task of its own, which no caller can abandon half-way.
 //! 4. The executor locks the event's row (`SELECT ... FOR UPDATE`) and reads what the decision needs,

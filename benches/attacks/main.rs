@@ -36,7 +36,7 @@ const MAX_RATIO: f64 = 2.0;
 /// What memory may grow by.
 const MAX_GROWTH: u64 = 64 << 20;
 const ROUNDS: usize = 3;
-const MEASURED: Duration = Duration::from_secs(4);
+const MEASURED: Duration = Duration::from_secs(2);
 /// The event that is reserved at, and watched.
 const EVENT: &str = "concert";
 

@@ -22,7 +22,7 @@ use super::{
     principal::{Principal, Roles},
     rate::Buckets,
     sessions::{Sessions, token},
-    tokens::Tokens,
+    tokens::{LastToken, Tokens},
 };
 use crate::{config::Config, domain::caller::Actor, telemetry::metrics::Metrics};
 
@@ -38,6 +38,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// What its certificate shows; none without one.
     pub certificate: Option<Result<Arc<Credentials>, Denial>>,
+    /// The token that it showed last.
+    pub last_token: Arc<LastToken>,
 }
 
 /// A call, as far as it matters here.
@@ -180,7 +182,7 @@ impl Guard {
     /// Who calls: the bearer of its token, which must then be good; else who its certificate names.
     fn identify(&self, call: Call<'_>) -> Result<Option<Arc<Credentials>>, Denial> {
         match self.presented(call)? {
-            Some(Presented::Jwt(tokens, token)) => tokens.check(token),
+            Some(Presented::Jwt(tokens, token)) => tokens.check(token, &call.peer.last_token),
             Some(Presented::Session(sessions, token)) => sessions.check(token),
             None => call.peer.certificate.clone().unwrap_or(Err(Denial::CredentialsMissing)).map(Some),
         }

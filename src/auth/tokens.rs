@@ -33,6 +33,25 @@ pub struct Tokens {
     known: Mutex<Known>,
 }
 
+/// The token that came last on a connection and was good. Most callers show the same with each call: that it
+/// is the same is all that has to be seen. Its connection keeps it anyway, among the headers that it knows.
+#[derive(Debug, Default)]
+pub struct LastToken(Mutex<Option<(Box<str>, Arc<Credentials>)>>);
+
+impl LastToken {
+    /// Whose the token is, if it is that one and still good.
+    fn is(&self, token: &str) -> Option<Arc<Credentials>> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, credentials) =
+            last.as_ref().filter(|(known, credentials)| **known == *token && credentials.are_good())?;
+        Some(Arc::clone(credentials))
+    }
+
+    fn set(&self, token: &str, credentials: &Arc<Credentials>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((token.into(), Arc::clone(credentials)));
+    }
+}
+
 /// Tokens that were found good. When the younger generation is full it becomes the older, and that is
 /// forgotten: bounded, and what is in use stays.
 #[derive(Default)]
@@ -70,15 +89,27 @@ impl Tokens {
         }
     }
 
-    /// Whose token it is. None: the keys have to be asked for anew to tell ([`Tokens::check_anew`]).
-    pub fn check(&self, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
-        // Before the table of known ones: keys that are too old vouch for nothing.
+    /// Whose token it is, on a connection with this last one. None: the keys have to be asked for anew to tell
+    /// ([`Tokens::check_anew`]).
+    pub fn check(&self, token: &str, last: &LastToken) -> Result<Option<Arc<Credentials>>, Denial> {
+        // Before those that are known: keys that are too old vouch for nothing.
         let keys = self.keys.now()?;
+        if let Some(credentials) = last.is(token) {
+            return Ok(Some(credentials));
+        }
+        let checked = self.check_any(&keys, token)?;
+        if let Some(credentials) = &checked {
+            last.set(token, credentials);
+        }
+        Ok(checked)
+    }
+
+    fn check_any(&self, keys: &KeySet, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
         let digest = digest_of(token);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest);
         match known {
             Some(credentials) if credentials.are_good() => Ok(Some(credentials)),
-            _ => match self.check_with(&keys, token, digest) {
+            _ => match self.check_with(keys, token, digest) {
                 Err(Denial::Token(TokenProblem::Key)) => Ok(None),
                 checked => checked.map(Some),
             },
@@ -130,6 +161,16 @@ mod tests {
     fn credentials() -> Arc<Credentials> {
         let name = Actor::parse("token:ann").expect("valid");
         Arc::new(Credentials::of(Principal { name, roles: Roles::default(), user_id: None }))
+    }
+
+    #[test]
+    fn the_last_token_is_that_one_only_and_only_while_it_is_good() {
+        let (last, one) = (LastToken::default(), credentials());
+        assert!(last.is("one").is_none());
+        last.set("one", &one);
+        assert!(last.is("one").is_some() && last.is("on").is_none() && last.is("one.").is_none());
+        one.withdrawn.cancel();
+        assert!(last.is("one").is_none());
     }
 
     #[test]

@@ -1,20 +1,17 @@
 //! `reservd events import`: the events of a CSV file.
 //!
-//! Columns, by name: event_id and capacity; optionally display_name, series, venue, start_time and
-//! end_time (RFC 3339). Bad lines are reported with their number and reason, good ones kept. A line
-//! whose event is there already, as the line says, counts as done: the import can be repeated.
+//! Bad lines are reported with their number and reason, good ones kept. A line whose event is there
+//! already, as the line says, counts as done: the import can be repeated. [`csv_lines`] reads the lines.
 
 use std::{fmt, fs, path::PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Deserialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{
-    Failure,
+    Failure, csv_lines,
     target::{Target, Wire},
 };
 use crate::rpc::pb::{
@@ -33,22 +30,6 @@ pub struct Import {
     file: PathBuf,
     #[command(flatten)]
     target: Target,
-}
-
-#[derive(Debug, Deserialize)]
-struct Line {
-    event_id: String,
-    capacity: String,
-    #[serde(default)]
-    display_name: String,
-    #[serde(default)]
-    series: String,
-    #[serde(default)]
-    venue: String,
-    #[serde(default)]
-    start_time: String,
-    #[serde(default)]
-    end_time: String,
 }
 
 /// What came of an import.
@@ -82,26 +63,15 @@ impl Import {
     pub async fn run(self) -> Result<(), Failure> {
         let name = self.file.display();
         let file = fs::read(&self.file).map_err(|error| format!("cannot read {name}: {error}"))?;
-        // Spreadsheets begin a file with a byte order mark.
-        let file = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&file);
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-        let headers = reader.headers().map_err(|error| format!("{name}: the header line {}", plain(&error)))?.clone();
-        check_headers(&headers).map_err(|problem| format!("{name}: {problem}"))?;
+        let lines = csv_lines::read(&file).map_err(|problem| format!("{name}: {problem}"))?;
 
         let client = EventServiceClient::new(self.target.connect().await?);
         let mut run = Run { client, bar: progress_bar(), tally: Tally::default() };
         let mut batch = Vec::with_capacity(BATCH);
-        let mut record = csv::StringRecord::new();
-        let mut lines = LineNumbers::of(file);
-        loop {
-            let number = lines.at(reader.position().byte());
-            match reader.read_record(&mut record) {
-                Ok(false) => break,
-                Ok(true) => match wanted(&record, &headers) {
-                    Ok(request) => batch.push(Wanted { number, request }),
-                    Err(reason) => run.reject(number, &reason),
-                },
-                Err(error) => run.reject(number, &plain(&error)),
+        for (number, line) in lines {
+            match line {
+                Ok(request) => batch.push(Wanted { number, request }),
+                Err(reason) => run.reject(number, &reason),
             }
             if batch.len() == BATCH {
                 run.send(std::mem::take(&mut batch)).await?;
@@ -174,87 +144,9 @@ impl Run {
     }
 }
 
-/// The numbers of the lines on which records begin, as an editor counts them. The CSV reader's own
-/// leave out empty lines, and half of each CRLF.
-struct LineNumbers<'a> {
-    file: &'a [u8],
-    /// What has been counted.
-    byte: usize,
-    number: u64,
-}
-
-impl<'a> LineNumbers<'a> {
-    const fn of(file: &'a [u8]) -> Self {
-        Self { file, byte: 0, number: 1 }
-    }
-
-    /// The line of the first record that begins at `byte` or later. To be asked from front to back.
-    fn at(&mut self, byte: u64) -> u64 {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
-        while let Some(this) = self.file.get(self.byte)
-            && (self.byte < byte || matches!(this, b'\r' | b'\n'))
-        {
-            self.byte += 1;
-            let is_half = *this == b'\r' && self.file.get(self.byte) == Some(&b'\n');
-            self.number += u64::from(matches!(this, b'\r' | b'\n') && !is_half);
-        }
-        self.number
-    }
-}
-
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {pos} lines, {per_sec}");
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-}
-
-fn check_headers(headers: &csv::StringRecord) -> Result<(), String> {
-    const KNOWN: [&str; 7] = ["event_id", "display_name", "series", "venue", "start_time", "end_time", "capacity"];
-    for needed in ["event_id", "capacity"] {
-        if !headers.iter().any(|header| header == needed) {
-            return Err(format!("the header line has no column {needed}"));
-        }
-    }
-    for (place, header) in headers.iter().enumerate() {
-        if !KNOWN.contains(&header) {
-            return Err(format!("unknown column {header:?}; known are {}", KNOWN.join(", ")));
-        }
-        if headers.iter().take(place).any(|earlier| earlier == header) {
-            return Err(format!("the header line has the column {header} twice"));
-        }
-    }
-    Ok(())
-}
-
-fn wanted(record: &csv::StringRecord, headers: &csv::StringRecord) -> Result<CreateEventRequest, String> {
-    if record.len() != headers.len() {
-        return Err(format!("has {} fields, the header line {}", record.len(), headers.len()));
-    }
-    let line: Line = record.deserialize(Some(headers)).map_err(|error| plain(&error))?;
-    if line.event_id.is_empty() {
-        return Err("event_id is empty".into());
-    }
-    let capacity = line.capacity.trim();
-    let event = Event {
-        // The id of the line stands for its event, and so for its creation.
-        event_id: line.event_id,
-        display_name: line.display_name,
-        series: line.series,
-        venue: line.venue,
-        start_time: moment("start_time", &line.start_time)?,
-        end_time: moment("end_time", &line.end_time)?,
-        capacity: capacity.parse().map_err(|_| format!("capacity {capacity:?} is not a whole number"))?,
-        ..Event::default()
-    };
-    Ok(CreateEventRequest { event: Some(event), request_id: "import".into(), start_closed: false })
-}
-
-fn moment(column: &str, text: &str) -> Result<Option<prost_types::Timestamp>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let moment = OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|_| format!("{column} {text:?} is not an RFC 3339 time such as 2013-01-01T10:15:00Z"))?;
-    Ok(Some(prost_types::Timestamp { seconds: moment.unix_timestamp(), nanos: moment.nanosecond().cast_signed() }))
 }
 
 /// A field that an event has otherwise than a line says.
@@ -290,13 +182,4 @@ fn reasons(status: &tonic::Status) -> String {
         bad.field_violations.iter().map(|bad| format!("{} {}", field(&bad.field), bad.description)).collect()
     });
     if fields.is_empty() { status.message().to_owned() } else { fields.join("; ") }
-}
-
-/// An error of the CSV reader, without the position that the caller prints.
-fn plain(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "is not valid UTF-8".into(),
-        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
-        _ => error.to_string(),
-    }
 }

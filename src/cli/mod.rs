@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+pub mod csv_lines;
 mod events;
 mod probe;
 mod serve;

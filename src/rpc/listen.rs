@@ -148,7 +148,7 @@ impl Door {
             Wire::Tls(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
         };
         let certificate = certificate.map(|certificate| self.guard.of_certificate(certificate));
-        let peer = Peer { address: address.ip(), certificate };
+        let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
         let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
         let caller = Caller { peer, client: self.patience.client() };
         Connection { wire: Handshake::new(wire, self.handshake_timeout), caller, _place: place }

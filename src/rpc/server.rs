@@ -119,6 +119,7 @@ pub async fn serve(
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
+        .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
         .layer(AsideLayer::new(settings.max_deadline))
         .layer(PaceLayer::new(
             method_paths(&descriptors, |it| it.client_streaming()),
@@ -126,7 +127,6 @@ pub async fn serve(
             settings.max_request_bytes + PREFIX,
         ))
         .layer(AdmissionLayer::new(Arc::clone(&seats), draining, Arc::clone(&metrics)))
-        .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
         .map_response(with_own_body);
 
     /// Each service takes gzip, and messages up to the limit, which also holds for what gzip unpacks to.

@@ -19,6 +19,8 @@ mod errors;
 mod event_cancellation;
 mod events;
 mod expiry;
+mod fuzz;
+mod fuzz_targets;
 mod guards;
 mod history;
 mod hostile;

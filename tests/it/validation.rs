@@ -1,7 +1,6 @@
 //! Bad input: every bad field is named by its path, nothing is changed, and nothing is our fault.
 
 mod fields;
-mod fuzz;
 mod whole;
 
 use sqlx::PgConnection;

@@ -17,7 +17,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{super::status, Response};
@@ -93,6 +93,18 @@ where
     }
 }
 
+/// The end of a stream that tonic answers by itself, with a reason if it is a no.
+fn with_reason(frame: Frame<Bytes>) -> Frame<Bytes> {
+    let refused = frame.trailers_ref().and_then(Status::from_header_map);
+    let Some(refused) = refused.filter(|it| it.code() != Code::Ok && it.details().is_empty()) else { return frame };
+    let mut trailers = HeaderMap::new();
+    match status::explained(&refused).add_header(&mut trailers) {
+        Ok(()) => Frame::trailers(trailers),
+        // Text that is no header's, which none of tonic's is.
+        Err(_) => frame,
+    }
+}
+
 /// The body of a stream aside.
 struct Bounded {
     body: Option<Body>,
@@ -115,7 +127,7 @@ impl http_body::Body for Bounded {
                 status::deadline().add_header(&mut trailers).is_ok().then(|| Ok(Frame::trailers(trailers))),
             );
         }
-        Pin::new(body).poll_frame(cx)
+        Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map(with_reason)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -103,7 +103,7 @@ where
 fn peer_of(request: &Request<Body>) -> Peer {
     // Every connection of ours says who is there.
     let caller = request.extensions().get::<Caller>().map(|caller| caller.peer.clone());
-    caller.unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None })
+    caller.unwrap_or(Peer { address: [0, 0, 0, 0].into(), certificate: None, last_token: Arc::default() })
 }
 
 fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {

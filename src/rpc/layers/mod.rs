@@ -1,6 +1,6 @@
 //! What stands around every RPC, from the outside in: [`observe`] (span, metrics), a reason for every
-//! refusal, panics to INTERNAL, [`auth`] (who is it, and may it), [`aside`] (streams beside the service),
-//! [`pace`] (is its message there), [`admission`] (shed before any work), [`deadline`], [`streaming`]. Whoever
+//! refusal, panics to INTERNAL, [`auth`] (who is it, and may it), [`deadline`], [`aside`] (streams beside the
+//! service), [`pace`] (is its message there), [`admission`] (shed before any work), [`streaming`]. Whoever
 //! answers before all of the request has come leaves the rest to [`unread`].
 
 pub mod admission;

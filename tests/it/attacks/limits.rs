@@ -128,7 +128,7 @@ async fn with_tls(settings: &[(&str, &str)]) -> (TestServer, TlsConnector, TempF
 /// More of them than there are places for handshakes, and each of them as slow as it may be.
 #[tokio::test]
 async fn handshakes_that_do_not_come_make_room_for_one_that_does() {
-    let (server, connector, _folder) = with_tls(&[]).await;
+    let (server, connector, _folder) = with_tls(&[("server.handshake_timeout", "10min")]).await;
     let target = Target { address: server.app.address, event_id: "none".into() };
     let attacker = Attack::SlowHandshakes.run(&target, Pace::new(30, Duration::ZERO)).await;
     for _ in 0..5 {

@@ -1,0 +1,147 @@
+//! The targets of `cargo fuzz`: each takes any bytes, and panics if something is read from them that must not
+//! be. Whether they can be read at all is of no interest here.
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use reservd::{
+    auth::{claims::Expectations, jwks::KeySet, jws::Jws},
+    cli::csv_lines,
+    config::{Config, PayloadFormat, StrategyDefaults},
+    domain::{ids::EventId, time::Timestamp},
+    rpc::{
+        decode::{Order, event, history, reservation, waitlist},
+        page_token, pb,
+    },
+};
+use serde_json::Value;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::load(None, &Vec::new()).expect("the defaults are right"));
+
+/// What a decoder may answer: something, or which fields are bad.
+fn is_proper<T>(decoded: Result<T, Status>) {
+    let Err(status) = decoded else { return };
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let bad = status.get_details_bad_request().expect("the bad fields");
+    assert!(!bad.field_violations.is_empty() && status.get_details_error_info().is_some(), "{status:?}");
+    // It travels in headers.
+    let mut headers = tonic::codegen::http::HeaderMap::new();
+    status.add_header(&mut headers).expect("it can be told");
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    assert!(size < 8 * 1024, "{size} bytes of headers");
+}
+
+/// An order that is read from the same message again stands for the same request.
+fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -> Result<Order, Status>) {
+    let Ok(message) = M::decode(bytes) else { return };
+    let now = Instant::now();
+    let decoded = read(message.clone(), now);
+    if let Ok((command, _)) = &decoded {
+        let (again, _) =
+            read(M::decode(message.encode_to_vec().as_slice()).expect("just encoded"), now).expect("as before");
+        assert_eq!(
+            (&command.event_id, &command.etag, &command.request),
+            (&again.event_id, &again.etag, &again.request)
+        );
+    }
+    is_proper(decoded);
+}
+
+/// The requests of every RPC that decodes more than an id: the first byte says which.
+pub fn requests(data: &[u8]) {
+    let Some((which, bytes)) = data.split_first() else { return };
+    let defaults: StrategyDefaults = CONFIG.strategy;
+    match which % 14 {
+        0 => order(bytes, |m, at| reservation::reserve(m, defaults, at)),
+        1 => order(bytes, |m, at| reservation::confirm(m, defaults, at)),
+        2 => order(bytes, |m, at| reservation::cancel(m, defaults, at)),
+        3 => order(bytes, |m, at| reservation::extend(m, defaults, at)),
+        4 => order(bytes, |m, at| reservation::amend(m, defaults, at)),
+        5 => order(bytes, |m, at| waitlist::join(m, defaults, at)),
+        6 => order(bytes, |m, at| waitlist::leave(m, defaults, at)),
+        7 => order(bytes, event::update_event),
+        8 => order(bytes, event::cancel_event),
+        9 => pb::CreateEventRequest::decode(bytes).map_or((), |m| is_proper(event::create_event(m))),
+        10 => pb::BatchCreateEventsRequest::decode(bytes).map_or((), |m| is_proper(event::batch_create_events(m))),
+        11 => pb::ListChangesRequest::decode(bytes).map_or((), |m| is_proper(history::list_changes(&m))),
+        12 => pb::WatchEventRequest::decode(bytes).map_or((), |m| is_proper(history::watch_event(&m))),
+        _ => pb::ListWaitlistRequest::decode(bytes).map_or((), |m| is_proper(waitlist::list_filter(&m))),
+    }
+}
+
+/// Commands as RabbitMQ brings them, in JSON: what is read is written and read again as the same.
+pub fn commands(data: &[u8]) {
+    fn command<M: Message + Default + PartialEq + std::fmt::Debug>(name: &str, bytes: &[u8]) {
+        let Ok(message) = PayloadFormat::Json.read::<M>(name, bytes) else { return };
+        let written = PayloadFormat::Json.write(name, &message);
+        assert_eq!(PayloadFormat::Json.read::<M>(name, &written).as_ref(), Ok(&message));
+    }
+    let Some((which, bytes)) = data.split_first() else { return };
+    match which % 4 {
+        0 => command::<pb::ReserveRequest>("reservd.v1.ReserveRequest", bytes),
+        1 => command::<pb::ConfirmRequest>("reservd.v1.ConfirmRequest", bytes),
+        2 => command::<pb::CancelRequest>("reservd.v1.CancelRequest", bytes),
+        _ => command::<pb::ExtendRequest>("reservd.v1.ExtendRequest", bytes),
+    }
+}
+
+/// Tokens, what is signed in them, and the keys for them. No bytes are a good signature.
+pub fn tokens(data: &[u8]) {
+    const NOW: i64 = 1_800_000_000;
+    static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
+        let key = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        KeySet::parse(key.as_bytes()).expect("a key")
+    });
+    let Some((which, bytes)) = data.split_first() else { return };
+    match which % 3 {
+        0 => {
+            let Some(jws) = std::str::from_utf8(bytes).ok().and_then(|text| Jws::parse(text).ok()) else { return };
+            if let Ok(key) = KEYS.find(jws.kid.as_deref(), jws.algorithm) {
+                // The example of RFC 8037 is signed by this key, and holds no claims.
+                assert!(jws.payload_signed_by(key).map_or(true, |payload| payload == b"Example of Ed25519 signing"));
+            }
+        }
+        1 => {
+            if let Ok(claimed) = Expectations::new(&CONFIG.auth).check(bytes, NOW) {
+                assert!(claimed.expires_at > NOW && claimed.principal.name.as_str().starts_with("token:"));
+            }
+        }
+        _ => drop(KeySet::parse(bytes)),
+    }
+}
+
+/// Page tokens: as they come, and as whoever has the digest of a listing may forge them.
+pub fn page_tokens(data: &[u8]) {
+    let filters = pb::ListEventsRequest::default();
+    let read = |token: &str| {
+        let _ = page_token::decode::<i64>(&filters, token);
+        let _ = page_token::decode::<(EventId, String)>(&filters, token);
+        let Some((time, id)) = page_token::decode::<(Option<Timestamp>, EventId)>(&filters, token) else { return };
+        assert_eq!(EventId::parse(id.as_str()), Some(id.clone()));
+        assert!(time.is_none_or(|time| Timestamp::from_micros(time.micros()) == Some(time)));
+    };
+    if let Ok(token) = std::str::from_utf8(data) {
+        read(token);
+        let _ = waitlist::cursor(&pb::ListWaitlistRequest::default(), token);
+    }
+    if let Ok(cursor) = serde_json::from_slice::<Value>(data) {
+        read(&page_token::encode(&filters, &cursor));
+    }
+}
+
+/// Files of events: lines have their numbers, and those that are good, what they need.
+pub fn csv(data: &[u8]) {
+    let Ok(lines) = csv_lines::read(data) else { return };
+    let mut last = 1;
+    for (number, line) in lines {
+        assert!(number > last, "line {number} after line {last}");
+        last = number;
+        match line {
+            Ok(request) => assert!(!request.event.expect("its event").event_id.is_empty()),
+            Err(why) => assert!(!why.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Generated requests to every RPC, made from the descriptors that the service itself serves: plausible ones
+//! with something wrong in them, bytes that are no message, calls that are no gRPC, tokens that are none.
+//! Each is answered properly, none as a defect of ours, and the books stay right.
+//!
+//! Some thousands here; `make fuzz` sends a million. A failure names the seed and the request:
+//! `FUZZ_SEED`, `FUZZ_FIRST` and `FUZZ_REQUESTS` repeat it.
+
+mod answers;
+mod calls;
+mod messages;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use reservd::rpc::pb::{CreateEventRequest, Event};
+use tokio::task::JoinSet;
+
+use self::{
+    answers::check,
+    calls::{Call, Connection},
+    messages::Values,
+};
+use crate::support::{Guarded, join, reserve, strict};
+
+const REQUESTS: usize = 4000;
+/// Callers at once, each on a connection of its own.
+const CALLERS: usize = 16;
+/// Requests to one set of events: then come new ones, since much that happens to an event is for ever.
+const EPOCH: usize = 2000;
+const EVENTS: usize = 3;
+
+/// Every RPC that is served.
+fn methods() -> Vec<MethodDescriptor> {
+    let mut methods = Vec::new();
+    for encoded in [
+        reservd::rpc::pb::DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ] {
+        let pool = DescriptorPool::decode(encoded).expect("descriptors");
+        methods.extend(pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()));
+    }
+    methods
+}
+
+/// What a run has in common.
+struct Run {
+    guarded: Guarded,
+    methods: Vec<MethodDescriptor>,
+    seed: u64,
+    next: AtomicUsize,
+    end: usize,
+    /// How often each RPC answered what.
+    seen: Mutex<BTreeMap<String, BTreeMap<String, usize>>>,
+    /// Page tokens that answers gave.
+    tokens: Mutex<Vec<String>>,
+}
+
+fn setting(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_answered_with_a_defect_of_ours() {
+    let requests = setting("FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
+    let first = setting("FUZZ_FIRST").map_or(0, |first| first as usize);
+    let run = Arc::new(Run {
+        guarded: Guarded::start().await,
+        methods: methods(),
+        seed: setting("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..)),
+        next: AtomicUsize::new(first),
+        end: first + requests,
+        seen: Mutex::default(),
+        tokens: Mutex::default(),
+    });
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        callers.spawn(Arc::clone(&run).call());
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("a caller ends well");
+    }
+    let run = Arc::into_inner(run).expect("all callers have ended");
+    run.report(requests, began.elapsed());
+    if requests >= REQUESTS {
+        run.has_met_everything();
+    }
+    run.guarded.event("after", 1).await;
+    run.guarded.check_and_stop().await;
+}
+
+impl Run {
+    async fn call(self: Arc<Self>) {
+        let mut open = Connection::open(self.guarded.unguarded()).await;
+        let mut guarded = Connection::open(&self.guarded.server).await;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.end {
+                return;
+            }
+            if number.is_multiple_of(EPOCH) {
+                self.create_events(number / EPOCH).await;
+            }
+            let call = self.make(number);
+            let connection = if call.token.is_some() { &mut guarded } else { &mut open };
+            let answer = connection.send(&call).await;
+            let told = check(&call, &answer);
+            let code = told.unwrap_or_else(|wrong| {
+                panic!("{wrong}\nFUZZ_SEED={} FUZZ_FIRST={number}\n{call:?}\n{answer:?}", self.seed)
+            });
+            let mut seen = self.seen.lock().expect("nobody panics with it");
+            *seen.entry(call.method.full_name().to_owned()).or_default().entry(code).or_default() += 1;
+            drop(seen);
+            if let Some(token) = answer.page_token(&call) {
+                let mut tokens = self.tokens.lock().expect("nobody panics with it");
+                let place = number % 64;
+                if place < tokens.len() { tokens[place] = token } else { tokens.push(token) }
+            }
+        }
+    }
+
+    /// Events for an epoch, of which one is sold out and has a line; with some who have reserved, and wait.
+    async fn create_events(&self, epoch: usize) {
+        let server = self.guarded.unguarded();
+        for number in 0..EVENTS {
+            let (event_id, capacity) = (format!("event-{epoch}-{number}"), if number == 0 { 4 } else { 50 });
+            let event = Event { event_id: event_id.clone(), capacity, waitlist: Some(strict()), ..Default::default() };
+            let request = CreateEventRequest { event: Some(event), ..Default::default() };
+            // A generated request may have made it already, or taken what there is.
+            let _ = server.events().create_event(request).await;
+            for user in 0..8 {
+                let user = format!("user-{user}");
+                let _ = server.reservations().reserve(reserve(&event_id, &user)).await;
+                let _ = server.waitlist().join_waitlist(join(&event_id, &user, 1)).await;
+            }
+        }
+    }
+
+    /// The request of this number.
+    fn make(&self, number: usize) -> Call {
+        // Neighbouring seeds would begin alike: one draw sets them apart.
+        let mut random = Rng::with_seed(Rng::with_seed(self.seed ^ (number as u64)).u64(..));
+        let token = {
+            let tokens = self.tokens.lock().expect("nobody panics with it");
+            random.choice(tokens.iter()).cloned()
+        };
+        let method = loop {
+            let method = random.choice(&self.methods).expect("there are RPCs");
+            // For ever, or a lot of work: seldom.
+            let is_seldom = ["CancelEvent", "RunConcurrencyTest"].contains(&method.name());
+            if !is_seldom || random.u8(..20) == 0 {
+                break method.clone();
+            }
+        };
+        let values = Values { random, epoch: number / EPOCH, page_token: token.unwrap_or_default() };
+        Call::make(method, values, &self.guarded.issuer)
+    }
+
+    fn report(&self, requests: usize, took: Duration) {
+        println!("seed {}: {requests} requests in {took:.1?}", self.seed);
+        for (method, codes) in self.seen.lock().expect("nobody panics with it").iter() {
+            println!("{method}: {codes:?}");
+        }
+    }
+
+    /// A fuzz whose every request is refused at the door would test the door only.
+    fn has_met_everything(&self) {
+        let seen = self.seen.lock().expect("nobody panics with it");
+        for method in &self.methods {
+            assert!(seen.contains_key(method.full_name()), "seed {}: {} was not called", self.seed, method.full_name());
+        }
+        let succeed = seen.values().filter(|codes| codes.contains_key("OK")).count();
+        assert!(succeed >= self.methods.len() * 4 / 5, "seed {}: {succeed} RPCs of {}", self.seed, self.methods.len());
+        for code in ["INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "UNAUTHENTICATED"] {
+            assert!(seen.values().any(|codes| codes.contains_key(code)), "seed {}: no {code}", self.seed);
+        }
+    }
+}

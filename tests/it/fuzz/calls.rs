@@ -60,10 +60,12 @@ impl Call {
     pub fn make(method: MethodDescriptor, mut values: Values, issuer: &Issuer) -> Self {
         let message = values.message(&method.input());
         let bytes = values.bytes(&message);
+        // Without tokens nobody has sessions.
+        let has_token = method.parent_service().name() == "SessionService" || values.one_in(6);
         let mut call = Self {
             headers: vec![("te", HeaderValue::from_static("trailers"))],
             body: framed(0, bytes.len(), &bytes),
-            token: values.one_in(6).then(|| token(&mut values, issuer)),
+            token: has_token.then(|| token(&mut values, issuer)),
             is_grpc: true,
             // What else would end it?
             has_timeout: method.is_server_streaming(),

@@ -153,17 +153,16 @@ async fn a_run_measures_everything_checks_the_books_and_reports() {
         let rate = measured(scenario, "COALESCED", 4)["per_second"]["max"].as_f64();
         assert!(rate > Some(0.0), "{scenario}: nothing was let in");
     }
-    assert!(
-        results.iter().any(|it| it["scenario"] == "overload")
-            && results.iter().any(|it| it["scenario"] == "after-overload")
-    );
+    for scenario in ["sustained", "overload", "after-overload"] {
+        assert!(results.iter().any(|it| it["scenario"] == scenario), "{scenario} was not measured");
+    }
     for scenario in ["hot", "uniform"] {
         for peer in ["pgbench, plain transaction", "pgbench, version and retry"] {
             let rate = measured(scenario, peer, 2)["per_second"]["max"].as_f64();
             assert!(rate > Some(0.0), "{scenario}: {peer} did nothing");
         }
     }
-    assert_eq!(report["figures"].as_array().map(Vec::len), Some(11));
+    assert_eq!(report["figures"].as_array().map(Vec::len), Some(12));
     check_page(&folder.out().join("report.html"));
     assert_eq!(leftovers(pid), Vec::<PathBuf>::new());
 }

@@ -52,8 +52,8 @@ attacks! {
     pings: Pings, 200;
     settings: Settings, 200;
     frames_with_nothing_in_them: EmptyFrames, 100;
-    answers_that_nobody_reads: UnreadAnswers, 30;
-    answers_that_are_read_byte_by_byte: TrickledAnswers, 30;
+    answers_that_nobody_reads: UnreadAnswers, 16;
+    answers_that_are_read_byte_by_byte: TrickledAnswers, 16;
     watches_that_nobody_reads: UnreadWatches, 24;
     watches_of_the_health: HealthWatches, 60;
     reflection_that_is_asked_nothing: IdleReflection, 100;

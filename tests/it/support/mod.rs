@@ -48,7 +48,7 @@ pub use waiting::{entry_by_id, entry_of_user, join, skipping, strict};
 pub use watcher::Watcher;
 
 /// Longer than anything here takes on a busy machine; reaching it is a failure.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Asks again and again until the answer is yes.
 pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {

@@ -30,8 +30,9 @@ test: postgres rabbitmq redis test-tools ## check the format, the lints and the 
 attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
 	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
 
-fuzz: postgres ## send a million generated requests to every RPC (REQUESTS=10000: less)
-	FUZZ_REQUESTS=$(or $(REQUESTS),1000000) cargo test --locked --test it fuzz:: -- --nocapture
+fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
+	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \
+	  cargo test --locked --test it fuzz:: -- --nocapture
 
 # Without a sanitizer, which only nightly Rust has: there is no unsafe code of ours for it to watch.
 fuzz-targets: ## run each target of cargo fuzz for a minute (SECONDS=600: longer; needs cargo-fuzz)

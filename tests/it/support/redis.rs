@@ -54,9 +54,14 @@ impl TestRedis {
     }
 
     /// The settings of a service that uses it. Nothing is asked for twice by itself: what a test sees is
-    /// what it was told.
-    pub fn settings(&self) -> [(&str, &str); 3] {
-        [("sessions.url", &self.url), ("sessions.prefix", &self.prefix), ("sessions.refresh_interval", "1h")]
+    /// what it was told. And it may take its time, which it needs where all tests want the disk at once.
+    pub fn settings(&self) -> [(&str, &str); 4] {
+        [
+            ("sessions.url", &self.url),
+            ("sessions.prefix", &self.prefix),
+            ("sessions.refresh_interval", "1h"),
+            ("sessions.time_limit", "20s"),
+        ]
     }
 
     /// The same Redis by way of another address.

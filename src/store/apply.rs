@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryScalar, types::Json};
+use sqlx::{PgConnection, types::Json};
 
-use super::{StoreError, events::labels_or_null, waitlist::LineWrites};
+use super::{StoreError, apply_one::Single, events::labels_or_null, waitlist::LineWrites};
 use crate::domain::{
     caller::Actor,
     change::{Change, ChangeKind, EventRecord},
@@ -101,8 +101,7 @@ pub struct Decided<'a> {
 /// or a moment on which a decision rested has come; the transaction must then be rolled back.
 pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<bool, StoreError> {
     if let Some(single) = Single::of(decided) {
-        const SQL: &str = "-- apply::apply (one)\nSELECT apply_change_1($1, $2, $3, $4, $5, $6)";
-        return Ok(single.bind(SQL).fetch_one(conn).await?);
+        return Ok(single.apply(conn).await?);
     }
     const SQL: &str = "-- apply::apply\nSELECT apply_changes_2($1, $2, $3, $4, $5)";
     let Writes { events, known, new, changes } = Writes::of(decided);
@@ -120,19 +119,16 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
 /// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
 pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
     if let Some(single) = Single::of(decided) {
-        const SQL: &str = "-- apply::apply_alone (one)\nSELECT apply_change_alone_1($1, $2, $3, $4, $5, $6)";
-        let is_written = outcome(single.bind(SQL).fetch_one(conn).await)?;
-        return Ok(written_one(decided, is_written));
+        return Ok(written_one(decided, outcome(single.apply_alone(conn).await)?));
     }
     const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
-    const ONE_EVENT: &str = "-- apply::apply_alone (one event)\nSELECT apply_event_alone_1($1, $2, $3, $4, $5)";
     const WITH_LINES: &str = "-- apply::apply_alone (with lines)
         SELECT apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
     let lines = LineWrites::of(decided);
     let Writes { events, known, new, changes } = Writes::of(decided);
-    if let ([event], [one], None) = (&events[..], decided, &lines) {
-        let query = sqlx::query_scalar(ONE_EVENT).bind(event).bind(one.valid_until()).bind(known).bind(new);
-        return Ok(written_one(decided, outcome(query.bind(changes).fetch_one(conn).await)?));
+    if let ([event], [one], true, None) = (&events[..], decided, known.is_empty(), &lines) {
+        let is_written = reserve_alone(conn, event, one.valid_until(), new, changes).await;
+        return Ok(written_one(decided, outcome(is_written)?));
     }
     let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
     let sql = if lines.is_some() { WITH_LINES } else { SQL };
@@ -141,6 +137,48 @@ pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Re
         query = query.bind(lines.counts).bind(lines.entries).bind(lines.changes);
     }
     outcome(query.fetch_one(conn).await)
+}
+
+/// Writes new reservations of one event, as [`apply_alone`] does: the batch that a crowd comes to. False:
+/// nothing was written.
+async fn reserve_alone(
+    conn: &mut PgConnection,
+    event: &EventWrite<'_>,
+    valid_until: Option<Timestamp>,
+    new: Vec<ReservationWrite<'_>>,
+    changes: Vec<ChangeWrite<'_>>,
+) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "-- apply::reserve_alone
+        WITH free AS (
+            SELECT FROM events
+             WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $6) IS NOT TRUE
+               FOR UPDATE SKIP LOCKED),
+        counted AS (
+            UPDATE events SET held = $3, confirmed = $4, version = $5 FROM free WHERE event_id = $1
+            RETURNING version),
+        reserved AS (
+            INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, expire_time, confirm_time,
+                                      extensions, cancel_reason, labels, version, create_time, update_time)
+            SELECT w.event_id, w.reservation_id, w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time,
+                   w.extensions, w.cancel_reason, w.labels, w.version, w.create_time, w.update_time
+              FROM counted, unnest($7) AS w)
+        INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
+                             user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
+                             labels, create_time, event, actor)
+        SELECT w.event_id, w.version, w.kind, w.change_time, w.request_id, w.fingerprint, w.reservation_id,
+               w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time, w.extensions, w.cancel_reason,
+               w.labels, w.create_time, w.event, w.actor
+          FROM counted, unnest($8) AS w";
+    let query = sqlx::query(SQL)
+        .bind(event.event_id)
+        .bind(event.seen_version)
+        .bind(event.held)
+        .bind(event.confirmed)
+        .bind(event.version)
+        .bind(valid_until)
+        .bind(new)
+        .bind(changes);
+    Ok(query.execute(conn).await?.rows_affected() > 0)
 }
 
 fn written_one(decided: &[Decided<'_>], is_written: bool) -> Vec<EventId> {
@@ -168,42 +206,6 @@ impl Decided<'_> {
     /// When what was decided is no longer right.
     fn valid_until(&self) -> Option<Timestamp> {
         self.commits.iter().filter_map(|commit| commit.valid_until).min()
-    }
-}
-
-/// What most commands come to when they come alone: one change, of one reservation.
-struct Single<'a> {
-    seen_version: i64,
-    counters: Counters,
-    valid_until: Option<Timestamp>,
-    is_new: bool,
-    change: ChangeWrite<'a>,
-}
-
-impl<'a> Single<'a> {
-    /// None: it is more than that.
-    fn of(decided: &[Decided<'a>]) -> Option<Self> {
-        let [Decided { seen, commits, .. }] = decided else { return None };
-        let [commit] = commits[..] else { return None };
-        let [change] = &commit.changes[..] else { return None };
-        let reservation = change.reservation()?;
-        commit.entries.is_empty().then(|| Self {
-            seen_version: seen.version,
-            counters: commit.counters,
-            valid_until: commit.valid_until,
-            is_new: commit.creates == Some(reservation.id),
-            change: change_write(change),
-        })
-    }
-
-    fn bind(&self, sql: &'static str) -> QueryScalar<'_, Postgres, bool, PgArguments> {
-        sqlx::query_scalar(sql)
-            .bind(self.seen_version)
-            .bind(self.counters.held.cast_signed())
-            .bind(self.counters.confirmed.cast_signed())
-            .bind(self.valid_until)
-            .bind(self.is_new)
-            .bind(&self.change)
     }
 }
 

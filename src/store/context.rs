@@ -17,9 +17,11 @@ use super::{
 use crate::{
     change_columns,
     domain::{
+        change::Change,
         command::{Action, Command, Target},
         event::Event,
         ids::EventId,
+        reservation::Reservation,
         snapshot::Snapshot,
         time::Timestamp,
     },
@@ -32,6 +34,78 @@ pub struct Context {
     pub now: Timestamp,
     /// Those of the commands' events that exist.
     pub snapshots: BTreeMap<EventId, Snapshot>,
+}
+
+/// Statements that load a row for each command `q`, as [`statement`] picks them. Most of all calls are
+/// Reserves, which need to see nothing but the user's live reservation: a plan half as large.
+macro_rules! load_sql {
+    ($name:literal, $first:literal, $from:literal) => {
+        [
+            load_sql!(
+                $name,
+                $first,
+                $from,
+                "LATERAL (
+                    SELECT r.* FROM reservations r
+                     WHERE q.reservation_id IS NOT NULL
+                       AND r.event_id = q.event_id AND r.reservation_id = q.reservation_id
+                    UNION ALL
+                    SELECT r.* FROM reservations r
+                     WHERE q.user_id IS NOT NULL
+                       AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live
+                    UNION ALL
+                    (SELECT r.* FROM reservations r
+                      WHERE q.ended_too AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live IS NULL
+                      ORDER BY r.reservation_id DESC LIMIT 1)
+                    LIMIT 1) r ON true"
+            ),
+            load_sql!(
+                $name,
+                $first,
+                $from,
+                "reservations r ON r.event_id = q.event_id AND r.user_id = q.user_id AND r.live"
+            ),
+        ]
+    };
+    ($name:literal, $first:literal, $from:literal, $reservation:literal) => {
+        [
+            load_sql!($name, $first, "", $from, "", $reservation),
+            load_sql!(
+                $name,
+                $first,
+                concat!(", ", change_columns!()),
+                $from,
+                " LEFT JOIN changes c ON c.event_id = q.event_id AND c.request_id = q.request_id",
+                $reservation
+            ),
+        ]
+    };
+    ($name:literal, $first:literal, $change:expr, $from:literal, $record:literal, $reservation:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "\nSELECT ",
+            $first,
+            "clock_timestamp(), ",
+            event_columns!(),
+            ", ",
+            reservation_columns!(),
+            $change,
+            " FROM ",
+            $from,
+            $record,
+            " LEFT JOIN ",
+            $reservation
+        )
+    };
+}
+
+/// Picks the statement of `load_sql!` for `commands`, and says whether it looks for what earlier requests
+/// were answered.
+fn statement(sql: &[[&'static str; 2]; 2], commands: &[&Command]) -> (&'static str, bool) {
+    let is_reserve = |command: &&Command| matches!(command.action, Action::Reserve(_));
+    let has_records = commands.iter().any(|command| command.request.is_some());
+    (sql[usize::from(commands.iter().all(is_reserve))][usize::from(has_records)], has_records)
 }
 
 /// Loads what `commands`, at least one, are decided on, as it is at one moment. None: an event has
@@ -62,16 +136,91 @@ impl Context {
     }
 }
 
-/// Sets the limits of a transaction begun without, locks the command's event, loads what the command is decided on as it is under that lock, and says
-/// how long the lock took. None: there is no such event.
+/// Locks the command's event in a transaction that was begun without limits, loads what the command is
+/// decided on as it is under that lock, and says how long the lock took. None: there is no such event.
+///
+/// Where nobody else has the lock, nothing waits, and there is nothing to limit.
 pub async fn lock_and_load(
+    tx: &mut Tx,
+    command: &Command,
+    wait: LockWait,
+) -> Result<Option<(Context, Duration)>, StoreError> {
+    let (context, lock_wait) = match lock_free_and_load(tx, command).await? {
+        Some(context) => (context, Duration::ZERO),
+        None => match wait_and_load(tx, command, wait).await? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some((with_the_rest(tx, context, command).await?, lock_wait)))
+}
+
+/// Adds what only some commands need to see, to what was read under their event's lock.
+async fn with_the_rest(
+    conn: &mut PgConnection,
+    mut context: Context,
+    command: &Command,
+) -> Result<Context, StoreError> {
+    load_entries(conn, &mut context, &[command]).await?;
+    let short = context.short_of_units(&[command]);
+    if !short.is_empty() && !load_holds(conn, &mut context, &short).await? {
+        return Err(changed_under_its_lock());
+    }
+    Ok(context)
+}
+
+fn changed_under_its_lock() -> StoreError {
+    sqlx::Error::Protocol("an event changed under its lock".into()).into()
+}
+
+/// Locks the event and loads, in one plain statement. None: there is no such event, or somebody has its lock.
+async fn lock_free_and_load(conn: &mut PgConnection, command: &Command) -> Result<Option<Context>, StoreError> {
+    const SQL: [[&str; 2]; 2] = load_sql!(
+        "context::lock_free_and_load",
+        "e.version_read, ",
+        "(VALUES ($1::text, $2::text, $3::text, $4::uuid, $5::bool))
+             AS q (event_id, request_id, user_id, reservation_id, ended_too)
+         CROSS JOIN LATERAL (
+             SELECT l.*, (SELECT s.version FROM events s WHERE s.event_id = q.event_id) AS version_read
+               FROM events l WHERE l.event_id = q.event_id FOR UPDATE SKIP LOCKED) e"
+    );
+    let target = command.target();
+    let user_id = if let Some(Target::User(id)) = &target { Some(id) } else { None };
+    let reservation_id = if let Some(Target::Id(id)) = &target { Some(id) } else { None };
+    let is_reserve = matches!(command.action, Action::Reserve(_));
+    let (sql, has_records) = statement(&SQL, &[command]);
+    let row = sqlx::query(sql)
+        .bind(&command.event_id)
+        .bind(command.request.as_ref().map(|request| &request.id))
+        .bind(user_id)
+        .bind(reservation_id)
+        .bind(user_id.is_some() && !is_reserve)
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    let version_read: i64 = columns.get()?;
+    let mut found = Found::default();
+    found.add(columns, has_records)?;
+    let context = found.into_context()?;
+    // The lock is that of the row as it is now. The rest was read as it was when the statement began: if
+    // somebody has changed the event in between, that is too old.
+    let is_one_moment = context.snapshots.values().all(|snapshot| snapshot.event.counters.version == version_read);
+    if is_one_moment {
+        return Ok(Some(context));
+    }
+    Ok(Some(read(conn, &[command]).await?))
+}
+
+/// Waits for the event's lock, or fails where it is not to wait, and loads.
+async fn wait_and_load(
     tx: &mut Tx,
     command: &Command,
     wait: LockWait,
 ) -> Result<Option<(Context, Duration)>, StoreError> {
     // As a subquery each row becomes its columns, in the order of the lists.
     const SQL: &str = concat!(
-        "-- context::lock_and_load\nSELECT f.lock_wait, f.is_repeated, f.now, ",
+        "-- context::wait_and_load\nSELECT f.lock_wait, f.is_repeated, f.now, ",
         event_columns!(),
         ", ",
         reservation_columns!(),
@@ -100,71 +249,35 @@ pub async fn lock_and_load(
     let is_repeated: Option<bool> = columns.get()?;
     let now = columns.get()?;
     let Some(event) = columns.optional_event()? else { return Ok(None) };
-    let overtaken = || sqlx::Error::Protocol("an event changed under its lock".into());
     if is_repeated == Some(true) {
         // Seldom: what it was answered with is the one thing that the function leaves out.
-        let context = load(conn, &[command]).await?.ok_or_else(overtaken)?;
-        return Ok(Some((context, lock_wait)));
+        return Ok(Some((read(conn, &[command]).await?, lock_wait)));
     }
     let mut snapshot = Snapshot::new(event);
     columns.optional_reservation()?.into_iter().for_each(|found| snapshot.add_reservation(found));
-    let mut context = Context { now, snapshots: BTreeMap::from([(command.event_id.clone(), snapshot)]) };
-    load_entries(conn, &mut context, &[command]).await?;
-    let short = context.short_of_units(&[command]);
-    if !short.is_empty() && !load_holds(conn, &mut context, &short).await? {
-        return Err(overtaken().into());
-    }
-    Ok(Some((context, lock_wait)))
-}
-
-/// What a statement begins with that loads one row for each command; only the first command of an
-/// event asks for the event's columns.
-macro_rules! load_sql {
-    ($select:literal, $find_reservation:literal) => {
-        concat!(
-            $select,
-            " clock_timestamp(), ",
-            event_columns!(),
-            ", ",
-            reservation_columns!(),
-            ", ",
-            change_columns!(),
-            " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bool[])
-                   AS q (event_id, first_of_event, request_id, user_id, reservation_id, ended_too)
-              LEFT JOIN events e ON e.event_id = q.first_of_event
-              LEFT JOIN changes c ON c.event_id = q.event_id AND c.request_id = q.request_id
-              LEFT JOIN ",
-            $find_reservation
-        )
-    };
+    let snapshots = BTreeMap::from([(command.event_id.clone(), snapshot)]);
+    Ok(Some((Context { now, snapshots }, lock_wait)))
 }
 
 /// Loads the same, but no holds that could make room.
 pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
-    // A Reserve needs to see nothing but the user's live reservation: a plan half as large, for most
-    // of all calls.
-    const RESERVE: &str = load_sql!(
-        "-- context::load (reserve)\nSELECT",
-        "reservations r ON r.event_id = q.event_id AND r.user_id = q.user_id AND r.live"
-    );
-    const ANY: &str = load_sql!(
-        "-- context::load\nSELECT",
-        "LATERAL (
-            SELECT r.* FROM reservations r
-             WHERE q.reservation_id IS NOT NULL
-               AND r.event_id = q.event_id AND r.reservation_id = q.reservation_id
-            UNION ALL
-            SELECT r.* FROM reservations r
-             WHERE q.user_id IS NOT NULL
-               AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live
-            UNION ALL
-            (SELECT r.* FROM reservations r
-              WHERE q.ended_too AND r.event_id = q.event_id AND r.user_id = q.user_id AND r.live IS NULL
-              ORDER BY r.reservation_id DESC LIMIT 1)
-            LIMIT 1) r ON true"
+    let mut context = read(conn, commands).await?;
+    load_entries(conn, &mut context, commands).await?;
+    Ok(context)
+}
+
+/// Reads the events of `commands`, the reservations they mean and the records of their requests.
+async fn read(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context, StoreError> {
+    // Only the first command of an event asks for the event's columns.
+    const SQL: [[&str; 2]; 2] = load_sql!(
+        "context::read",
+        "",
+        "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bool[])
+             AS q (event_id, first_of_event, request_id, user_id, reservation_id, ended_too)
+         LEFT JOIN events e ON e.event_id = q.first_of_event"
     );
     let is_reserve = |command: &&Command| matches!(command.action, Action::Reserve(_));
-    let sql = if commands.iter().all(is_reserve) { RESERVE } else { ANY };
+    let (sql, has_records) = statement(&SQL, commands);
 
     let targets: Vec<_> = commands.iter().map(|command| command.target()).collect();
     let event_ids: Vec<_> = commands.iter().map(|command| &command.event_id).collect();
@@ -187,32 +300,49 @@ pub async fn load_without_holds(conn: &mut PgConnection, commands: &[&Command]) 
         .bind(ended_too)
         .fetch_all(&mut *conn)
         .await?;
-
-    let mut now = None;
-    let (mut events, mut found, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Found::default();
     for row in &rows {
-        let mut columns = Columns::of(row);
-        now = now.max(Some(columns.get()?));
-        events.extend(columns.optional_event()?);
-        found.extend(columns.optional_reservation()?);
-        records.extend(columns.optional_change()?);
+        found.add(Columns::of(row), has_records)?;
     }
-    let now = now.ok_or_else(|| sqlx::Error::Protocol("no row for a command".into()))?;
-    let opened = |event: Event| (event.id.clone(), Snapshot::new(event));
-    let mut snapshots: BTreeMap<_, _> = events.into_iter().map(opened).collect();
-    for reservation in found {
-        if let Some(snapshot) = snapshots.get_mut(&reservation.event_id) {
-            snapshot.add_reservation(reservation);
+    Ok(found.into_context()?)
+}
+
+/// What rows of `load_sql!` say.
+#[derive(Default)]
+struct Found {
+    now: Option<Timestamp>,
+    events: Vec<Event>,
+    reservations: Vec<Reservation>,
+    records: Vec<Change>,
+}
+
+impl Found {
+    fn add(&mut self, mut columns: Columns<'_>, has_records: bool) -> Result<(), sqlx::Error> {
+        self.now = self.now.max(Some(columns.get()?));
+        self.events.extend(columns.optional_event()?);
+        self.reservations.extend(columns.optional_reservation()?);
+        if has_records {
+            self.records.extend(columns.optional_change()?);
         }
+        Ok(())
     }
-    for record in records {
-        if let Some(snapshot) = snapshots.get_mut(record.event_id()) {
-            snapshot.add_record(record);
+
+    fn into_context(self) -> Result<Context, sqlx::Error> {
+        let now = self.now.ok_or_else(|| sqlx::Error::Protocol("no row for a command".into()))?;
+        let opened = |event: Event| (event.id.clone(), Snapshot::new(event));
+        let mut snapshots: BTreeMap<_, _> = self.events.into_iter().map(opened).collect();
+        for reservation in self.reservations {
+            if let Some(snapshot) = snapshots.get_mut(&reservation.event_id) {
+                snapshot.add_reservation(reservation);
+            }
         }
+        for record in self.records {
+            if let Some(snapshot) = snapshots.get_mut(record.event_id()) {
+                snapshot.add_record(record);
+            }
+        }
+        Ok(Context { now, snapshots })
     }
-    let mut context = Context { now, snapshots };
-    load_entries(conn, &mut context, commands).await?;
-    Ok(context)
 }
 
 /// Adds the waitlist entries that decisions need to see, where any do. An event that has changed since

@@ -7,6 +7,7 @@
 //! do the rest.
 
 pub mod apply;
+mod apply_one;
 pub mod changes;
 pub mod columns;
 pub mod context;

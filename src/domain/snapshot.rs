@@ -106,23 +106,11 @@ impl Snapshot {
                 Subject::Entry(_) => {}
                 Subject::Event(record) => self.event = record.event.clone(),
             }
-            self.add_record(change.clone());
+            if change.request.is_some() {
+                self.add_record(change.clone());
+            }
         }
         commit.entries.iter().for_each(|entry| self.line.advance(entry.clone()));
         self.event.counters = commit.counters;
-    }
-
-    /// Adds what was read of the same event at an earlier moment, as far as it is not known better: it
-    /// still holds, for all that has changed since is known.
-    pub fn complete(&mut self, earlier: Self) {
-        for (id, reservation) in earlier.reservations {
-            if !self.reservations.contains_key(&id) {
-                self.add_reservation(reservation);
-            }
-        }
-        for (id, change) in earlier.records {
-            self.records.entry(id).or_insert(change);
-        }
-        self.line.complete(earlier.line);
     }
 }

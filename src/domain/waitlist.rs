@@ -150,11 +150,6 @@ impl Line {
         }
     }
 
-    /// Adds what was known of the same line at an earlier moment.
-    pub(super) fn complete(&mut self, earlier: Self) {
-        earlier.entries.into_values().for_each(|entry| self.add(entry));
-    }
-
     /// Takes note of an entry as a commit leaves it.
     pub(super) fn advance(&mut self, entry: Entry) {
         if !entry.waits() && self.waiting.contains_key(&entry.ticket) {

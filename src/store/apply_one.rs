@@ -26,7 +26,7 @@ macro_rules! single_sql {
             $counted,
             ", ",
             $reserved,
-            "
+            " -- and the change
             INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
                                  user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
                                  labels, create_time, actor)
@@ -49,7 +49,7 @@ macro_rules! single_sql {
             single_sql!(
                 $name,
                 $counted,
-                "reserved AS (
+                "reserved AS ( -- where it is new
                     INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, expire_time,
                                               confirm_time, extensions, cancel_reason, labels, version, create_time,
                                               update_time)
@@ -92,7 +92,7 @@ impl<'a> Single<'a> {
     pub(super) async fn apply_alone(&self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
         const SQL: [&str; 2] = single_sql!(
             "apply_one::apply_alone",
-            "free AS (
+            "free AS ( -- of others' locks and changes
                 SELECT FROM events
                  WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $5) IS NOT TRUE
                    FOR UPDATE SKIP LOCKED),

@@ -155,7 +155,8 @@ pub async fn newer(conn: &mut PgConnection, seen: &[(EventId, i64)]) -> Result<V
 /// An event, and the oldest version whose change is kept.
 pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<(Event, i64)>, StoreError> {
     const SQL: &str = concat!(
-        "-- changes::kept\nSELECT COALESCE((SELECT min(version) FROM changes WHERE event_id = $1), e.version + 1), ",
+        "-- changes::kept
+        SELECT COALESCE((SELECT version FROM changes WHERE event_id = $1 ORDER BY version LIMIT 1), e.version + 1), ",
         event_columns!(),
         " FROM events e WHERE e.event_id = $1"
     );

@@ -45,7 +45,7 @@ macro_rules! load_sql {
                 $name,
                 $first,
                 $from,
-                "LATERAL (
+                "LATERAL ( -- the one of this id; or the user's live one, or else the newest that ended
                     SELECT r.* FROM reservations r
                      WHERE q.reservation_id IS NOT NULL
                        AND r.event_id = q.event_id AND r.reservation_id = q.reservation_id
@@ -180,7 +180,7 @@ async fn lock_free_and_load(conn: &mut PgConnection, command: &Command) -> Resul
         "e.version_read, ",
         "(VALUES ($1::text, $2::text, $3::text, $4::uuid, $5::bool))
              AS q (event_id, request_id, user_id, reservation_id, ended_too)
-         CROSS JOIN LATERAL (
+         CROSS JOIN LATERAL ( -- locked as it is now; everything else is as it was when the statement began
              SELECT l.*, (SELECT s.version FROM events s WHERE s.event_id = q.event_id) AS version_read
                FROM events l WHERE l.event_id = q.event_id FOR UPDATE SKIP LOCKED) e"
     );

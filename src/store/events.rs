@@ -200,15 +200,16 @@ pub struct Availability {
 /// Tells how much of each event is free, as far as the event exists.
 pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Availability>, StoreError> {
     const SQL: &str = concat!(
-        "-- events::availability\nSELECT lapsed.units::integer, next.expire_time, ",
+        "-- events::availability
+        SELECT lapsed.units::integer,
+               (SELECT r.expire_time FROM reservations r
+                 WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()
+                 ORDER BY r.expire_time LIMIT 1), ",
         event_columns!(),
         " FROM events e
           CROSS JOIN LATERAL (
               SELECT COALESCE(sum(r.quantity), 0) AS units FROM reservations r
                WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time <= now()) lapsed
-          CROSS JOIN LATERAL (
-              SELECT min(r.expire_time) AS expire_time FROM reservations r
-               WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()) next
           WHERE e.event_id = ANY($1)"
     );
     let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;

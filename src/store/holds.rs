@@ -38,8 +38,8 @@ pub struct Due {
 pub async fn due(conn: &mut PgConnection, since: Timestamp, limit: u32) -> Result<Due, StoreError> {
     const SQL: &str = "-- holds::due
         SELECT now(), next.expire_time, l.event_id, l.reservation_id, l.expire_time
-          FROM (SELECT min(expire_time) AS expire_time FROM reservations
-                 WHERE state = 'HELD' AND expire_time > now()) next
+          FROM (SELECT (SELECT expire_time FROM reservations
+                         WHERE state = 'HELD' AND expire_time > now() ORDER BY expire_time LIMIT 1)) AS next (expire_time)
           LEFT JOIN (SELECT event_id, reservation_id, expire_time FROM reservations
                       WHERE state = 'HELD' AND expire_time > $1 AND expire_time <= now()
                       ORDER BY expire_time LIMIT $2) l ON true

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Item,
-    books::{Books, Fate},
+    books::{Books, Fate, Trail},
 };
 use crate::{
     config::Strategy,
@@ -46,8 +46,8 @@ pub(super) enum By {
 /// A batch that was carried out.
 struct Done {
     fates: Vec<Fate>,
-    /// The events as it left them, where the next batch may have been read ahead.
-    books: Option<Books>,
+    /// What it did, where the next batch may have been read ahead.
+    trail: Option<Trail>,
     lock_wait: Duration,
 }
 
@@ -56,6 +56,8 @@ pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     /// What was read for it already, if that can be used.
     pub(super) books: Option<Books>,
+    /// Whether the next one is read while it is written.
+    pub(super) is_followed: bool,
     /// When its turn came.
     pub(super) began: Instant,
 }
@@ -65,14 +67,14 @@ pub(super) struct Batch {
 pub(super) struct Rest {
     /// The commands that have to be decided under their event's lock.
     pub(super) left_out: Vec<Item>,
-    /// The events as the batch left them, where that is known.
-    pub(super) books: Option<Books>,
+    /// What the batch did, where all of it is known and somebody wants to know it.
+    pub(super) trail: Option<Trail>,
 }
 
 impl Batch {
     /// A batch for which nothing was read yet, and whose turn is now.
     pub(super) fn new(items: Vec<Item>) -> Self {
-        Self { items, books: None, began: Instant::now() }
+        Self { items, books: None, is_followed: false, began: Instant::now() }
     }
 
     /// Reads what the batch is decided on, unless it was read ahead. Where that fails, the batch meets
@@ -112,19 +114,19 @@ async fn read<T>(
 pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Rest {
     let mut rest = Rest::default();
     let mut parts = VecDeque::from([batch]);
-    while let Some(Batch { mut items, books, began }) = parts.pop_front() {
-        match persist(ledger, &mut items, books, by).await {
+    while let Some(Batch { mut items, books, is_followed, began }) = parts.pop_front() {
+        match persist(ledger, &mut items, books, is_followed, by).await {
             Ok((mut done, attempts)) => {
                 ledger.metrics.batch_sizes.observe(items.len() as f64);
-                rest.books = done.books.take();
+                rest.trail = done.trail.take();
                 rest.left_out.extend(answer_all(ledger, items, done, began, attempts));
             }
             Err(error) if items.len() > 1 && may_be_one_commands_fault(&error) => {
                 tracing::warn!(size = items.len(), %error, "a batch failed and is cut in two");
                 ledger.metrics.batch_splits.inc();
                 let second = items.split_off(items.len() / 2);
-                parts.push_front(Batch { items: second, books: None, began });
-                parts.push_front(Batch { items, books: None, began });
+                parts.push_front(Batch { items: second, books: None, is_followed, began });
+                parts.push_front(Batch { items, books: None, is_followed, began });
             }
             Err(error) => fail_all(ledger, items, error),
         }
@@ -138,13 +140,14 @@ async fn persist(
     ledger: &Ledger,
     items: &mut Vec<Item>,
     mut books: Option<Books>,
+    is_followed: bool,
     by: By,
 ) -> Result<(Done, u32), StoreError> {
     let (mut attempts, mut is_unknown) = (0, false);
     loop {
         attempts += 1;
         let latest = latest(items);
-        let result = timeout_at(latest + GRACE, attempt(ledger, items, books.take(), by)).await;
+        let result = timeout_at(latest + GRACE, attempt(ledger, items, books.take(), is_followed, by)).await;
         let error = match result.unwrap_or(Err(StoreError::Deadline)) {
             Ok(Some(done)) => return Ok((done, attempts)),
             // The clock has passed a moment on which a decision rested: decide anew.
@@ -177,12 +180,18 @@ async fn persist(
 }
 
 /// One transaction. None: what was decided is no longer so.
-async fn attempt(ledger: &Ledger, items: &[Item], books: Option<Books>, by: By) -> Result<Option<Done>, StoreError> {
+async fn attempt(
+    ledger: &Ledger,
+    items: &[Item],
+    books: Option<Books>,
+    is_followed: bool,
+    by: By,
+) -> Result<Option<Done>, StoreError> {
     let deadline = latest(items);
     match by {
         By::Version => {
             let mut conn = ledger.pool.lease(deadline).await?;
-            let result = by_version(&mut conn, items, books).await;
+            let result = by_version(&mut conn, items, books, is_followed).await;
             if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                 conn.give_back();
             }
@@ -197,7 +206,12 @@ async fn attempt(ledger: &Ledger, items: &[Item], books: Option<Books>, by: By) 
     }
 }
 
-async fn by_version(conn: &mut PgConnection, items: &[Item], books: Option<Books>) -> Result<Done, StoreError> {
+async fn by_version(
+    conn: &mut PgConnection,
+    items: &[Item],
+    books: Option<Books>,
+    is_followed: bool,
+) -> Result<Done, StoreError> {
     let lock_wait = Duration::ZERO;
     let books = match books {
         Some(books) => Some(books),
@@ -205,17 +219,18 @@ async fn by_version(conn: &mut PgConnection, items: &[Item], books: Option<Books
     };
     let Some(mut books) = books else {
         let fates = items.iter().map(|_| Fate::LeftOut).collect();
-        return Ok(Done { fates, books: None, lock_wait });
+        return Ok(Done { fates, trail: None, lock_wait });
     };
     let mut fates = books.decide_all(conn, items, By::Version).await?;
     let decided = books.decided(items, &fates);
+    let trail = is_followed.then(|| books.trail(&decided));
     if !decided.is_empty() {
         let written = apply::apply_alone(conn, &decided).await?;
         let ids = decided.iter().map(|decided| decided.event_id);
         let lost: HashSet<EventId> = ids.filter(|id| !written.contains(id)).cloned().collect();
         leave_out(items, &mut fates, &lost);
     }
-    Ok(Done { fates, books: Some(books), lock_wait })
+    Ok(Done { fates, trail, lock_wait })
 }
 
 async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreError> {
@@ -230,7 +245,7 @@ async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreEr
     let fates = books.decide_all(tx, items, By::Lock).await?;
     let decided = books.decided(items, &fates);
     let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
-    Ok(is_written.then_some(Done { fates, books: None, lock_wait }))
+    Ok(is_written.then_some(Done { fates, trail: None, lock_wait }))
 }
 
 fn commands(items: &[Item]) -> Vec<&Command> {

@@ -40,30 +40,53 @@ pub(super) struct Books {
     promotions: BTreeMap<usize, Vec<Commit>>,
 }
 
+/// What a batch does: all that the next one has to know of it.
+pub(super) struct Trail {
+    now: Timestamp,
+    steps: BTreeMap<EventId, Step>,
+}
+
+/// What a batch does to one event.
+struct Step {
+    /// The event's version before.
+    from: i64,
+    /// The event's version after.
+    to: i64,
+    commits: Vec<Commit>,
+}
+
 impl Books {
     pub(super) fn new(Context { now, snapshots }: Context) -> Self {
         let seen = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.event.counters)).collect();
         Self { now, snapshots, seen, promotions: BTreeMap::new() }
     }
 
-    /// The books of a batch that was read while `before` was written: what `before` knows of their
-    /// events is newer. None: the reading does not fit, because others changed an event meanwhile, or
-    /// does not suffice, because its holds have to be looked at too.
-    pub(super) fn after(mut before: Self, mut read: Context, items: &[Item]) -> Option<Self> {
+    /// The books of a batch that was read while the one ahead of it was written. None: the reading does not
+    /// fit, because others changed an event meanwhile, or does not suffice, because its holds have to be
+    /// looked at too.
+    pub(super) fn after(ahead: &Trail, mut read: Context, items: &[Item]) -> Option<Self> {
         for (id, snapshot) in &mut read.snapshots {
-            let Some(mut newer) = before.snapshots.remove(id) else { continue };
+            let Some(step) = ahead.steps.get(id) else { continue };
             let version = snapshot.event.counters.version;
-            let was_read_at = before.seen.get(id).map(|seen| seen.version);
-            if was_read_at != Some(version) && newer.event.counters.version != version {
+            if version == step.from {
+                step.commits.iter().for_each(|commit| snapshot.advance(commit));
+            } else if version != step.to {
                 return None;
             }
-            std::mem::swap(snapshot, &mut newer);
-            let earlier = newer;
-            snapshot.complete(earlier);
         }
-        read.now = read.now.max(before.now);
+        read.now = read.now.max(ahead.now);
         let commands: Vec<_> = items.iter().map(|item| &item.command).collect();
         read.short_of_units(&commands).is_empty().then(|| Self::new(read))
+    }
+
+    /// What a batch does that comes to `decided`.
+    pub(super) fn trail(&self, decided: &[Decided<'_>]) -> Trail {
+        let steps = decided.iter().map(|Decided { event_id, seen, commits }| {
+            let commits: Vec<Commit> = commits.iter().copied().cloned().collect();
+            let to = commits.last().map_or(seen.version, |last| last.counters.version);
+            ((*event_id).clone(), Step { from: seen.version, to, commits })
+        });
+        Trail { now: self.now, steps: steps.collect() }
     }
 
     /// Decides each command on what those before it have left, and who is served with what it frees.

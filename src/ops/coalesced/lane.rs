@@ -116,19 +116,18 @@ impl Lane {
             let size = count(&batch.items);
             batch.read(&ledger).await;
             let mut following = self.take_waiting();
-            let reading = async {
-                let is_worth_it = !following.is_empty() && !was_in_vain;
-                if is_worth_it { batch::read_ahead(&ledger, &following).await } else { None }
-            };
+            batch.is_followed = !following.is_empty() && !was_in_vain;
+            let is_followed = batch.is_followed;
+            let reading = async { if is_followed { batch::read_ahead(&ledger, &following).await } else { None } };
             let (rest, read) = tokio::join!(guarded(&ledger, batch, By::Version), reading);
             ledger.metrics.batch_commands.sub(size - count(&rest.left_out));
             self.keep_pace(began.elapsed());
             self.set_aside(&ledger, rest.left_out, &mut following);
             if !following.is_empty() {
                 let was_read = read.is_some();
-                let books = rest.books.zip(read).and_then(|(before, read)| Books::after(before, read, &following));
+                let books = rest.trail.zip(read).and_then(|(ahead, read)| Books::after(&ahead, read, &following));
                 was_in_vain = was_read && books.is_none();
-                upcoming = Some(Batch { items: following, books, began: Instant::now() });
+                upcoming = Some(Batch { books, ..Batch::new(following) });
             }
         }
     }

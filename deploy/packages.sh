@@ -25,3 +25,36 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
 }
+
+# Debian's packages start their service at once and at each boot. A policy forbids the first while the
+# package is installed, unless this machine has one of its own; the second is taken back afterwards.
+apt_install_stopped() {
+    policy=/usr/sbin/policy-rc.d
+    ours=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        ours=$policy
+    fi
+    installed=yes
+    apt_install "$1" || installed=
+    [ -z "$ours" ] || as_root rm -f "$ours"
+    [ -n "$installed" ] || fail "apt-get could not install $1"
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl disable --quiet --now "$1"
+    fi
+}
+
+# A server that is not to run afterwards: its name, then its package for apt-get, for dnf and for brew.
+install_stopped() {
+    echo "Installing $1."
+    if has apt-get; then
+        apt_install_stopped "$2"
+    elif has dnf; then
+        as_root dnf install -y "$3"
+    elif has brew; then
+        brew install "$4"
+    else
+        fail "no apt-get, dnf or brew here: install your system's $1 server package"
+    fi
+}

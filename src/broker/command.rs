@@ -1,11 +1,7 @@
 //! One command: its message, decoded and carried out exactly as the RPC of that name, and what is said of
-//! it: an answer, a dead letter, or both.
+//! it.
 
-use lapin::{
-    BasicProperties,
-    message::Delivery,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{BasicProperties, message::Delivery};
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -206,26 +202,6 @@ pub fn reply(delivery: &Delivery, ended: &Ended) -> Option<Message> {
         properties = properties.with_correlation_id(asked.clone());
     }
     Some(Message { exchange: String::new(), routing_key: to.to_string(), properties, body })
-}
-
-/// A message that can't be read as it came, with what is wrong with it in its headers.
-pub fn dead_letter(delivery: &Delivery, refused: &Status, queue: &str) -> Message {
-    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
-    note(&mut headers, "x-reservd-reason", &reason(refused));
-    note(&mut headers, "x-reservd-error", refused.message());
-    note(&mut headers, "x-reservd-queue", queue);
-    let properties = delivery.properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
-    let body = delivery.data.clone();
-    Message { exchange: String::new(), routing_key: dead_letters(queue), properties, body }
-}
-
-/// The queue for what can't be read of `queue`.
-pub fn dead_letters(queue: &str) -> String {
-    format!("{queue}.dead")
-}
-
-fn note(headers: &mut FieldTable, name: &str, value: &str) {
-    headers.insert(name.into(), AMQPValue::LongString(value.into()));
 }
 
 fn text(property: &Option<lapin::types::ShortString>) -> &str {

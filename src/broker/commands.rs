@@ -1,37 +1,24 @@
-//! Takes commands from their queue, so many at once, and settles each message only when its outcome is
-//! known for good.
+//! The consumer of commands: carries each out, and answers whoever asked for that.
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
-use lapin::{
-    message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions},
-};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use lapin::{message::Delivery, options::BasicAckOptions};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     BrokerError, Part,
     command::{self, Ended, Ending},
+    consuming,
     link::Link,
 };
 use crate::{
     config::{Broker, Config, StrategyDefaults},
-    domain::backoff::full_jitter,
     ops::Ledger,
 };
 
 /// What the consumer calls itself.
 const TAG: &str = "reservd";
-/// How long a server keeps a command that it can't carry out now, before it gives it back to the queue.
-/// Not shorter: quorum queues count how often a message was given back, and drop it in the end.
-pub(super) const KEEP_LIMIT: Duration = Duration::from_secs(30);
-/// The longest pause between two tries of one command.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The consumer of one server.
 pub struct Commands {
@@ -49,29 +36,14 @@ impl Part for Commands {
     async fn work(&self, stop: &CancellationToken, mut is_up: impl FnMut() + Send) -> Result<(), BrokerError> {
         let settings = &self.shared.settings;
         let link = Arc::new(Link::open(settings, "commands").await?);
-        link.ensure_queue(&settings.commands).await?;
-        link.ensure_queue(&command::dead_letters(&settings.commands)).await?;
-        let mut consumer = link.consume(&settings.commands, TAG, settings.prefetch).await?;
+        consuming::ensure_queues(&link, &settings.commands).await?;
+        let consumer = link.consume(&settings.commands, TAG, settings.prefetch).await?;
         is_up();
-        let mut under_way: JoinSet<Result<(), BrokerError>> = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                delivery = consumer.next() => {
-                    let Some(delivery) = delivery else { return Err(BrokerError::Silent("keep the consumer")) };
-                    let (shared, link, stop) = (Arc::clone(&self.shared), Arc::clone(&link), stop.clone());
-                    let delivery = delivery?;
-                    under_way.spawn(async move { shared.settle(&link, delivery, &stop).await });
-                }
-                Some(done) = under_way.join_next() => done.unwrap_or(Ok(()))?,
-            }
-        }
-        // What is under way may end; what has not begun goes to another server.
-        link.end_consuming(TAG).await?;
-        while let Some(done) = under_way.join_next().await {
-            done.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+        let settle = |delivery| {
+            let (shared, link, stop) = (Arc::clone(&self.shared), Arc::clone(&link), stop.clone());
+            async move { shared.settle(&link, delivery, &stop).await }
+        };
+        consuming::settle_each(&link, consumer, stop, settle).await
     }
 }
 
@@ -89,24 +61,17 @@ impl Shared {
     /// said of it is in the broker's hands; until then the broker keeps it for another try.
     async fn settle(&self, link: &Link, delivery: Delivery, stop: &CancellationToken) -> Result<(), BrokerError> {
         let Some(ended) = self.insist(&delivery, stop).await else {
-            // Another server may be better off, or this one later.
-            delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
-            return Ok(());
+            return consuming::give_back(&delivery).await;
         };
-        let metrics = self.ledger.metrics();
-        metrics.broker_commands.with_label_values(&[ended.command, ended.outcome.as_str()]).inc();
+        self.count(&ended);
         if let Ending::Unreadable(refused) = &ended.ending {
-            let letter = command::dead_letter(&delivery, refused, &self.settings.commands);
-            let sent = link.send(letter).await?;
-            if !link.confirmed(vec![sent]).await?.is_empty() {
-                // Somebody removed the queue; it is made again with the next connection.
-                return Err(BrokerError::Nack);
-            }
+            consuming::set_aside(link, &delivery, refused, &self.settings.commands).await?;
         }
         if let Some(reply) = command::reply(&delivery, &ended) {
             let sent = link.send(reply).await?;
             // Who asked does not listen any more. Its request_id finds the outcome.
-            metrics.broker_replies_unroutable.inc_by(link.confirmed(vec![sent]).await?.len() as u64);
+            let unheard = link.confirmed(vec![sent]).await?.len() as u64;
+            self.ledger.metrics().broker_replies_unroutable.inc_by(unheard);
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
@@ -114,25 +79,19 @@ impl Shared {
 
     /// Tries until there is an outcome. None: it is not to be had here and now.
     async fn insist(&self, delivery: &Delivery, stop: &CancellationToken) -> Option<Ended> {
-        let give_up = Instant::now() + KEEP_LIMIT;
-        for tried in 0.. {
+        consuming::insist(self.settings.retry_pause, stop, || async {
             let deadline = Instant::now() + self.time_limit;
             let ended = command::carry_out(delivery, &self.ledger, self.strategies, deadline).await;
             if !matches!(ended.ending, Ending::NotNow) {
                 return Some(ended);
             }
-            let metrics = self.ledger.metrics();
-            metrics.broker_commands.with_label_values(&[ended.command, ended.outcome.as_str()]).inc();
-            let first = self.settings.retry_pause;
-            let pause = full_jitter(tried, first, LONGEST_PAUSE.max(first), fastrand::f64()).max(first / 2);
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                () = sleep(pause) => {}
-            }
-            if Instant::now() >= give_up {
-                return None;
-            }
-        }
-        None
+            self.count(&ended);
+            None
+        })
+        .await
+    }
+
+    fn count(&self, ended: &Ended) {
+        self.ledger.metrics().broker_commands.with_label_values(&[ended.command, ended.outcome.as_str()]).inc();
     }
 }

@@ -4,8 +4,8 @@
 //! [`relay`] publishes what the outbox has, as the [`cloud_event`]s that it makes of changes; one server
 //! at a time does. [`commands`] takes commands from a queue, one server beside the other; [`command`]
 //! carries one out, through the same decoding and the same statuses as gRPC. [`sign_outs`] hears of users
-//! that are signed out, and revokes their sessions. [`link`] is the way to the
-//! broker, [`format`] the two ways to write a message.
+//! that are signed out, and revokes their sessions. [`consuming`] is what those two have in common,
+//! [`link`] the way to the broker, [`format`] the two ways to write a message.
 //!
 //! The service does not depend on any of it: while the broker is away the outbox grows, reservations are
 //! made as ever, and health says nothing of it.
@@ -13,6 +13,7 @@
 pub mod cloud_event;
 pub mod command;
 pub mod commands;
+pub mod consuming;
 pub mod format;
 pub mod link;
 pub mod relay;

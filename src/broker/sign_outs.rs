@@ -3,28 +3,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use lapin::{
-    message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions},
-};
+use lapin::{message::Delivery, options::BasicAckOptions};
 use serde_json::Value;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{
-    BrokerError, Part, command,
-    commands::{KEEP_LIMIT, LONGEST_PAUSE},
-    link::Link,
-};
+use super::{BrokerError, Part, consuming, link::Link};
 use crate::{
     auth::sessions::{Sessions, store::Reach},
     config::Broker,
-    domain::{backoff::full_jitter, ids::UserId},
+    domain::ids::UserId,
     rpc::{fields::Fields, status},
 };
 
@@ -47,31 +35,17 @@ impl Part for SignOuts {
     async fn work(&self, stop: &CancellationToken, mut is_up: impl FnMut() + Send) -> Result<(), BrokerError> {
         let settings = &self.shared.settings;
         let link = Arc::new(Link::open(settings, "sign-outs").await?);
-        link.ensure_queue(&settings.sign_outs).await?;
-        link.ensure_queue(&command::dead_letters(&settings.sign_outs)).await?;
+        consuming::ensure_queues(&link, &settings.sign_outs).await?;
         for key in KEYS {
             link.bind(&settings.sign_outs, &settings.users_exchange, key).await?;
         }
-        let mut consumer = link.consume(&settings.sign_outs, TAG, settings.prefetch).await?;
+        let consumer = link.consume(&settings.sign_outs, TAG, settings.prefetch).await?;
         is_up();
-        let mut under_way: JoinSet<Result<(), BrokerError>> = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                delivery = consumer.next() => {
-                    let Some(delivery) = delivery else { return Err(BrokerError::Silent("keep the consumer")) };
-                    let (shared, link, stop) = (Arc::clone(&self.shared), Arc::clone(&link), stop.clone());
-                    let delivery = delivery?;
-                    under_way.spawn(async move { shared.settle(&link, delivery, &stop).await });
-                }
-                Some(done) = under_way.join_next() => done.unwrap_or(Ok(()))?,
-            }
-        }
-        link.end_consuming(TAG).await?;
-        while let Some(done) = under_way.join_next().await {
-            done.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+        let settle = |delivery| {
+            let (shared, link, stop) = (Arc::clone(&self.shared), Arc::clone(&link), stop.clone());
+            async move { shared.settle(&link, delivery, &stop).await }
+        };
+        consuming::settle_each(&link, consumer, stop, settle).await
     }
 }
 
@@ -86,45 +60,31 @@ impl Shared {
     async fn settle(&self, link: &Link, delivery: Delivery, stop: &CancellationToken) -> Result<(), BrokerError> {
         match user_of(&delivery) {
             Ok(user_id) => {
-                if !self.insist(&user_id, stop).await {
-                    delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
-                    return Ok(());
+                if self.revoke(&user_id, stop).await.is_none() {
+                    return consuming::give_back(&delivery).await;
                 }
             }
-            Err(refused) => {
-                let sent = link.send(command::dead_letter(&delivery, &refused, &self.settings.sign_outs)).await?;
-                if !link.confirmed(vec![sent]).await?.is_empty() {
-                    // Somebody removed the queue; it is made again with the next connection.
-                    return Err(BrokerError::Nack);
-                }
-            }
+            Err(refused) => consuming::set_aside(link, &delivery, &refused, &self.settings.sign_outs).await?,
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
 
-    /// Tries until the user's sessions are revoked. False: it is not to be had here and now.
-    async fn insist(&self, user_id: &UserId, stop: &CancellationToken) -> bool {
-        let give_up = Instant::now() + KEEP_LIMIT;
-        for tried in 0.. {
+    /// Tries until the user's sessions are revoked. None: that is not to be had here and now.
+    async fn revoke(&self, user_id: &UserId, stop: &CancellationToken) -> Option<()> {
+        consuming::insist(self.settings.retry_pause, stop, || async {
             match self.sessions.revoke_user(user_id, &Reach::All, "message").await {
                 Ok(revoked) => {
                     tracing::info!(by = "broker", %user_id, revoked, "a user's sessions were revoked");
-                    return true;
+                    Some(())
                 }
-                Err(error) => tracing::debug!(%error, tried, "a user's sessions could not be revoked yet"),
+                Err(error) => {
+                    tracing::debug!(%error, "a user's sessions could not be revoked yet");
+                    None
+                }
             }
-            let first = self.settings.retry_pause;
-            let pause = full_jitter(tried, first, LONGEST_PAUSE.max(first), fastrand::f64()).max(first / 2);
-            tokio::select! {
-                () = stop.cancelled() => return false,
-                () = sleep(pause) => {}
-            }
-            if Instant::now() >= give_up {
-                return false;
-            }
-        }
-        false
+        })
+        .await
     }
 }
 

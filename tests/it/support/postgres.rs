@@ -1,4 +1,4 @@
-//! One PostgreSQL for all tests, a database for each.
+//! One PostgreSQL for all tests of a process, a database for each.
 
 use std::{
     fs,
@@ -82,7 +82,7 @@ impl TestDatabase {
 async fn cluster() -> &'static Cluster {
     CLUSTER
         .get_or_init(|| async {
-            let embedded = Embedded::start(&EmbeddedOptions::for_tests(folder())).await.expect("PostgreSQL starts");
+            let embedded = own_postgres().await;
             drop_leftovers(&embedded).await;
             let template = format!("template_{}", std::process::id());
             let mut admin = admin(&embedded).await;
@@ -94,12 +94,26 @@ async fn cluster() -> &'static Cluster {
         .await
 }
 
-/// One folder for this checkout: a warm start is fast. It must be where the user that PostgreSQL runs
-/// as can go, and a checkout may not be.
-fn folder() -> PathBuf {
+/// A PostgreSQL that ends with nobody else: of two processes at once, the second is not a guest of the
+/// first but has one of its own, in the next folder.
+async fn own_postgres() -> Embedded {
+    let mut place = 0;
+    loop {
+        let options = EmbeddedOptions::for_tests(folder(place));
+        let embedded = Embedded::start(&options).await.expect("PostgreSQL starts");
+        if embedded.is_owner() {
+            return embedded;
+        }
+        place += 1;
+    }
+}
+
+/// The same folders each time for this checkout: a warm start is fast. They must be where the user that
+/// PostgreSQL runs as can go, and a checkout may not be.
+fn folder(place: u32) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
-    let folder = std::env::temp_dir().join(format!("reservd-tests-{:x}", hasher.finish()));
+    let folder = std::env::temp_dir().join(format!("reservd-tests-{:x}-{place}", hasher.finish()));
     fs::create_dir_all(&folder).expect("the temporary folder can be written to");
     folder
 }

@@ -32,9 +32,9 @@ pub enum OpError {
     Unavailable {
         /// Whether the change may have been made.
         outcome_unknown: bool,
-        /// What the database or the way to it said.
+        /// What the database or the way to it said. None: the log has it already, once for a whole batch.
         #[source]
-        cause: StoreError,
+        cause: Option<StoreError>,
     },
     /// The service refuses to do this now.
     #[error("busy: {0}")]
@@ -61,10 +61,10 @@ impl From<StoreError> for OpError {
         match error {
             StoreError::LockTimeout => Self::LockTimeout,
             StoreError::Deadline => Self::Deadline,
-            StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: error },
+            StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: Some(error) },
             StoreError::PoolExhausted => Self::Busy("no database connection came free in time"),
             StoreError::Unavailable(_) | StoreError::Repeat(_) => {
-                Self::Unavailable { outcome_unknown: false, cause: error }
+                Self::Unavailable { outcome_unknown: false, cause: Some(error) }
             }
             StoreError::Unique(constraint) if constraint == ONE_LIVE_PER_USER => {
                 Self::Refused(Refusal::AlreadyReserved(None))
@@ -78,6 +78,14 @@ impl From<StoreError> for OpError {
 }
 
 impl OpError {
+    /// The same, where the log has its cause already.
+    pub(super) fn logged(self) -> Self {
+        match self {
+            Self::Unavailable { outcome_unknown, .. } => Self::Unavailable { outcome_unknown, cause: None },
+            other => other,
+        }
+    }
+
     /// The reason, as clients see it in `ErrorInfo` and operators in the metrics.
     pub const fn reason(&self) -> &'static str {
         match self {

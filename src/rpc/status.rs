@@ -3,7 +3,7 @@
 
 mod access;
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::{Code, Status};
@@ -18,6 +18,7 @@ use crate::{
         OpError,
         feed::{End, Why},
     },
+    telemetry::chain,
 };
 
 /// `ErrorInfo.domain` of every error.
@@ -224,8 +225,10 @@ pub fn of(error: &OpError, event_id: Option<&EventId>) -> Status {
             .finish(),
         OpError::Deadline => deadline(),
         OpError::Busy(what) => overloaded(what),
-        OpError::Unavailable { outcome_unknown, .. } => {
-            tracing::warn!(error = chain(error), "the database is unavailable");
+        OpError::Unavailable { outcome_unknown, cause } => {
+            if let Some(cause) = cause {
+                tracing::warn!(error = chain(cause), "the database is unavailable");
+            }
             let message = if *outcome_unknown {
                 "the database was lost during a commit; repeating the call with its request_id tells the outcome"
             } else {
@@ -241,18 +244,6 @@ pub fn of(error: &OpError, event_id: Option<&EventId>) -> Status {
             internal()
         }
     }
-}
-
-/// An error with all its causes, for the log.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {

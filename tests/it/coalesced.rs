@@ -2,12 +2,19 @@
 //!
 //! A row lock held beside the service makes a queue form; once it is let go, the queue is one batch.
 
+use std::{
+    fs::{self, File},
+    sync::Arc,
+};
+
 use reservd::rpc::pb::{self, Strategy};
 use sqlx::Executor;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::{TestServer, assert_refused, by_id, eventually, millis, of_user, reason, reserve, soon, with};
+use crate::support::{
+    TestServer, assert_refused, by_id, eventually, millis, of_user, process::TempFolder, reason, reserve, soon, with,
+};
 
 type Answer = Result<Response<pb::ReserveResponse>, Status>;
 
@@ -257,6 +264,36 @@ async fn the_contention_report_names_the_event_that_callers_wait_for() {
     let [used] = hot.strategies.as_slice() else { panic!("one strategy was used: {hot:?}") };
     assert_eq!((used.strategy(), used.commands, used.batch_size_max), (Strategy::Coalesced, 20, 19));
     assert!(used.wait_max.is_some_and(|wait| wait.nanos > 0 || wait.seconds > 0));
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_logged_once_for_all_callers_of_a_batch() {
+    const DISK_FULL: &str = "
+        CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER disk_full BEFORE INSERT ON reservations FOR EACH ROW EXECUTE FUNCTION disk_full();";
+    let server = TestServer::start().await;
+    server.event("e", 100).await;
+    server.sql().await.execute(sqlx::raw_sql(DISK_FULL)).await.expect("inserts can be made to fail");
+    let folder = TempFolder::new();
+    let file = Arc::new(File::create(folder.path("log")).expect("a file can be made"));
+    // Of this thread, and so of this test's server only.
+    let subscriber = tracing_subscriber::fmt().with_writer(file).with_ansi(false).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let held = server.hold_row("e").await;
+    let calls = queue_up(&server, (0..8).map(|user| wish("e", &format!("user-{user}"))).collect()).await;
+    held.release().await;
+    for answer in answers(calls).await {
+        assert_eq!(reason(&answer.expect_err("nothing can be written")), "DATABASE_UNAVAILABLE");
+    }
+    drop(guard);
+    let log = fs::read_to_string(folder.path("log")).expect("the log can be read");
+    let told: Vec<_> = log.lines().filter(|line| line.contains("the database is unavailable")).collect();
+    // The first was a batch by itself, the other seven are the next.
+    let [first, second] = told.as_slice() else { panic!("two batches failed: {log}") };
+    assert!(first.contains("callers=1") && second.contains("callers=7"), "{log}");
+    assert!(told.iter().all(|line| line.contains("no space left")), "the cause is told: {log}");
     server.check_and_stop().await;
 }
 

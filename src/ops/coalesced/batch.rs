@@ -26,6 +26,7 @@ use crate::{
         context::{self, Context},
         events,
     },
+    telemetry::chain,
 };
 
 /// How often a batch is repeated that PostgreSQL undid, or that was overtaken by the clock.
@@ -128,7 +129,10 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Rest {
                 parts.push_front(Batch { items: second, books: None, is_followed, began });
                 parts.push_front(Batch { items, books: None, is_followed, began });
             }
-            Err(error) => fail_all(ledger, items, error),
+            Err(error) => {
+                log_outage(&error, items.len());
+                fail_all(ledger, items, error);
+            }
         }
     }
     rest
@@ -161,10 +165,9 @@ async fn persist(
         match error {
             StoreError::OutcomeUnknown(_) => {
                 is_unknown = true;
-                for item in items.extract_if(.., |item| item.command.request.is_none()) {
-                    let cause = StoreError::OutcomeUnknown(sqlx::Error::WorkerCrashed);
-                    ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(cause.into()));
-                }
+                let unsure: Vec<_> = items.extract_if(.., |item| item.command.request.is_none()).collect();
+                log_outage(&error, unsure.len());
+                fail_all(ledger, unsure, error.alike());
             }
             StoreError::Repeat(_) | StoreError::Unavailable(_) => {}
             // What the constraint guards holds. Alone, the command is decided once more, on what is
@@ -318,10 +321,18 @@ fn may_be_one_commands_fault(error: &StoreError) -> bool {
     }
 }
 
+/// Logs an outage once for all its callers: a full disk is one trouble, and not as many as wait.
+fn log_outage(error: &StoreError, callers: usize) {
+    let is_outage = matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Repeat(_));
+    if is_outage && callers > 0 {
+        tracing::warn!(callers, error = chain(error), "the database is unavailable");
+    }
+}
+
 /// Gives the same error to all; the first gets the original.
 fn fail_all(ledger: &Ledger, items: Vec<Item>, error: StoreError) {
     let copies: Vec<StoreError> = items.iter().skip(1).map(|_| error.alike()).collect();
     for (item, error) in items.into_iter().zip(std::iter::once(error).chain(copies)) {
-        ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(error.into()));
+        ledger.answer(item, &Effort::begun(Strategy::Coalesced), Err(OpError::from(error).logged()));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use prometheus::IntCounter;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
@@ -17,7 +17,8 @@ use super::seats::{BITE, MAX_REST, Seats, Turn};
 
 /// A connection that brings calls for these seats.
 pub struct ByTurns<T> {
-    inner: T,
+    /// The connection itself, for writing: only reading goes by turns.
+    pub inner: T,
     seats: Arc<Seats>,
     state: State,
     rest: Option<Pin<Box<Sleep>>>,
@@ -97,32 +98,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for ByTurns<T> {
             this.state = State::Fed(Arc::clone(turn));
         }
         polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for ByTurns<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[std::io::IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }
 

@@ -271,6 +271,11 @@ impl Connection {
             false => Ok(()),
         }
     }
+
+    /// Where it is written to. Turns and handshake are matters of reading.
+    fn written(&mut self) -> Pin<&mut Wire> {
+        Pin::new(&mut self.wire.inner.inner)
+    }
 }
 
 enum Wire {
@@ -305,16 +310,16 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.wire).poll_write(cx, bytes)
+        self.written().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.wire).poll_flush(cx)
+        self.written().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
+        self.written().poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -323,11 +328,11 @@ impl AsyncWrite for Connection {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.wire).poll_write_vectored(cx, buffers)
+        self.written().poll_write_vectored(cx, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
+        self.wire.inner.inner.is_write_vectored()
     }
 }
 

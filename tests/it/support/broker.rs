@@ -2,23 +2,18 @@
 //! data in a folder of its own, and ends with this process, however that ends.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use lapin::{Connection, ConnectionProperties};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use tokio::{
-    process::{Child, Command},
-    sync::OnceCell,
-};
+use tokio::sync::OnceCell;
 
-use super::{eventually, process::TempFolder};
+use super::{
+    eventually,
+    process::TempFolder,
+    supervised::{Supervised, free_ports},
+};
 
 static SHARED: OnceCell<Rabbit> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -31,8 +26,8 @@ const PLACES: [&str; 4] = [
     "/usr/sbin/rabbitmq-server",
 ];
 
-/// Runs the broker and Erlang's port mapper until standard input ends, which it does with the process
-/// that holds its other end; then ends the whole process group, and the folder.
+/// Runs the broker and Erlang's port mapper until standard input ends; then ends the whole process group,
+/// and the folder.
 const SUPERVISOR: &str = r#"
     epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
     until epmd -port "$ERL_EPMD_PORT" -names >/dev/null 2>&1; do :; done
@@ -87,7 +82,7 @@ impl TestBroker {
 pub struct Rabbit {
     folder: TempFolder,
     ports: [u16; 4],
-    running: Option<Child>,
+    running: Option<Supervised>,
 }
 
 impl Rabbit {
@@ -135,12 +130,7 @@ impl Rabbit {
 
     /// Kills it as a power cut does, and waits until it is gone.
     pub async fn kill(&mut self) {
-        let pid = std::fs::read_to_string(self.folder.path("pid")).expect("it wrote its process id");
-        kill(Pid::from_raw(pid.trim().parse().expect("a number")), Signal::SIGKILL).expect("it can be killed");
-        let mut running = self.running.take().expect("it runs");
-        let mut stdin = running.stdin.take().expect("standard input is a pipe");
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"keep\n").await.expect("its supervisor listens");
-        running.wait().await.expect("its supervisor ends");
+        self.running.take().expect("it runs").kill(&self.folder).await;
     }
 
     /// Starts it again on what it had on disk.
@@ -148,27 +138,22 @@ impl Rabbit {
         let [port, mapper, distribution, _] = self.ports;
         let folder = self.folder.path("");
         let path = |name: &str| self.folder.path(name);
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", SUPERVISOR, "sh"])
-            .arg(program())
-            .arg(&folder)
-            .env("HOME", &folder)
-            .env("ERL_EPMD_PORT", mapper.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODENAME", format!("test{port}@localhost"))
-            .env("RABBITMQ_DIST_PORT", distribution.to_string())
-            .env("RABBITMQ_MNESIA_BASE", path("data"))
-            .env("RABBITMQ_LOG_BASE", path("log"))
-            .env("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
-            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("RABBITMQ_PID_FILE", path("pid"))
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.running = Some(command.spawn().expect("a shell can be started"));
+        self.running = Some(Supervised::start(SUPERVISOR, |command| {
+            command
+                .arg(program())
+                .arg(&folder)
+                .env("HOME", &folder)
+                .env("ERL_EPMD_PORT", mapper.to_string())
+                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+                .env("RABBITMQ_NODENAME", format!("test{port}@localhost"))
+                .env("RABBITMQ_DIST_PORT", distribution.to_string())
+                .env("RABBITMQ_MNESIA_BASE", path("data"))
+                .env("RABBITMQ_LOG_BASE", path("log"))
+                .env("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf"))
+                .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
+                .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+                .env("RABBITMQ_PID_FILE", path("pid"))
+        }));
         let url = self.names().url;
         eventually("RabbitMQ takes connections", async || {
             Connection::connect(&url, ConnectionProperties::default()).await.is_ok()
@@ -180,10 +165,4 @@ impl Rabbit {
 fn program() -> PathBuf {
     let found = PLACES.iter().map(Path::new).find(|path| path.exists());
     found.expect("RabbitMQ is not installed: run `make rabbitmq`").to_owned()
-}
-
-/// Ports that nobody listens on.
-pub(super) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }

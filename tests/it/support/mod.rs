@@ -19,6 +19,7 @@ mod raw;
 mod redis;
 mod server;
 mod streams;
+mod supervised;
 mod waiting;
 mod watcher;
 

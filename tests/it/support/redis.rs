@@ -3,21 +3,18 @@
 
 use std::{
     net::SocketAddr,
-    process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use redis::{AsyncCommands, aio::MultiplexedConnection};
-use tokio::{
-    process::{Child, Command},
-    sync::OnceCell,
-};
+use tokio::sync::OnceCell;
 
-use super::{broker::free_ports, eventually, process::TempFolder};
+use super::{
+    eventually,
+    process::TempFolder,
+    supervised::{Supervised, free_ports, pid},
+};
 
 static SHARED: OnceCell<Redis> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -25,8 +22,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// What one must say to this Redis.
 pub const PASSWORD: &str = "redis-canary-7f3a";
 
-/// Runs Redis until standard input ends, which it does with the process that holds its other end; then
-/// ends it, and the folder.
+/// Runs Redis until standard input ends; then ends it, and the folder.
 const SUPERVISOR: &str = r#"
     redis-server "$1/redis.conf" >"$1/out" 2>&1 &
     echo "$!" >"$1/pid"
@@ -105,7 +101,7 @@ impl TestRedis {
 pub struct Redis {
     folder: TempFolder,
     ports: [u16; 2],
-    running: Option<Child>,
+    running: Option<Supervised>,
 }
 
 impl Redis {
@@ -141,39 +137,22 @@ impl Redis {
 
     /// Kills it as a power cut does, and waits until it is gone.
     pub async fn kill(&mut self) {
-        kill(self.pid(), Signal::SIGKILL).expect("it can be killed");
-        let mut running = self.running.take().expect("it runs");
-        let mut stdin = running.stdin.take().expect("standard input is a pipe");
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"keep\n").await.expect("its supervisor listens");
-        running.wait().await.expect("its supervisor ends");
+        self.running.take().expect("it runs").kill(&self.folder).await;
     }
 
     /// Stops it in its tracks: connections stay, and nobody answers.
     pub fn freeze(&self) {
-        kill(self.pid(), Signal::SIGSTOP).expect("it can be stopped");
+        kill(pid(&self.folder), Signal::SIGSTOP).expect("it can be stopped");
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        kill(self.pid(), Signal::SIGCONT).expect("it can be continued");
-    }
-
-    fn pid(&self) -> Pid {
-        let pid = std::fs::read_to_string(self.folder.path("pid")).expect("its process id is written");
-        Pid::from_raw(pid.trim().parse().expect("a number"))
+        kill(pid(&self.folder), Signal::SIGCONT).expect("it can be continued");
     }
 
     /// Starts it again on what it had on disk.
     pub async fn run(&mut self) {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", SUPERVISOR, "sh"])
-            .arg(self.folder.path(""))
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.running = Some(command.spawn().expect("a shell can be started"));
+        self.running = Some(Supervised::start(SUPERVISOR, |command| command.arg(self.folder.path(""))));
         let client = redis::Client::open(self.names().url).expect("a URL");
         eventually("Redis takes connections (if it is not installed: `make redis`)", async || {
             let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };

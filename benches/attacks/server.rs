@@ -6,7 +6,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reservd::rpc::pb::{BatchCreateEventsRequest, CreateEventRequest, Event, event_service_client::EventServiceClient};
+use reservd::{
+    embedded,
+    rpc::pb::{BatchCreateEventsRequest, CreateEventRequest, Event, event_service_client::EventServiceClient},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -25,8 +28,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start(with_tls: bool) -> Result<Self, Failure> {
-        // Where PostgreSQL's own user can go, and a commit waits for a disk.
-        let folder = PathBuf::from(format!("/var/tmp/reservd-attacks-{}", std::process::id()));
+        let folder = embedded::passing_data_parent().join(format!("reservd-attacks-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen=", "--set"]);

@@ -91,6 +91,12 @@ fn data_dir_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf
         .map_or_else(|| PathBuf::from(".reservd"), |base| base.join("reservd"))
 }
 
+/// Where to make a `data_dir` that goes again, for measurements: on a disk, if there is one that everybody
+/// may use. /tmp is in memory on many systems, where no commit would wait for a disk.
+pub fn passing_data_parent() -> PathBuf {
+    Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
+}
+
 /// A running PostgreSQL: ours, or another process's on the same folder.
 /// Dropping the owner's asks the server to stop without waiting for it.
 #[derive(Debug)]

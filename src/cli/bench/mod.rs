@@ -41,7 +41,7 @@ use self::{
 };
 use super::{Failure, Settings};
 use crate::{
-    embedded::{Embedded, EmbeddedOptions},
+    embedded::{self, Embedded, EmbeddedOptions},
     rpc::pb,
 };
 
@@ -228,9 +228,8 @@ impl DataFolder {
         if let Some(given) = given {
             return Ok(Self { path: Path::new(given).to_owned(), ours: false });
         }
-        // /tmp is in memory on many systems, where no commit would wait for a disk.
-        let parent = Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-        let path = parent.join(format!("reservd-bench-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        let name = format!("reservd-bench-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let path = embedded::passing_data_parent().join(name);
         std::fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self { path, ours: true })
     }

@@ -69,7 +69,8 @@ pub struct Revoke {
     #[arg(long, group = "what", value_parser = parse_user, value_name = "USER_ID")]
     user: Option<UserId>,
     /// This one
-    #[arg(group = "what", value_parser = parse_id, value_name = "SESSION_ID")]
+    // An id may begin with a hyphen.
+    #[arg(group = "what", value_parser = parse_id, value_name = "SESSION_ID", allow_hyphen_values = true)]
     session: Option<SessionId>,
 }
 

@@ -33,6 +33,11 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
     eventually("the server heard", async || ask(&client).await.is_err()).await;
     assert_eq!(run(&redis, &["revoke", &session.session_id]).await.out, "0 revoked\n");
 
+    for id in ["-", "--", "-h"] {
+        let id = format!("{id:A<43}");
+        assert_eq!(run(&redis, &["revoke", &id]).await.out, "0 revoked\n", "{id} is an id");
+    }
+
     let tokens =
         [run(&redis, &["create", "--user", "ann"]).await.out, run(&redis, &["create", "--user", "ann"]).await.out];
     let clients = tokens.map(|token| guarded.with_token(token.trim_end()));

@@ -103,8 +103,9 @@ async fn what_is_revoked_while_nobody_listens_is_refused_all_the_same() {
 
     proxy.cut();
     revoke(&admin, &session).await.expect("revoked");
-    // Nobody told it; and yet it relies on nothing that it knew.
-    eventually("it is not let in", async || ask(&there).await.is_err()).await;
+    // Nobody told it; and yet it relies on nothing that it knew, from when it knows that it hears nothing.
+    eventually("the loss is noticed", async || far.metric("reservd_sessions_subscribed").await == 0.0).await;
+    assert_refused(ask(&there).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
     let status = watcher.failure().await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "SESSIONS_UNAVAILABLE"));
     proxy.open();

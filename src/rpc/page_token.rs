@@ -4,6 +4,9 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
+use tonic::Status;
+
+use super::status;
 
 /// Nothing longer was ever a token of ours.
 const MAX_LENGTH: usize = 1024;
@@ -23,6 +26,22 @@ pub fn decode<C: DeserializeOwned>(filters: &impl Message, token: &str) -> Optio
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
     let (bound_to, cursor): (String, C) = serde_json::from_slice(&bytes).ok()?;
     (bound_to == digest(filters)).then_some(cursor)
+}
+
+/// Where the page begins that a request asks for; None: with the first. `cursor` reads the token.
+pub fn after<M, C>(filters: &M, token: &str, cursor: impl Fn(&M, &str) -> Option<C>) -> Result<Option<C>, Status> {
+    match token {
+        "" => Ok(None),
+        token => cursor(filters, token).map(Some).ok_or_else(status::bad_page_token),
+    }
+}
+
+/// Cuts a page to its size, and returns its last item where there is a next page: for that, one more than
+/// asked for was read.
+pub fn end<T>(page: &mut Vec<T>, size: u32) -> Option<&T> {
+    let has_more = page.len() > size as usize;
+    page.truncate(size as usize);
+    page.last().filter(|_| has_more)
 }
 
 fn digest(filters: &impl Message) -> String {

@@ -106,20 +106,14 @@ impl ReservationService for Reservations {
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = list_filter(&message)?;
         message.page_size = 0;
-        let after = match token.as_str() {
-            "" => None,
-            token => Some(cursor(&message, token).ok_or_else(status::bad_page_token)?),
-        };
+        let after = page_token::after(&message, &token, cursor)?;
         let mut page = self
             .ledger
             .list_reservations(filter, after, size + 1, deadline)
             .await
             .map_err(|error| status::of(&error, None))?;
-        // One more than asked for was read, to know whether there is a next page.
-        let has_more = page.len() > size as usize;
-        page.truncate(size as usize);
-        let last = page.last().filter(|_| has_more);
-        let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
+        let next = page_token::end(&mut page, size)
+            .map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
             reservations: page.iter().map(encode::reservation).collect(),
             next_page_token: next.unwrap_or_default(),

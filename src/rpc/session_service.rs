@@ -172,10 +172,7 @@ impl SessionService for Sessions {
         let token = std::mem::take(&mut message.page_token);
         let (user_id, size) = wishes::list_filter(&message)?;
         message.page_size = 0;
-        let after = match token.as_str() {
-            "" => None,
-            token => Some(wishes::cursor(&message, token).ok_or_else(status::bad_page_token)?),
-        };
+        let after = page_token::after(&message, &token, wishes::cursor)?;
         let found = desk.sessions.list(&user_id, &desk.reach).await.map_err(|error| unavailable(&error))?;
         let mut rest = found.iter().filter(|session| Some((session.created, session.id)) > after).peekable();
         let page: Vec<_> = rest.by_ref().take(size as usize).collect();

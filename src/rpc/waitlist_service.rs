@@ -100,17 +100,11 @@ impl WaitlistService for Waitlists {
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = orders::list_filter(&message)?;
         message.page_size = 0;
-        let after = match token.as_str() {
-            "" => None,
-            token => Some(orders::cursor(&message, token).ok_or_else(status::bad_page_token)?),
-        };
+        let after = page_token::after(&message, &token, orders::cursor)?;
         let page = self.ledger.list_waitlist(filter, after, size + 1, deadline).await;
         let mut page = page.map_err(|error| status::of(&error, None))?;
-        // One more than asked for was read, to know whether there is a next page.
-        let has_more = page.len() > size as usize;
-        page.truncate(size as usize);
-        let last = page.last().filter(|_| has_more);
-        let next = last.map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
+        let next =
+            page_token::end(&mut page, size).map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
         Ok(Response::new(pb::ListWaitlistResponse {
             entries: page.iter().map(encode::waitlist_entry).collect(),
             next_page_token: next.unwrap_or_default(),

@@ -3,10 +3,10 @@
 
 use reservd::rpc::pb;
 use serde_json::json;
-use tonic::{Request, Status, metadata::AsciiMetadataValue};
+use tonic::{Request, metadata::AsciiMetadataValue};
 
 use crate::support::{
-    Collector, TestDatabase, Web,
+    Collector, Said, TestDatabase, Web,
     issuer::{AUDIENCE, ISSUER, Issuer, Signer, claims, header, part},
     process::{Process, TempFolder, clients, finish, program},
     reserve,
@@ -14,22 +14,6 @@ use crate::support::{
 
 /// What must be found nowhere.
 const CANARY: &str = "canary-7f3a";
-
-/// Everything that was said somewhere, and where.
-#[derive(Default)]
-struct Said(Vec<(&'static str, String)>);
-
-impl Said {
-    fn add(&mut self, place: &'static str, text: impl ToString) {
-        self.0.push((place, text.to_string()));
-    }
-
-    fn add_refusal<T>(&mut self, answer: Result<T, Status>) {
-        if let Err(status) = answer {
-            self.add("an error", format!("{status:?} {}", String::from_utf8_lossy(status.details())));
-        }
-    }
-}
 
 #[tokio::test]
 async fn what_is_secret_is_told_nowhere() {
@@ -77,13 +61,13 @@ async fn what_is_secret_is_told_nowhere() {
     let good = sign(&header(), &planted(claims("shop", &["service", "event.manager"]), "note"));
     let mut secrets: Vec<String> = good.split('.').skip(1).map(str::to_owned).collect();
     secrets.extend([CANARY.to_owned(), part(CANARY)]);
-    said.add_refusal(events.list_events(with(&good, pb::ListEventsRequest::default())).await);
-    said.add_refusal(
+    said.add_answer(events.list_events(with(&good, pb::ListEventsRequest::default())).await);
+    said.add_answer(
         events.list_events(with(&good, pb::ListEventsRequest { page_token: "x".into(), ..Default::default() })).await,
     );
     let mut wish = Request::new(reserve("nowhere", "ann"));
     wish.metadata_mut().insert("authorization", format!("Bearer {good}").parse().expect("a header's value"));
-    said.add_refusal(reservations.reserve(wish).await);
+    said.add_answer(reservations.reserve(wish).await);
 
     let refused = [
         CANARY.to_owned(),
@@ -101,11 +85,11 @@ async fn what_is_secret_is_told_nowhere() {
         secrets.push(token.clone());
         let answer = events.list_events(with(token, pb::ListEventsRequest::default())).await;
         assert!(answer.is_err(), "{token}");
-        said.add_refusal(answer);
+        said.add_answer(answer);
     }
     let mut basic = Request::new(pb::ListEventsRequest::default());
     basic.metadata_mut().insert("authorization", format!("Basic {CANARY}").parse().expect("a header's value"));
-    said.add_refusal(events.list_events(basic).await);
+    said.add_answer(events.list_events(basic).await);
     // The issuer fails, and its answer is repeated nowhere.
     for document in [None, Some(CANARY), Some("{\"keys\": [{\"kty\": \"canary-7f3a\"}]}")] {
         web.set(document);
@@ -113,12 +97,7 @@ async fn what_is_secret_is_told_nowhere() {
         crate::support::eventually("the keys are asked for", async || web.asked() > asked + 1).await;
     }
 
-    let mut scrape = tokio::net::TcpStream::connect(server.metrics_address()).await.expect("metrics are served");
-    let mut metrics = String::new();
-    tokio::io::AsyncWriteExt::write_all(&mut scrape, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await
-        .expect("asked");
-    tokio::io::AsyncReadExt::read_to_string(&mut scrape, &mut metrics).await.expect("told");
+    let metrics = server.metrics().await;
     assert!(metrics.contains("reservd_calls_denied_total"), "{metrics}");
     said.add("metrics", metrics);
     let log = server.stop().await.join("\n");
@@ -129,9 +108,5 @@ async fn what_is_secret_is_told_nowhere() {
     said.add("spans", format!("{spans:?}"));
     drop(folder);
 
-    for (place, text) in &said.0 {
-        for secret in &secrets {
-            assert!(!text.contains(secret.as_str()), "{secret} is in {place}: {text}");
-        }
-    }
+    said.assert_without(&secrets);
 }

@@ -2,30 +2,13 @@
 //! error, a span or a metric, however much is logged.
 
 use reservd::rpc::pb;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::Status;
 
 use super::{ask, wish};
 use crate::support::{
-    Client, Collector, PASSWORD, Proxy, TestDatabase, TestRedis, eventually,
+    Client, Collector, PASSWORD, Proxy, Said, TestDatabase, TestRedis, eventually,
     issuer::{AUDIENCE, ISSUER, Issuer},
     process::{Process, TempFolder, finish, program},
 };
-
-/// Everything that was said somewhere, and where.
-#[derive(Default)]
-struct Said(Vec<(&'static str, String)>);
-
-impl Said {
-    fn add(&mut self, place: &'static str, text: impl ToString) {
-        self.0.push((place, text.to_string()));
-    }
-
-    fn add_refusal<T>(&mut self, answer: Result<T, Status>) {
-        let status = answer.map(drop).expect_err("this must be refused");
-        self.add("an error", format!("{status:?} {}", String::from_utf8_lossy(status.details())));
-    }
-}
 
 #[tokio::test]
 async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
@@ -80,10 +63,7 @@ async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
     eventually("she signs out", async || ann.sessions().revoke_current_session(revoke).await.is_ok()).await;
     said.add_refusal(ask(&ann).await);
 
-    let mut scrape = tokio::net::TcpStream::connect(server.metrics_address()).await.expect("metrics are served");
-    let mut metrics = String::new();
-    scrape.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("asked");
-    scrape.read_to_string(&mut metrics).await.expect("told");
+    let metrics = server.metrics().await;
     assert!(metrics.contains("reservd_session_lookups_total"), "{metrics}");
     said.add("metrics", metrics);
     let log = server.stop().await.join("\n");
@@ -107,9 +87,5 @@ async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
     let spans = collector.spans.lock().expect("nobody panics with it").clone();
     assert!(!spans.is_empty());
     said.add("spans", format!("{spans:?}"));
-    for (place, text) in &said.0 {
-        for secret in &secrets {
-            assert!(!text.contains(secret.as_str()), "{secret} is in {place}: {text}");
-        }
-    }
+    said.assert_without(&secrets);
 }

@@ -16,7 +16,8 @@ use reservd::rpc::pb::{
     event_service_client::EventServiceClient, reservation_service_client::ReservationServiceClient,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
     task::JoinHandle,
 };
@@ -170,6 +171,16 @@ impl Process {
         let told = self.log.iter().find_map(|line| line.split_once("\"metrics_address\":\"Some("));
         let address = told.and_then(|(_, rest)| rest.split_once(')')).expect("it is logged").0;
         address.parse().expect("an address")
+    }
+
+    /// Its metrics, as they are scraped.
+    pub async fn metrics(&self) -> String {
+        const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut scrape = TcpStream::connect(self.metrics_address()).await.expect("metrics are served");
+        scrape.write_all(SCRAPE).await.expect("they can be asked for");
+        let mut metrics = String::new();
+        scrape.read_to_string(&mut metrics).await.expect("they are text");
+        metrics
     }
 
     /// What it said before it served.

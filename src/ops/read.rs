@@ -15,6 +15,7 @@ use crate::{
     store::{
         StoreError, changes,
         events::{self, Availability},
+        page::Page,
         reservations, waitlist,
     },
 };
@@ -66,11 +67,11 @@ impl Ledger {
         &self,
         filter: events::Filter,
         after: Option<events::Cursor>,
-        limit: u32,
+        size: u32,
         deadline: Instant,
-    ) -> Result<Vec<Event>, OpError> {
+    ) -> Result<Page<Event>, OpError> {
         self.read(deadline, move |conn| {
-            Box::pin(async move { events::list(conn, &filter, after.as_ref(), limit).await })
+            Box::pin(async move { events::list(conn, &filter, after.as_ref(), size).await })
         })
         .await
     }
@@ -107,11 +108,11 @@ impl Ledger {
         &self,
         filter: reservations::Filter,
         after: Option<reservations::Cursor>,
-        limit: u32,
+        size: u32,
         deadline: Instant,
-    ) -> Result<Vec<Reservation>, OpError> {
+    ) -> Result<Page<Reservation>, OpError> {
         self.read(deadline, move |conn| {
-            Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), limit).await })
+            Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), size).await })
         })
         .await
     }
@@ -138,11 +139,11 @@ impl Ledger {
         &self,
         filter: waitlist::Filter,
         after: Option<waitlist::Cursor>,
-        limit: u32,
+        size: u32,
         deadline: Instant,
-    ) -> Result<Vec<Entry>, OpError> {
+    ) -> Result<Page<Entry>, OpError> {
         self.read(deadline, move |conn| {
-            Box::pin(async move { waitlist::list(conn, &filter, after.as_ref(), limit).await })
+            Box::pin(async move { waitlist::list(conn, &filter, after.as_ref(), size).await })
         })
         .await
     }
@@ -152,9 +153,9 @@ impl Ledger {
         &self,
         filter: changes::Filter,
         past: Option<i64>,
-        limit: u32,
+        size: u32,
         deadline: Instant,
-    ) -> Result<Vec<Change>, OpError> {
-        self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, limit).await })).await
+    ) -> Result<Page<Change>, OpError> {
+        self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, size).await })).await
     }
 }

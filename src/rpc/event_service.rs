@@ -90,15 +90,12 @@ impl EventService for Events {
         let (filter, size) = list_filter(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, cursor)?;
-        let mut page = self
-            .ledger
-            .list_events(filter, after, size + 1, deadline)
-            .await
-            .map_err(|error| status::of(&error, None))?;
-        let next = page_token::end(&mut page, size)
-            .map(|last| page_token::encode(&message, &(last.definition.start_time, &last.id)));
+        let page = self.ledger.list_events(filter, after, size, deadline).await;
+        let page = page.map_err(|error| status::of(&error, None))?;
+        let last = page.last_before_more();
+        let next = last.map(|last| page_token::encode(&message, &(last.definition.start_time, &last.id)));
         Ok(Response::new(pb::ListEventsResponse {
-            events: page.iter().map(encode::event).collect(),
+            events: page.rows.iter().map(encode::event).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }

@@ -36,14 +36,6 @@ pub fn after<M, C>(filters: &M, token: &str, cursor: impl Fn(&M, &str) -> Option
     }
 }
 
-/// Cuts a page to its size, and returns its last item where there is a next page: for that, one more than
-/// asked for was read.
-pub fn end<T>(page: &mut Vec<T>, size: u32) -> Option<&T> {
-    let has_more = page.len() > size as usize;
-    page.truncate(size as usize);
-    page.last().filter(|_| has_more)
-}
-
 fn digest(filters: &impl Message) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(filters.encode_to_vec())[..12])
 }

@@ -107,15 +107,12 @@ impl ReservationService for Reservations {
         let (filter, size) = list_filter(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, cursor)?;
-        let mut page = self
-            .ledger
-            .list_reservations(filter, after, size + 1, deadline)
-            .await
-            .map_err(|error| status::of(&error, None))?;
-        let next = page_token::end(&mut page, size)
-            .map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
+        let page = self.ledger.list_reservations(filter, after, size, deadline).await;
+        let page = page.map_err(|error| status::of(&error, None))?;
+        let last = page.last_before_more();
+        let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
-            reservations: page.iter().map(encode::reservation).collect(),
+            reservations: page.rows.iter().map(encode::reservation).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -134,14 +131,11 @@ impl ReservationService for Reservations {
             "" => None,
             token => Some(page_token::decode(&message, token).ok_or_else(status::bad_page_token)?),
         };
-        let page = self.ledger.list_changes(filter, past, size + 1, deadline).await;
-        let mut page = page.map_err(|error| status::of(&error, None))?;
-        // One more than asked for was read, to know whether there is a next page.
-        let has_more = page.len() > size as usize;
-        page.truncate(size as usize);
-        let next = page.last().filter(|_| has_more).map(|last| page_token::encode(&message, &last.version));
+        let page = self.ledger.list_changes(filter, past, size, deadline).await;
+        let page = page.map_err(|error| status::of(&error, None))?;
+        let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));
         Ok(Response::new(pb::ListChangesResponse {
-            changes: page.iter().map(encode::change).collect(),
+            changes: page.rows.iter().map(encode::change).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }

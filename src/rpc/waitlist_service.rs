@@ -101,12 +101,12 @@ impl WaitlistService for Waitlists {
         let (filter, size) = orders::list_filter(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, orders::cursor)?;
-        let page = self.ledger.list_waitlist(filter, after, size + 1, deadline).await;
-        let mut page = page.map_err(|error| status::of(&error, None))?;
-        let next =
-            page_token::end(&mut page, size).map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
+        let page = self.ledger.list_waitlist(filter, after, size, deadline).await;
+        let page = page.map_err(|error| status::of(&error, None))?;
+        let last = page.last_before_more();
+        let next = last.map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
         Ok(Response::new(pb::ListWaitlistResponse {
-            entries: page.iter().map(encode::waitlist_entry).collect(),
+            entries: page.rows.iter().map(encode::waitlist_entry).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }

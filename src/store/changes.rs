@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use super::{StoreError, columns::Columns};
+use super::{
+    StoreError,
+    columns::Columns,
+    page::{self, Page},
+};
 use crate::{
     change_columns,
     domain::{
@@ -57,8 +61,8 @@ pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     past: Option<i64>,
-    limit: u32,
-) -> Result<Vec<Change>, StoreError> {
+    size: u32,
+) -> Result<Page<Change>, StoreError> {
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- changes::list\nSELECT ",
         change_columns!(),
@@ -84,9 +88,8 @@ pub async fn list(
     if let Some(version) = past {
         sql.push(" AND c.version").push(beyond).push_bind(version);
     }
-    sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(limit));
-    let rows = sql.build().fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+    sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(size) + 1);
+    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).change()).await
 }
 
 /// What is new about an event, in one snapshot.

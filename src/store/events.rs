@@ -5,6 +5,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
 use super::{
     StoreError,
     columns::{Columns, is_unserved},
+    page::{self, Page},
     tx::LockWait,
 };
 use crate::{
@@ -151,8 +152,8 @@ pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     after: Option<&Cursor>,
-    limit: u32,
-) -> Result<Vec<Event>, StoreError> {
+    size: u32,
+) -> Result<Page<Event>, StoreError> {
     // Only the conditions that are asked for: the planner then sees which index serves them.
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- events::list\nSELECT ",
@@ -181,9 +182,8 @@ pub async fn list(
             .push_bind(id)
             .push(")");
     }
-    sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(limit));
-    let rows = sql.build().fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).event()).collect::<Result<_, _>>()?)
+    sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(size) + 1);
+    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).event()).await
 }
 
 /// How much of an event is free.

@@ -14,6 +14,7 @@ pub mod context;
 pub mod error;
 pub mod events;
 pub mod holds;
+pub mod page;
 pub mod pool;
 pub mod relay;
 pub mod reservations;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use super::{StoreError, columns::Columns};
+use super::{
+    StoreError,
+    columns::Columns,
+    page::{self, Page},
+};
 use crate::{
     domain::{
         caller::Actor,
@@ -60,8 +64,8 @@ pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     after: Option<&Cursor>,
-    limit: u32,
-) -> Result<Vec<Reservation>, StoreError> {
+    size: u32,
+) -> Result<Page<Reservation>, StoreError> {
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- reservations::list\nSELECT ",
         reservation_columns!(),
@@ -79,9 +83,8 @@ pub async fn list(
     if let Some((event_id, id)) = after {
         sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
     }
-    sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(limit));
-    let rows = sql.build().fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).reservation()).collect::<Result<_, _>>()?)
+    sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(size) + 1);
+    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).reservation()).await
 }
 
 /// How many reservations ended with their event.

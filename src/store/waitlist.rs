@@ -9,6 +9,7 @@ use super::{
     apply::{Decided, composite},
     columns::{Columns, is_unserved},
     events::labels_or_null,
+    page::{self, Page},
 };
 use crate::{
     domain::{
@@ -179,8 +180,8 @@ pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     after: Option<&Cursor>,
-    limit: u32,
-) -> Result<Vec<Entry>, StoreError> {
+    size: u32,
+) -> Result<Page<Entry>, StoreError> {
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- waitlist::list\nSELECT ",
         entry_columns!(),
@@ -201,9 +202,8 @@ pub async fn list(
     if let Some((event_id, ticket)) = after {
         sql.push(" AND (w.event_id, w.ticket) > (").push_bind(event_id).push(", ").push_bind(ticket).push(")");
     }
-    sql.push(" ORDER BY w.event_id, w.ticket LIMIT ").push_bind(i64::from(limit));
-    let rows = sql.build().fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).entry()).collect::<Result<_, _>>()?)
+    sql.push(" ORDER BY w.event_id, w.ticket LIMIT ").push_bind(i64::from(size) + 1);
+    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).entry()).await
 }
 
 /// How many of an event's entries were promoted.

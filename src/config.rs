@@ -50,6 +50,7 @@ pub struct Server {
     #[serde(deserialize_with = "address_or_none", serialize_with = "or_empty")]
     pub metrics_listen: Option<SocketAddr>,
     pub max_in_flight: usize,
+    pub max_large_answers: usize,
     #[serde(with = "humantime_serde")]
     pub default_deadline: Duration,
     #[serde(with = "humantime_serde")]
@@ -340,6 +341,7 @@ impl Config {
             }
         };
         number("server.max_in_flight", self.server.max_in_flight, 1..=1_000_000);
+        number("server.max_large_answers", self.server.max_large_answers, 1..=10_000);
         number("server.max_streams_per_connection", self.server.max_streams_per_connection as usize, 1..=100_000);
         number("server.max_request_bytes", self.server.max_request_bytes, 1024..=64 * 1024 * 1024);
         number("database.max_connections", self.database.max_connections as usize, 2..=1000);

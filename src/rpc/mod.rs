@@ -3,7 +3,7 @@
 //! [`decode`] turns a message into a domain value or names every bad field; [`encode`] turns results
 //! into messages; [`status`] is the one place where an error becomes a `Status`. [`layers`] stand
 //! around all RPCs, and [`server`] puts everything together, behind the door that [`listen`] and [`tls`]
-//! are; [`seats`] and [`by_turns`] see to it that no more comes through than can be served.
+//! are; [`seats`], [`by_turns`] and [`large_answers`] see to it that no more comes through than can be served.
 
 pub mod by_turns;
 pub mod decode;
@@ -12,6 +12,7 @@ pub mod encode;
 pub mod event_service;
 pub mod fields;
 pub mod handshake;
+pub mod large_answers;
 pub mod layers;
 pub mod listen;
 pub mod page_token;

@@ -26,7 +26,7 @@ use crate::telemetry::metrics::Metrics;
 /// Bytes that may wait for clients in all. At twice as many no wait is too short to end it.
 const BUDGET: usize = 12 * 1024 * 1024;
 /// What a call costs besides its message or answer: its stream, task, headers and buffers.
-const CALL_BYTES: usize = 8 * 1024;
+pub const CALL_BYTES: usize = 8 * 1024;
 /// What may wait for one client however much waits for others.
 const FREE_BYTES: usize = 16 * CALL_BYTES;
 /// Nobody is let go for less, while less than twice the budget waits.
@@ -176,6 +176,11 @@ impl Patience {
 }
 
 impl Client {
+    /// Another for each client of this server.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Waits for this client with a call that keeps so many bytes. None: far too much waits already, for this
     /// client among others.
     pub fn wait(self: &Arc<Self>, bytes: usize) -> Option<Wait> {

@@ -21,6 +21,7 @@ use super::{
         auth::AuthLayer,
         deadline::DeadlineLayer,
         explained,
+        large::{LargeLayer, large_answers},
         observe::{ObserveLayer, method_paths},
         pace::PaceLayer,
         panicked,
@@ -126,6 +127,7 @@ pub async fn serve(
             settings.message_timeout,
             settings.max_request_bytes + PREFIX,
         ))
+        .layer(LargeLayer::new(large_answers(pb::DESCRIPTORS), settings.max_large_answers, Arc::clone(&metrics)))
         .layer(AdmissionLayer::new(Arc::clone(&seats), draining, Arc::clone(&metrics)))
         .map_response(with_own_body);
 

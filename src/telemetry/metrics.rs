@@ -27,6 +27,8 @@ pub struct Metrics {
     pub rpcs_in_flight: IntGauge,
     /// RPCs refused because too many were under way.
     pub rpcs_shed: IntCounter,
+    /// Lists and batches: `under_way`, and `waiting` for their turn.
+    pub large_answers: IntGaugeVec,
     /// Times that a connection was not read for a while, because calls under way were many.
     pub reads_rested: IntCounter,
     /// RPCs that were not let in, by reason.
@@ -116,6 +118,10 @@ impl Metrics {
             rpc_seconds: histograms(r, "reservd_rpc_duration_seconds", "How long RPCs took", &["method"]),
             rpcs_in_flight: register(r, IntGauge::new("reservd_rpcs_in_flight", "RPCs under way")),
             rpcs_shed: register(r, IntCounter::new("reservd_rpcs_shed_total", "RPCs refused: too many under way")),
+            large_answers: register(
+                r,
+                IntGaugeVec::new(Opts::new("reservd_large_answers", "Lists and batches"), &["state"]),
+            ),
             reads_rested: register(
                 r,
                 IntCounter::new("reservd_reads_rested_total", "Times that a connection waited for its turn to be read"),
@@ -275,6 +281,13 @@ impl Metrics {
     pub fn set_pool_usage(&self, (in_use, max): (usize, usize)) {
         for (state, count) in [("in_use", in_use), ("max", max)] {
             self.pool_connections.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Takes note of how many lists and batches are under way, and how many wait.
+    pub fn show_large_answers(&self, under_way: usize, waiting: usize) {
+        for (state, count) in [("under_way", under_way), ("waiting", waiting)] {
+            self.large_answers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

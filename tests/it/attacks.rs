@@ -3,6 +3,7 @@
 //! measured by `make attacks`, on a machine that has nothing else to do.
 
 mod arsenal;
+mod large;
 mod limits;
 mod siege;
 
@@ -52,8 +53,8 @@ attacks! {
     pings: Pings, 200;
     settings: Settings, 200;
     frames_with_nothing_in_them: EmptyFrames, 100;
-    answers_that_nobody_reads: UnreadAnswers, 16;
-    answers_that_are_read_byte_by_byte: TrickledAnswers, 16;
+    answers_that_nobody_reads: UnreadAnswers, 120;
+    answers_that_are_read_byte_by_byte: TrickledAnswers, 120;
     watches_that_nobody_reads: UnreadWatches, 24;
     watches_of_the_health: HealthWatches, 60;
     reflection_that_is_asked_nothing: IdleReflection, 100;

@@ -29,7 +29,7 @@ use super::{
     streaming::LongStream,
 };
 use crate::{
-    ops::place::{Place, hold},
+    ops::place::{Place, hold, within},
     telemetry::metrics::Metrics,
 };
 
@@ -93,7 +93,7 @@ where
         match self.settings.admit(request.uri().path()) {
             Err(refused) => Box::pin(async move { Ok(refused.into_http()) }),
             Ok(seat) => {
-                let place = seat.map(|seat| Arc::new(seat) as Place);
+                let place = seat.map(|seat| within(Arc::new(seat)));
                 let work = hold(place.clone(), self.inner.call(request));
                 Box::pin(async move {
                     let response = work.await?;

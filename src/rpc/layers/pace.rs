@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Request;
-use http_body::{Body as _, Frame};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
@@ -178,6 +178,12 @@ impl http_body::Body for Message {
 
     fn is_end_stream(&self) -> bool {
         self.first.is_none() && self.came.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::default();
+        hint.set_lower(self.bytes as u64);
+        hint
     }
 }
 

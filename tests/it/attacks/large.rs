@@ -1,0 +1,104 @@
+//! Lists and batches: so many at once, and no more of one answer than clients take.
+
+use std::collections::BTreeMap;
+
+use reservd::rpc::pb::{
+    BatchCreateEventsRequest, CreateEventRequest, Event, ListEventsRequest, ListWaitlistRequest,
+    waitlist_service_client::WaitlistServiceClient,
+};
+use sqlx::{Executor, PgConnection};
+use tokio::task::JoinHandle;
+use tonic::{Status, transport::Channel};
+
+use crate::support::{TestServer, eventually, join, reserve, soon, strict};
+
+/// Nobody reads the waitlist until the transaction of this connection ends.
+async fn locked_waitlist(server: &TestServer) -> PgConnection {
+    let mut sql = server.sql().await;
+    sql.execute(sqlx::raw_sql("BEGIN; LOCK TABLE waitlist")).await.expect("it can be locked");
+    sql
+}
+
+/// Asks for the waitlist so often, on one connection.
+fn ask(channel: &Channel, count: usize) -> Vec<JoinHandle<Result<usize, Status>>> {
+    let ask_once = |mut client: WaitlistServiceClient<Channel>| async move {
+        let request = ListWaitlistRequest { event_id: "e".into(), ..Default::default() };
+        Ok(client.list_waitlist(request).await?.into_inner().entries.len())
+    };
+    (0..count).map(|_| tokio::spawn(ask_once(WaitlistServiceClient::new(channel.clone())))).collect()
+}
+
+async fn are_there(server: &TestServer, state: &str, count: f64) {
+    let sample = format!("reservd_large_answers{{state=\"{state}\"}}");
+    eventually(&format!("{count} are {state}"), async || server.metric(&sample).await == count).await;
+}
+
+#[tokio::test]
+async fn lists_and_batches_are_so_many_at_once_and_keep_nobody_else_out() {
+    let server = TestServer::with(&[("server.max_large_answers", "2"), ("server.default_deadline", "60s")]).await;
+    server.event_with_line("e", 1, strict()).await;
+    server.reservations().reserve(reserve("e", "bob")).await.expect("the place is his");
+    server.waitlist().join_waitlist(join("e", "ann", 1)).await.expect("she waits");
+    let mut lock = locked_waitlist(&server).await;
+    // More than there are connections to the database.
+    let mut lists = ask(&server.channel(), 40);
+    lists.extend(ask(&server.narrow_channel().await, 1));
+    are_there(&server, "waiting", 39.0).await;
+    soon("others are served", server.get_event("e")).await;
+    lock.execute("ROLLBACK").await.expect("it can be unlocked");
+    for list in lists {
+        assert_eq!(soon("it has its turn", list).await.expect("it ran").expect("it is answered"), 1);
+    }
+    are_there(&server, "under_way", 0.0).await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_leaves_the_line_and_starts_no_more_than_others() {
+    let server = TestServer::with(&[("server.max_large_answers", "2"), ("server.default_deadline", "60s")]).await;
+    server.event_with_line("e", 0, strict()).await;
+    let mut lock = locked_waitlist(&server).await;
+    for _ in 0..3 {
+        let lists = ask(&server.channel(), 10);
+        eventually("they wait", async || server.metric("reservd_large_answers{state=\"waiting\"}").await >= 8.0).await;
+        lists.iter().for_each(JoinHandle::abort);
+        are_there(&server, "waiting", 0.0).await;
+        // These go on without their callers.
+        are_there(&server, "under_way", 2.0).await;
+    }
+    lock.execute("ROLLBACK").await.expect("it can be unlocked");
+    are_there(&server, "under_way", 0.0).await;
+    server.check_and_stop().await;
+}
+
+/// Labels of the most bytes that an event may have.
+fn most_labels() -> BTreeMap<String, String> {
+    (0..32).map(|number| (format!("{number:a>63}"), "\u{1f3bb}".repeat(256))).collect()
+}
+
+#[tokio::test]
+async fn a_page_of_large_events_ends_before_it_is_larger_than_clients_take() {
+    let server = TestServer::start().await;
+    let named = |number: usize| format!("e-{number:03}");
+    for batch in 0..4 {
+        let requests = (batch * 25..batch * 25 + 25).map(|number| {
+            let event = Event { event_id: named(number), capacity: 1, labels: most_labels(), ..Default::default() };
+            CreateEventRequest { event: Some(event), ..Default::default() }
+        });
+        let request = BatchCreateEventsRequest { requests: requests.collect() };
+        server.events().batch_create_events(request).await.expect("they are created");
+    }
+    let (mut request, mut seen, mut pages) = (ListEventsRequest { page_size: 1000, ..Default::default() }, vec![], 0);
+    loop {
+        // The client takes 4 MiB, as most do.
+        let page = server.events().list_events(request.clone()).await.expect("a page").into_inner();
+        seen.extend(page.events.into_iter().map(|event| event.event_id));
+        pages += 1;
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), ((0..100).map(named).collect(), 4));
+    server.check_and_stop().await;
+}

@@ -3,14 +3,15 @@
 
 use std::sync::LazyLock;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
 use reservd::{
-    auth::{claims::Expectations, jwks::KeySet, jws::Jws},
+    auth::{claims::Expectations, jwks::KeySet, jws::Jws, sessions::token::SessionId},
     cli::csv_lines,
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},
     rpc::{
-        decode::{Order, event, history, reservation, waitlist},
+        decode::{Order, event, history, reservation, session, waitlist},
         page_token, pb,
     },
 };
@@ -110,6 +111,45 @@ pub fn tokens(data: &[u8]) {
             }
         }
         _ => drop(KeySet::parse(bytes)),
+    }
+}
+
+/// Tokens of sessions, the ids under which Redis has them, and the page tokens in which these travel: each has
+/// one spelling, and no two tokens have one id.
+pub fn session_tokens(data: &[u8]) {
+    let of_bytes = |bytes: &[u8]| format!("rs_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    let is_spelt_so = |id: SessionId, text: &str| {
+        assert_eq!((id.to_string().as_str(), SessionId::parse(text)), (text, Some(id)));
+    };
+    let Some((which, bytes)) = data.split_first() else { return };
+    let text = std::str::from_utf8(bytes);
+    match (which % 4, text) {
+        (0, Ok(tokens)) => {
+            let mut known: Vec<(&str, SessionId)> = Vec::new();
+            for token in tokens.split('\n') {
+                let Ok(id) = SessionId::of_token(token) else { continue };
+                let bytes = BASE64_URL_SAFE_NO_PAD.decode(&token[3..]).expect("what is in a token");
+                assert_eq!((bytes.len(), of_bytes(&bytes).as_str()), (32, token));
+                is_spelt_so(id, &id.to_string());
+                assert!(!format!("{id:?}").contains(&token[3..]), "the id tells the token");
+                assert!(known.iter().all(|(other, its_id)| (*other == token) == (*its_id == id)));
+                known.push((token, id));
+            }
+        }
+        (1, Ok(text)) => {
+            if let Some(id) = SessionId::parse(text) {
+                is_spelt_so(id, text);
+            }
+            session::session_id(text).map_or_else(|status| is_proper::<()>(Err(status)), |id| is_spelt_so(id, text));
+        }
+        (2, _) => assert_eq!(SessionId::of_token(&of_bytes(bytes)).is_ok(), bytes.len() == 32),
+        (3, Ok(cursor)) => {
+            let filters = pb::ListSessionsRequest::default();
+            let Ok(cursor) = serde_json::from_str::<Value>(cursor) else { return };
+            let Some((_, id)) = session::cursor(&filters, &page_token::encode(&filters, &cursor)) else { return };
+            is_spelt_so(id, cursor[1].as_str().expect("an id is text"));
+        }
+        _ => {}
     }
 }
 

@@ -61,6 +61,11 @@ fn tokens_of_any_bytes_are_nobodys() {
 }
 
 #[test]
+fn tokens_of_sessions_have_one_spelling_and_one_id_each() {
+    try_out("session_tokens", targets::session_tokens);
+}
+
+#[test]
 fn page_tokens_of_any_bytes_hold_only_what_is_valid() {
     try_out("page_tokens", targets::page_tokens);
 }

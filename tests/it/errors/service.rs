@@ -59,15 +59,17 @@ async fn a_change_between_reading_and_writing_is_contention() {
 /// The server's own limit: tonic's client races its server to the end of a deadline that it was told.
 #[tokio::test]
 async fn a_deadline_that_passes_is_told_as_that() {
-    let server = TestServer::with(&[("server.default_deadline", "150ms")]).await;
-    server.event("e", 5).await;
+    let patient = TestServer::start().await;
+    patient.event("e", 5).await;
+    let server = patient.twin_with(&[("server.default_deadline", "150ms")]).await;
     let row = server.hold_row("e").await;
     for strategy in STRATEGIES {
         let request = ReserveRequest { options: with(strategy), ..reserve("e", "ann") };
         assert_refused(server.reservations().reserve(request).await, Code::DeadlineExceeded, "DEADLINE");
     }
     row.release().await;
-    server.check_and_stop().await;
+    server.app.stop().await;
+    patient.check_and_stop().await;
 }
 
 #[tokio::test]

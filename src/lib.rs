@@ -24,7 +24,7 @@
 //!
 //! # One Reserve
 //!
-//! 1. [`rpc::layers`]: a span with the caller's trace context; who calls, and may it; a deadline; the whole
+//! 1. [`rpc::layers`]: a span with the caller's trace context; a deadline; who calls, and may it; the whole
 //!    message; a place among the calls under way, or OVERLOADED.
 //! 2. [`rpc::decode`] makes a [`domain::command::Command`] of the message, or names every bad field.
 //! 3. [`ops::execute`] carries it out in a task of its own, which no caller can abandon half-way.

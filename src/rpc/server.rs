@@ -119,8 +119,8 @@ pub async fn serve(
         .layer(ObserveLayer::new(Arc::clone(&metrics), &descriptors))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
         .layer(DeadlineLayer { default: settings.default_deadline, max: settings.max_deadline })
+        .layer(AuthLayer::new(Arc::clone(&guard), method_paths(&[pb::DESCRIPTORS], |it| it.server_streaming())))
         .layer(AsideLayer::new(settings.max_deadline))
         .layer(PaceLayer::new(
             method_paths(&descriptors, |it| it.client_streaming()),

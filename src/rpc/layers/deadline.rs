@@ -4,13 +4,14 @@
 //! moment earlier, and tells the handlers how much time they have.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, Request};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -19,6 +20,8 @@ use super::{super::status, Response};
 /// How much earlier than the caller's deadline this server's is, at most: so that it, and not tonic's,
 /// answers, and the answer is there before the caller's own patience ends.
 const HEAD_START: Duration = Duration::from_millis(5);
+/// And at least: a call that has less is over when it comes.
+const LEAST_HEAD_START: Duration = Duration::from_micros(100);
 
 /// When an RPC's time is over; in the extensions of its request.
 #[derive(Clone, Copy, Debug)]
@@ -81,16 +84,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let asked = grpc_timeout(request.headers()).map(|asked| asked - HEAD_START.min(asked / 10));
+        let head_start = |asked: Duration| (asked / 10).clamp(LEAST_HEAD_START, HEAD_START);
+        let asked = grpc_timeout(request.headers()).map(|asked| asked.saturating_sub(head_start(asked)));
         let now = Instant::now();
         let answer = now + asked.unwrap_or(self.settings.default).min(self.settings.max);
         request.extensions_mut().insert(Deadline { answer, asked: asked.map(|asked| now + asked) });
         let work = self.inner.call(request);
         Box::pin(async move {
-            match timeout_at(answer, work).await {
-                Ok(response) => response,
-                Err(_) => Ok(status::deadline().into_http()),
-            }
+            let (mut work, mut over) = (pin!(work), pin!(sleep_until(answer)));
+            poll_fn(|cx| {
+                if let Poll::Ready(response) = work.as_mut().poll(cx) {
+                    return Poll::Ready(response);
+                }
+                // Timers are right to a millisecond: of two that are closer, tonic's may well go off first.
+                if Instant::now() >= answer || over.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(status::deadline().into_http()));
+                }
+                Poll::Pending
+            })
+            .await
         })
     }
 }
@@ -117,12 +129,28 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures::FutureExt;
+
     use super::*;
 
     fn parsed(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", text.parse().expect("a header value"));
         grpc_timeout(&headers)
+    }
+
+    #[tokio::test]
+    async fn no_time_at_all_is_over_before_any_timer_goes_off() {
+        let never = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response, Infallible>>());
+        let limits = DeadlineLayer { default: Duration::from_secs(1), max: Duration::from_secs(1) };
+        for timeout in ["1n", "1u", "100u"] {
+            let request = Request::builder().header("grpc-timeout", timeout).body(Body::empty()).expect("a request");
+            let answer = limits.layer(never).call(request).now_or_never().expect("it is answered at once");
+            let refused = tonic::Status::from_header_map(answer.expect("an answer").headers()).expect("a status");
+            assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{timeout}");
+        }
     }
 
     #[test]

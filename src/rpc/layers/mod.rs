@@ -1,5 +1,5 @@
 //! What stands around every RPC, from the outside in: [`observe`] (span, metrics), a reason for every
-//! refusal, panics to INTERNAL, [`auth`] (who is it, and may it), [`deadline`], [`aside`] (streams beside the
+//! refusal, panics to INTERNAL, [`deadline`], [`auth`] (who is it, and may it), [`aside`] (streams beside the
 //! service), [`pace`] (is its message there), [`large`] (lists and batches wait for their turn), [`admission`]
 //! (shed before any work), [`streaming`]. Whoever answers before all of the request has come leaves the rest
 //! to [`unread`].

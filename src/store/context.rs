@@ -145,32 +145,17 @@ pub async fn lock_and_load(
     command: &Command,
     wait: LockWait,
 ) -> Result<Option<(Context, Duration)>, StoreError> {
-    let (context, lock_wait) = match lock_free_and_load(tx, command).await? {
-        Some(context) => (context, Duration::ZERO),
-        None => match wait_and_load(tx, command, wait).await? {
-            Some(found) => found,
-            None => return Ok(None),
-        },
+    let found = match lock_free_and_load(tx, command).await? {
+        Some(context) => Some((context, Duration::ZERO)),
+        None => wait_and_load(tx, command, wait).await?,
     };
-    Ok(Some((with_the_rest(tx, context, command).await?, lock_wait)))
-}
-
-/// Adds what only some commands need to see, to what was read under their event's lock.
-async fn with_the_rest(
-    conn: &mut PgConnection,
-    mut context: Context,
-    command: &Command,
-) -> Result<Context, StoreError> {
-    load_entries(conn, &mut context, &[command]).await?;
+    let Some((mut context, lock_wait)) = found else { return Ok(None) };
+    load_entries(tx, &mut context, &[command]).await?;
     let short = context.short_of_units(&[command]);
-    if !short.is_empty() && !load_holds(conn, &mut context, &short).await? {
-        return Err(changed_under_its_lock());
+    if !short.is_empty() && !load_holds(tx, &mut context, &short).await? {
+        return Err(sqlx::Error::Protocol("an event changed under its lock".into()).into());
     }
-    Ok(context)
-}
-
-fn changed_under_its_lock() -> StoreError {
-    sqlx::Error::Protocol("an event changed under its lock".into()).into()
+    Ok(Some((context, lock_wait)))
 }
 
 /// Locks the event and loads, in one plain statement. None: there is no such event, or somebody has its lock.

@@ -71,7 +71,7 @@ impl Pool {
         .await
     }
 
-    /// Begins the same, but leaves it to the first statement to set the limits, as
+    /// Begins the same, but leaves it to the first statement that may have to wait to set the limits, as
     /// [`context::lock_and_load`](super::context::lock_and_load) does.
     pub async fn begin_unlimited(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
         self.begin_with(name, budget, |_| "BEGIN".into()).await

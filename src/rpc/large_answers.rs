@@ -1,7 +1,7 @@
-//! Large answers: lists and batches take memory and database connections while they are made. So many are made
-//! at once, and whoever asks for more waits in a line, in which clients have their turns one after another: a
-//! client that asks for hundreds at once waits for itself. What waits is bounded too, and where that is too
-//! much, the client that has most in line is refused.
+//! Large answers: lists and batches of reading take memory and database connections while they are made. So
+//! many are made at once, and whoever asks for more waits in a line, in which clients have their turns one
+//! after another: a client that asks for hundreds at once waits for itself. What waits is bounded too, and
+//! where that is too much, the client that has most in line is refused.
 
 use std::{
     collections::VecDeque,

@@ -47,8 +47,13 @@ pub fn pid(folder: &TempFolder) -> Pid {
     Pid::from_raw(pid.trim().parse().expect("a number"))
 }
 
-/// Ports that nobody listens on.
+/// Ports that nobody listens on. They are none of those that systems give to outgoing connections, of which
+/// the tests make thousands while a server is still starting.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
+    let free = || {
+        let tried = (0..1000).find_map(|_| TcpListener::bind(("0.0.0.0", fastrand::u16(15_000..32_000))).ok());
+        tried.expect("there is a free port")
+    };
+    let listeners = [(); N].map(|()| free());
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }

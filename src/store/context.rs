@@ -20,7 +20,7 @@ use crate::{
         change::Change,
         command::{Action, Command, Target},
         event::Event,
-        ids::EventId,
+        ids::{EventId, ReservationId, UserId},
         reservation::Reservation,
         snapshot::Snapshot,
         time::Timestamp,
@@ -103,9 +103,22 @@ macro_rules! load_sql {
 /// Picks the statement of `load_sql!` for `commands`, and says whether it looks for what earlier requests
 /// were answered.
 fn statement(sql: &[[&'static str; 2]; 2], commands: &[&Command]) -> (&'static str, bool) {
-    let is_reserve = |command: &&Command| matches!(command.action, Action::Reserve(_));
     let has_records = commands.iter().any(|command| command.request.is_some());
-    (sql[usize::from(commands.iter().all(is_reserve))][usize::from(has_records)], has_records)
+    let is_simple = commands.iter().all(|command| is_reserve(command));
+    (sql[usize::from(is_simple)][usize::from(has_records)], has_records)
+}
+
+fn is_reserve(command: &Command) -> bool {
+    matches!(command.action, Action::Reserve(_))
+}
+
+/// The user, or the reservation by id, that a command means.
+fn whose(command: &Command) -> (Option<UserId>, Option<ReservationId>) {
+    match command.target() {
+        Some(Target::User(id)) => (Some(id), None),
+        Some(Target::Id(id)) => (None, Some(id)),
+        None => (None, None),
+    }
 }
 
 /// Loads what `commands`, at least one, are decided on, as it is at one moment. None: an event has
@@ -169,17 +182,14 @@ async fn lock_free_and_load(conn: &mut PgConnection, command: &Command) -> Resul
              SELECT l.*, (SELECT s.version FROM events s WHERE s.event_id = q.event_id) AS version_read
                FROM events l WHERE l.event_id = q.event_id FOR UPDATE SKIP LOCKED) e"
     );
-    let target = command.target();
-    let user_id = if let Some(Target::User(id)) = &target { Some(id) } else { None };
-    let reservation_id = if let Some(Target::Id(id)) = &target { Some(id) } else { None };
-    let is_reserve = matches!(command.action, Action::Reserve(_));
+    let (user_id, reservation_id) = whose(command);
     let (sql, has_records) = statement(&SQL, &[command]);
     let row = sqlx::query(sql)
         .bind(&command.event_id)
         .bind(command.request.as_ref().map(|request| &request.id))
-        .bind(user_id)
+        .bind(&user_id)
         .bind(reservation_id)
-        .bind(user_id.is_some() && !is_reserve)
+        .bind(user_id.is_some() && !is_reserve(command))
         .fetch_optional(&mut *conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -213,9 +223,7 @@ async fn wait_and_load(
               LATERAL (SELECT (f.event).*) AS e,
               LATERAL (SELECT (f.reservation).*) AS r"
     );
-    let target = command.target();
-    let user_id = if let Some(Target::User(id)) = &target { Some(id) } else { None };
-    let reservation_id = if let Some(Target::Id(id)) = &target { Some(id) } else { None };
+    let (user_id, reservation_id) = whose(command);
     let Limits { statement, lock } = tx.limits();
     let conn = &mut **tx;
     let row = sqlx::query(SQL)
@@ -224,9 +232,9 @@ async fn wait_and_load(
         .bind(&command.event_id)
         .bind(wait == LockWait::Wait)
         .bind(command.request.as_ref().map(|request| &request.id))
-        .bind(user_id)
+        .bind(&user_id)
         .bind(reservation_id)
-        .bind(user_id.is_some() && !matches!(command.action, Action::Reserve(_)))
+        .bind(user_id.is_some() && !is_reserve(command))
         .fetch_one(&mut *conn)
         .await?;
     let mut columns = Columns::of(&row);
@@ -261,18 +269,13 @@ async fn read(conn: &mut PgConnection, commands: &[&Command]) -> Result<Context,
              AS q (event_id, first_of_event, request_id, user_id, reservation_id, ended_too)
          LEFT JOIN events e ON e.event_id = q.first_of_event"
     );
-    let is_reserve = |command: &&Command| matches!(command.action, Action::Reserve(_));
     let (sql, has_records) = statement(&SQL, commands);
 
-    let targets: Vec<_> = commands.iter().map(|command| command.target()).collect();
     let event_ids: Vec<_> = commands.iter().map(|command| &command.event_id).collect();
     let mut seen = HashSet::with_capacity(commands.len());
     let firsts: Vec<_> = event_ids.iter().map(|id| seen.insert(*id).then_some(*id)).collect();
     let request_ids: Vec<_> = commands.iter().map(|c| c.request.as_ref().map(|request| &request.id)).collect();
-    let user_ids: Vec<_> =
-        targets.iter().map(|t| if let Some(Target::User(id)) = t { Some(id) } else { None }).collect();
-    let reservation_ids: Vec<_> =
-        targets.iter().map(|t| if let Some(Target::Id(id)) = t { Some(id) } else { None }).collect();
+    let (user_ids, reservation_ids): (Vec<_>, Vec<_>) = commands.iter().map(|command| whose(command)).unzip();
     let ended_too: Vec<_> =
         commands.iter().zip(&user_ids).map(|(command, user)| user.is_some() && !is_reserve(command)).collect();
 

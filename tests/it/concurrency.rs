@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use reservd::rpc::pb::{self, ReservationState};
+use sqlx::Executor;
 use tonic::{Code, Status};
 
 use crate::support::{
     Answer, CONNECTIONS, MIXES, Observer, PATIENT, TestServer, all, assert_refused, by_turns, metadata, millis,
-    of_user, patient_and, reason, reserve, sorted,
+    of_user, patient_and, reason, reserve, sorted, with,
 };
 
 fn is_no<T>(answer: &Result<T, Status>, why: &str) -> bool {
@@ -274,4 +275,45 @@ async fn confirm_or_cancel(
     } else {
         server.cancel(pb::CancelRequest { event_id, reservation, etag, options, ..Default::default() }).await
     }
+}
+
+/// Between the moment as of which a command by itself reads and the one in which it has its event's lock,
+/// somebody else may have come and gone. A view in the place of the table holds it up right there.
+#[tokio::test]
+async fn what_was_read_before_the_lock_was_had_is_read_again() {
+    const HELD_UP: &str = "
+        CREATE FUNCTION hold_up() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            IF starts_with(current_query(), '-- context::lock_free_and_load') THEN
+                PERFORM pg_advisory_xact_lock_shared(1);
+            END IF;
+            RETURN true;
+        END $$;
+        ALTER TABLE events RENAME TO event_rows;
+        CREATE VIEW events AS SELECT * FROM event_rows WHERE hold_up();";
+    const AS_BEFORE: &str = "DROP VIEW events; ALTER TABLE event_rows RENAME TO events";
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    for user in ["ann", "bob"] {
+        server.reserve(reserve("e", user)).await.expect("there is room");
+    }
+    let mut sql = server.sql().await;
+    sql.execute(sqlx::raw_sql(HELD_UP)).await.expect("the view is made");
+    sql.execute("SELECT pg_advisory_lock(1)").await.expect("it is held up");
+    let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
+    let confirm = pb::ConfirmRequest {
+        event_id: event_id.clone(),
+        reservation: reservation.clone(),
+        options: with(pb::Strategy::Pessimistic),
+        ..Default::default()
+    };
+    let options = with(pb::Strategy::Coalesced);
+    let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
+    let (late, ()) = tokio::join!(server.confirm(confirm), async {
+        server.waiting(1).await;
+        server.cancel(cancel).await.expect("nobody has the lock");
+        sql.execute("SELECT pg_advisory_unlock(1)").await.expect("it goes on");
+    });
+    assert_refused(late, Code::FailedPrecondition, "NOT_LIVE");
+    sql.execute(sqlx::raw_sql(AS_BEFORE)).await.expect("the table is back");
+    server.check_and_stop().await;
 }

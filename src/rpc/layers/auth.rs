@@ -18,7 +18,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
-use super::{super::status, Response, unread};
+use super::{super::status, Response, take_ready, unread};
 use crate::{
     auth::{
         access::{Access, Credentials},
@@ -171,9 +171,7 @@ where
             Verdict::Granted(access) => self.settings.admit(&mut self.inner, request, access),
             Verdict::Denied(denial) => refused::<S>(request, status::denied(&denial)),
             Verdict::AskAnew => {
-                let fresh = self.inner.clone();
-                // The one that was polled ready does the work.
-                let mut inner = std::mem::replace(&mut self.inner, fresh);
+                let mut inner = take_ready(&mut self.inner);
                 let settings = self.settings.clone();
                 Box::pin(async move {
                     let (parts, body) = request.into_parts();

@@ -19,6 +19,7 @@ use super::{
     super::{large_answers::LargeAnswers, status},
     Response,
     observe::method_paths,
+    take_ready,
 };
 use crate::{ops::place::hold, rpc::listen::Caller, telemetry::metrics::Metrics};
 
@@ -92,9 +93,7 @@ where
         if !self.settings.methods.contains(request.uri().path()) {
             return self.inner.call(request);
         }
-        let fresh = self.inner.clone();
-        // The one that was polled ready does the work.
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let mut inner = take_ready(&mut self.inner);
         let settings = self.settings.clone();
         Box::pin(async move {
             // Every connection of ours says who is there.

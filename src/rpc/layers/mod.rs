@@ -21,6 +21,12 @@ use tonic::{Code, Status, body::Body};
 /// A response that is an error.
 type Response = http::Response<Body>;
 
+/// The service that was polled ready, for work that begins later; `service` goes on as a clone of it.
+fn take_ready<S: Clone>(service: &mut S) -> S {
+    let fresh = service.clone();
+    std::mem::replace(service, fresh)
+}
+
 /// Gives a reason to what tonic refuses by itself: every one of ours has its details.
 pub fn explained(response: Response) -> Response {
     match Status::from_header_map(response.headers()) {

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::{super::status, Response, streaming::LongStream};
+use super::{super::status, Response, streaming::LongStream, take_ready};
 use crate::rpc::{listen::Caller, patience::Client};
 
 /// Frames of an answer that are made before it is sent: all of one message, its status included.
@@ -83,9 +83,7 @@ where
             let work = self.inner.call(Request::from_parts(parts, Body::new(message)));
             return Box::pin(async move { Ok(taken_by(client, work.await?)) });
         }
-        let fresh = self.inner.clone();
-        // The one that was polled ready does the work.
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let mut inner = take_ready(&mut self.inner);
         let limit = self.settings.message_timeout;
         Box::pin(async move {
             let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -151,7 +151,7 @@ impl Door {
         let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
         let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
         let caller = Caller { peer, client: self.patience.client() };
-        Connection { wire: Handshake::new(wire, self.handshake_timeout), caller, _place: place }
+        Connection { wire: Handshake::new(wire, self.handshake_timeout), caller, has_gathered: false, _place: place }
     }
 }
 
@@ -260,10 +260,24 @@ pub struct Caller {
 pub struct Connection {
     wire: Handshake<ByTurns<Wire>>,
     caller: Caller,
+    /// Whether the answers that are about to be written have waited for the others that are ready.
+    has_gathered: bool,
     _place: Place,
 }
 
 impl Connection {
+    /// Lets every task that is ready have its turn before something is written, once for each flush: the
+    /// answers of a batch come at the same time from as many tasks, and without this the first would be
+    /// written by itself, and each of the others too. There is no timer: where nobody else is ready, it
+    /// is written at once.
+    fn gather(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.has_gathered, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// The end of a connection whose client keeps the server waiting.
     fn check(&self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.caller.client.is_gone(cx) {
@@ -310,12 +324,15 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        ready!(self.gather(cx));
         self.written().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        self.written().poll_flush(cx)
+        ready!(self.written().poll_flush(cx))?;
+        self.has_gathered = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -328,6 +345,7 @@ impl AsyncWrite for Connection {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        ready!(self.gather(cx));
         self.written().poll_write_vectored(cx, buffers)
     }
 

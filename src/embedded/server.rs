@@ -52,8 +52,7 @@ pub(super) struct Launcher {
     account: Account,
     binaries: Binaries,
     socket_dir: PathBuf,
-    arguments: Vec<std::ffi::OsString>,
-    durable: bool,
+    options: EmbeddedOptions,
 }
 
 impl Launcher {
@@ -64,8 +63,7 @@ impl Launcher {
         options: &EmbeddedOptions,
     ) -> Result<Self, EmbeddedError> {
         let socket_dir = folder.choose_socket_dir();
-        let arguments = settings::postgres_arguments(&folder.cluster(), &socket_dir, options);
-        Ok(Self { folder, account, binaries, socket_dir, arguments, durable: options.durable })
+        Ok(Self { folder, account, binaries, socket_dir, options: options.clone() })
     }
 
     pub(super) fn socket_dir(&self) -> &Path {
@@ -97,7 +95,7 @@ impl Launcher {
         command
             .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-U", database::USER, "-D"])
             .arg(&partial)
-            .args((!self.durable).then_some("--no-sync"))
+            .args((!self.options.durable).then_some("--no-sync"))
             // An initdb that outlives us holds off the next start, like a server.
             .stdin(lock.try_clone().map_err(at("share the lock of", &partial))?)
             .stdout(log.try_clone().map_err(at("share", &self.folder.log()))?)
@@ -120,6 +118,8 @@ impl Launcher {
         let cluster = self.folder.cluster();
         folder::make_private_dir(&self.socket_dir, &self.account)?;
         pid_file::forget_if_of_a_stranger(&cluster).map_err(at("clean up", &cluster))?;
+        let compresses_fast = self.compresses_fast(&cluster);
+        let arguments = settings::postgres_arguments(&cluster, &self.socket_dir, compresses_fast, &self.options);
         let log = self.folder.open_log()?;
         let log_start = length(&log);
         let shell = Path::new("/bin/sh");
@@ -128,7 +128,7 @@ impl Launcher {
             .args(["-c", DEAD_MANS_SWITCH, "reservd-postgres"])
             .arg(&self.socket_dir)
             .arg(self.binaries.postgres())
-            .args(&self.arguments)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(lock)
             .stderr(log);
@@ -136,6 +136,15 @@ impl Launcher {
         let no_pipe = || EmbeddedError::Internal("the switch has no pipe".to_owned());
         let switch = child.stdin.take().ok_or_else(no_pipe)?;
         Ok(Server { child, switch, log_start })
+    }
+
+    /// Whether these programs take the setting, which they say without starting a server.
+    fn compresses_fast(&self, cluster: &Path) -> bool {
+        let setting = format!("{}={}", settings::COMPRESSION, settings::FAST_COMPRESSION);
+        let mut command = self.account.command(&self.binaries.postgres());
+        command.arg("-D").arg(cluster).args(["-c", &setting, "-C", settings::COMPRESSION]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
     }
 
     /// Waits until the server we started takes connections; an error where it ended.

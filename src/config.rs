@@ -151,6 +151,7 @@ pub struct Execution {
     pub batch_scope: BatchScope,
     pub max_batch: usize,
     pub max_queue: usize,
+    pub remembered_events: usize,
 }
 
 /// What one batch may hold.
@@ -349,6 +350,7 @@ impl Config {
         number("execution.lanes", self.execution.lanes, 1..=64);
         number("execution.max_batch", self.execution.max_batch, 1..=5000);
         number("execution.max_queue", self.execution.max_queue, 1..=1_000_000);
+        number("execution.remembered_events", self.execution.remembered_events, 0..=10_000_000);
         number("holds.sweep_batch", self.holds.sweep_batch as usize, 1..=10_000);
         number("watch.max_watches", self.watch.max_watches, 1..=1_000_000);
         number("watch.buffer_bytes", self.watch.buffer_bytes, 64 * 1024..=1024 * 1024 * 1024);

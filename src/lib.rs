@@ -29,9 +29,9 @@
 //! 2. [`rpc::decode`] makes a [`domain::command::Command`] of the message, or names every bad field.
 //! 3. [`ops::execute`] carries it out in a task of its own, which no caller can abandon half-way.
 //! 4. The executor locks the event's row (`SELECT ... FOR UPDATE`) and reads what the decision needs,
-//!    with PostgreSQL's time; or reads without the lock (OPTIMISTIC, COALESCED); calls
-//!    [`domain::decide::decide`]; and writes counters, reservation and change in one statement that
-//!    checks the event's version once more.
+//!    with PostgreSQL's time; or reads without the lock (OPTIMISTIC), or only what it does not remember
+//!    (COALESCED); calls [`domain::decide::decide`]; and writes counters, reservation and change in one
+//!    statement that checks the event's version once more.
 //! 5. [`rpc::encode`] answers with the reservation and how it was made; [`rpc::status`] with the
 //!    refusal.
 //!

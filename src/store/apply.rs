@@ -1,8 +1,9 @@
 //! Writes what was decided, in one round trip, whatever the size of the batch.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, Postgres, Row, postgres::PgArguments, query::Query, types::Json};
+use tokio::time::Instant;
 
 use super::{StoreError, apply_one::Single, events::labels_or_null, waitlist::LineWrites};
 use crate::domain::{
@@ -114,44 +115,109 @@ pub async fn apply(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<b
     Ok(applied)
 }
 
-/// Writes the same in a transaction of its own, for those events that nobody else has locked or
-/// changed since they were seen, and that no moment has overtaken; and returns their ids. Waits for
-/// nobody. Where the connection breaks meanwhile, it is unknown whether anything was written.
-pub async fn apply_alone(conn: &mut PgConnection, decided: &[Decided<'_>]) -> Result<Vec<EventId>, StoreError> {
-    if let Some(single) = Single::of(decided) {
-        return Ok(written_one(decided, outcome(single.apply_alone(conn).await)?));
-    }
-    const SQL: &str = "-- apply::apply_alone\nSELECT apply_batch_1($1, $2, $3, $4, $5)";
-    const WITH_LINES: &str = "-- apply::apply_alone (with lines)
-        SELECT apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
-    let lines = LineWrites::of(decided);
-    let Writes { events, known, new, changes } = Writes::of(decided);
-    if let ([event], [one], true, None) = (&events[..], decided, known.is_empty(), &lines) {
-        let is_written = reserve_alone(conn, event, one.valid_until(), new, changes).await;
-        return Ok(written_one(decided, outcome(is_written)?));
-    }
-    let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
-    let sql = if lines.is_some() { WITH_LINES } else { SQL };
-    let mut query = sqlx::query_scalar(sql).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
-    if let Some(lines) = lines {
-        query = query.bind(lines.counts).bind(lines.entries).bind(lines.changes);
-    }
-    outcome(query.fetch_one(conn).await)
+/// What was decided, encoded and ready to be sent: one statement that is a transaction of its own. It
+/// writes the same for those events that nobody else has locked or changed since they were seen, of which
+/// nothing was presumed that is not so, and that no moment has overtaken. It waits for nobody.
+pub struct Alone {
+    query: Query<'static, Postgres, PgArguments>,
+    event_ids: Vec<EventId>,
+    /// Whether it tells which events it has written. One that does not has one, and says nothing if it has
+    /// not written it.
+    tells: bool,
 }
 
-/// Writes new reservations of one event, as [`apply_alone`] does: the batch that a crowd comes to. False:
-/// nothing was written.
-async fn reserve_alone(
-    conn: &mut PgConnection,
+/// What was presumed for a new reservation, and not read: that its user has no other live one at the event,
+/// and that its request_id is new.
+pub struct Presumption<'a> {
+    /// The event.
+    pub event_id: &'a EventId,
+    /// The user.
+    pub user_id: &'a UserId,
+    /// The request_id, if there is one.
+    pub request_id: Option<&'a RequestId>,
+}
+
+/// What became of an [`Alone`].
+#[derive(Default)]
+pub struct Written {
+    /// The events that were passed over.
+    pub lost: HashSet<EventId>,
+    /// PostgreSQL's time, and when it was asked: so old it is at the most. None: nothing was written.
+    pub time: Option<(Timestamp, Instant)>,
+}
+
+impl Alone {
+    /// Writes what was decided. Presumptions go with decisions that touch nobody's place in a waitlist.
+    pub fn new(decided: &[Decided<'_>], presumed: &[Presumption<'_>]) -> Self {
+        const SQL: &str = "-- apply::alone
+            SELECT clock_timestamp(), apply_batch_2($1, $2, $3, $4, $5, $6, $7, $8)";
+        const WITH_LINES: &str = "-- apply::alone (with lines)
+            SELECT clock_timestamp(), apply_batch_with_lines_1($1, $2, $3, $4, $5, $6, $7, $8)";
+        if let Some(single) = Single::of(decided) {
+            return Self::of(decided, single.alone(!presumed.is_empty()), false);
+        }
+        let lines = LineWrites::of(decided);
+        let Writes { events, known, new, changes } = Writes::of(decided);
+        let users: Vec<_> = presumed.iter().map(|presumption| presumption.user_id).collect();
+        let requests = presumed.iter().map(|presumption| presumption.request_id);
+        if let ([event], [one], true, None) = (&events[..], decided, known.is_empty(), &lines) {
+            let requests = requests.flatten().collect();
+            return Self::of(decided, reserve_alone(event, one.valid_until(), new, changes, users, requests), false);
+        }
+        let valid_until: Vec<_> = decided.iter().map(Decided::valid_until).collect();
+        let sql = if lines.is_some() { WITH_LINES } else { SQL };
+        let query = sqlx::query(sql).bind(events).bind(valid_until).bind(known).bind(new).bind(changes);
+        let query = match lines {
+            Some(lines) => query.bind(lines.counts).bind(lines.entries).bind(lines.changes),
+            None => {
+                let event_ids: Vec<_> = presumed.iter().map(|presumption| presumption.event_id).collect();
+                query.bind(event_ids).bind(users).bind(requests.collect::<Vec<_>>())
+            }
+        };
+        Self::of(decided, query, true)
+    }
+
+    fn of(decided: &[Decided<'_>], query: Query<'static, Postgres, PgArguments>, tells: bool) -> Self {
+        Self { query, event_ids: decided.iter().map(|decided| decided.event_id.clone()).collect(), tells }
+    }
+
+    /// Runs it. Where the connection breaks meanwhile, it is unknown whether anything was written.
+    pub async fn write(self, conn: &mut PgConnection) -> Result<Written, StoreError> {
+        let Self { query, mut event_ids, tells } = self;
+        let asked = Instant::now();
+        let row = outcome(query.fetch_optional(conn).await)?;
+        let time = row.as_ref().map(|row| row.try_get(0)).transpose()?.map(|now| (now, asked));
+        if let Some(row) = row.filter(|_| tells) {
+            let written: HashSet<EventId> = row.try_get::<Vec<_>, _>(1)?.into_iter().collect();
+            event_ids.retain(|id| !written.contains(id));
+        } else if time.is_some() {
+            event_ids.clear();
+        }
+        Ok(Written { lost: event_ids.into_iter().collect(), time })
+    }
+}
+
+/// New reservations of one event: the batch that a crowd comes to.
+fn reserve_alone(
     event: &EventWrite<'_>,
     valid_until: Option<Timestamp>,
     new: Vec<ReservationWrite<'_>>,
     changes: Vec<ChangeWrite<'_>>,
-) -> Result<bool, sqlx::Error> {
+    presumed_users: Vec<&UserId>,
+    presumed_requests: Vec<&RequestId>,
+) -> Query<'static, Postgres, PgArguments> {
     const SQL: &str = "-- apply::reserve_alone
         WITH free AS (
             SELECT FROM events
              WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $6) IS NOT TRUE
+               -- What was presumed: so it still is under the lock, where the version is the one that was seen.
+               -- LIMIT keeps a plan from beginning with all rows of the event, as it may on empty tables.
+               AND NOT EXISTS (SELECT FROM unnest($9::text[]) AS q (user_id), LATERAL (
+                                   SELECT FROM reservations r
+                                    WHERE r.user_id = q.user_id AND r.event_id = $1 AND r.live LIMIT 1) AS found)
+               AND NOT EXISTS (SELECT FROM unnest($10::text[]) AS q (request_id), LATERAL (
+                                   SELECT FROM changes c
+                                    WHERE c.event_id = $1 AND c.request_id = q.request_id LIMIT 1) AS found)
                FOR UPDATE SKIP LOCKED),
         counted AS (
             UPDATE events SET held = $3, confirmed = $4, version = $5 FROM free WHERE event_id = $1
@@ -161,15 +227,17 @@ async fn reserve_alone(
                                       extensions, cancel_reason, labels, version, create_time, update_time)
             SELECT w.event_id, w.reservation_id, w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time,
                    w.extensions, w.cancel_reason, w.labels, w.version, w.create_time, w.update_time
-              FROM counted, unnest($7) AS w)
-        INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
-                             user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
-                             labels, create_time, event, actor)
-        SELECT w.event_id, w.version, w.kind, w.change_time, w.request_id, w.fingerprint, w.reservation_id,
-               w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time, w.extensions, w.cancel_reason,
-               w.labels, w.create_time, w.event, w.actor
-          FROM counted, unnest($8) AS w";
-    let query = sqlx::query(SQL)
+              FROM counted, unnest($7) AS w),
+        changed AS (
+            INSERT INTO changes (event_id, version, kind, change_time, request_id, fingerprint, reservation_id,
+                                 user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
+                                 labels, create_time, event, actor)
+            SELECT w.event_id, w.version, w.kind, w.change_time, w.request_id, w.fingerprint, w.reservation_id,
+                   w.user_id, w.quantity, w.state, w.expire_time, w.confirm_time, w.extensions, w.cancel_reason,
+                   w.labels, w.create_time, w.event, w.actor
+              FROM counted, unnest($8) AS w)
+        SELECT clock_timestamp() FROM counted";
+    sqlx::query(SQL)
         .bind(event.event_id)
         .bind(event.seen_version)
         .bind(event.held)
@@ -177,12 +245,9 @@ async fn reserve_alone(
         .bind(event.version)
         .bind(valid_until)
         .bind(new)
-        .bind(changes);
-    Ok(query.execute(conn).await?.rows_affected() > 0)
-}
-
-fn written_one(decided: &[Decided<'_>], is_written: bool) -> Vec<EventId> {
-    decided.iter().filter(|_| is_written).map(|decided| decided.event_id.clone()).collect()
+        .bind(changes)
+        .bind(presumed_users)
+        .bind(presumed_requests)
 }
 
 /// How a statement ended that is a transaction of its own: unless PostgreSQL says that it failed, it

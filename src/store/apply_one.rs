@@ -31,7 +31,8 @@ macro_rules! single_sql {
                                  user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
                                  labels, create_time, actor)
             SELECT $1, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
-              FROM counted WHERE is_in_time"
+              FROM counted WHERE is_in_time
+            RETURNING clock_timestamp()"
         )
     };
     ($name:literal, $counted:literal) => {
@@ -85,13 +86,13 @@ impl<'a> Single<'a> {
                 UPDATE events SET held = $3, confirmed = $4, version = $6 WHERE event_id = $1 AND version = $2
                 RETURNING (clock_timestamp() >= $5) IS NOT TRUE AS is_in_time)"
         );
-        self.write(conn, SQL).await
+        Ok(self.query(SQL).execute(conn).await?.rows_affected() > 0)
     }
 
-    /// See [`apply_alone`](super::apply::apply_alone). False: nothing was written.
-    pub(super) async fn apply_alone(&self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    /// See [`Alone`](super::apply::Alone). It writes all and tells the time, or nothing.
+    pub(super) fn alone(&self, is_presumed: bool) -> Query<'static, Postgres, PgArguments> {
         const SQL: [&str; 2] = single_sql!(
-            "apply_one::apply_alone",
+            "apply_one::alone",
             "free AS ( -- of others' locks and changes
                 SELECT FROM events
                  WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $5) IS NOT TRUE
@@ -100,17 +101,24 @@ impl<'a> Single<'a> {
                 UPDATE events SET held = $3, confirmed = $4, version = $6 FROM free WHERE event_id = $1
                 RETURNING true AS is_in_time)"
         );
-        self.write(conn, SQL).await
+        const PRESUMED: [&str; 2] = single_sql!(
+            "apply_one::alone (presumed)",
+            "free AS ( -- and nothing is there that was presumed not to be
+                SELECT FROM events
+                 WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $5) IS NOT TRUE
+                   AND NOT EXISTS (SELECT FROM reservations WHERE user_id = $12 AND event_id = $1 AND live)
+                   AND NOT EXISTS (SELECT FROM changes WHERE event_id = $1 AND request_id = $9)
+                   FOR UPDATE SKIP LOCKED),
+             counted AS (
+                UPDATE events SET held = $3, confirmed = $4, version = $6 FROM free WHERE event_id = $1
+                RETURNING true AS is_in_time)"
+        );
+        self.query(if is_presumed { PRESUMED } else { SQL })
     }
 
-    async fn write(&self, conn: &mut PgConnection, sql: [&'static str; 2]) -> Result<bool, sqlx::Error> {
-        let sql = sql[usize::from(self.is_new)];
-        Ok(self.bind(sqlx::query(sql)).execute(conn).await?.rows_affected() > 0)
-    }
-
-    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+    fn query(&self, sql: [&'static str; 2]) -> Query<'static, Postgres, PgArguments> {
         let Self { seen_version, counters, valid_until, change, reservation, .. } = self;
-        query
+        sqlx::query(sql[usize::from(self.is_new)])
             .bind(&reservation.event_id)
             .bind(seen_version)
             .bind(counters.held.cast_signed())

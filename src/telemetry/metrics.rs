@@ -61,6 +61,10 @@ pub struct Metrics {
     pub batch_shed: IntCounter,
     /// Batches cut in two because they failed.
     pub batch_splits: IntCounter,
+    /// Commands decided without a reading.
+    pub batch_presumed: IntCounter,
+    /// Commands of batches that rested on what was not so, and were read for after all.
+    pub batch_mistaken: IntCounter,
     /// Connections to PostgreSQL: `in_use` and `max`.
     pub pool_connections: IntGaugeVec,
     /// Waitlist entries that wait.
@@ -192,6 +196,14 @@ impl Metrics {
             batch_splits: register(
                 r,
                 IntCounter::new("reservd_batch_splits_total", "Batches cut in two because they failed"),
+            ),
+            batch_presumed: register(
+                r,
+                IntCounter::new("reservd_batch_presumed_total", "Commands decided without a reading"),
+            ),
+            batch_mistaken: register(
+                r,
+                IntCounter::new("reservd_batch_mistaken_total", "Commands that had to be read for after all"),
             ),
             pool_connections: register(
                 r,

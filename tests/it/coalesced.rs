@@ -16,6 +16,12 @@ use crate::support::{
     TestServer, assert_refused, by_id, eventually, millis, of_user, process::TempFolder, reason, reserve, soon, with,
 };
 
+/// The database takes no reservation of this user.
+const POISON: &str = "
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF NEW.user_id = 'poison' THEN RAISE 'poison'; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON reservations FOR EACH ROW EXECUTE FUNCTION refuse()";
+
 type Answer = Result<Response<pb::ReserveResponse>, Status>;
 
 fn wish(event_id: &str, user: &str) -> pb::ReserveRequest {
@@ -177,16 +183,7 @@ async fn a_whole_life_fits_into_one_batch() {
 async fn a_command_that_the_database_refuses_fails_alone() {
     let server = TestServer::start().await;
     server.event("e", 50).await;
-    server
-        .sql()
-        .await
-        .execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-               $$ BEGIN IF NEW.user_id = 'poison' THEN RAISE 'poison'; END IF; RETURN NEW; END $$;
-             CREATE TRIGGER refuse BEFORE INSERT ON reservations FOR EACH ROW EXECUTE FUNCTION refuse()",
-        )
-        .await
-        .expect("the trigger is made");
+    server.sql().await.execute(sqlx::raw_sql(POISON)).await.expect("the trigger is made");
     let held = server.hold_row("e").await;
     let user = |number| if number == 5 { "poison".to_owned() } else { format!("user-{number}") };
     let calls = queue_up(&server, (0..12).map(|number| wish("e", &user(number))).collect()).await;
@@ -198,6 +195,30 @@ async fn a_command_that_the_database_refuses_fails_alone() {
         }
     }
     assert!(server.metric("reservd_batch_splits_total").await > 0.0);
+    server.check_and_stop().await;
+}
+
+/// The next batch is decided while one is written, as if that had been done already.
+#[tokio::test]
+async fn what_a_batch_was_to_do_is_nobodys_answer_until_it_is_done() {
+    let server = TestServer::with(&[("execution.max_batch", "1"), ("execution.lanes", "1")]).await;
+    server.event("e", 5).await;
+    server.sql().await.execute(sqlx::raw_sql(POISON)).await.expect("the trigger is made");
+    let mut sql = server.sql().await;
+    sql.execute("BEGIN; LOCK TABLE changes IN EXCLUSIVE MODE").await.expect("nobody can write");
+    let twice = pb::ReserveRequest { request_id: "once".into(), ..wish("e", "poison") };
+    let mut calls = Vec::new();
+    for wish in [wish("e", "ann"), twice.clone(), twice] {
+        calls.push(send(&server, wish));
+        in_line(&server, calls.len()).await;
+    }
+    server.waiting(1).await;
+    sql.execute("COMMIT").await.expect("it goes on");
+    let answers = answers(calls).await;
+    assert!(answers[0].is_ok());
+    for answer in answers.into_iter().skip(1) {
+        assert_refused(answer, Code::Internal, "INTERNAL");
+    }
     server.check_and_stop().await;
 }
 

@@ -2,17 +2,18 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    panic::AssertUnwindSafe,
+    sync::Mutex,
     time::Duration,
 };
 
-use futures::FutureExt;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Item,
     books::{Books, Fate, Trail},
+    memory::Memory,
+    plan::{Plan, Stage},
 };
 use crate::{
     config::Strategy,
@@ -22,9 +23,9 @@ use crate::{
         execute::{Effort, GRACE},
     },
     store::{
-        Budget, LockWait, StoreError, Tx, apply,
-        context::{self, Context},
-        events,
+        Budget, LockWait, StoreError, Tx,
+        apply::{self, Written},
+        context, events,
     },
     telemetry::chain,
 };
@@ -44,90 +45,103 @@ pub(super) enum By {
     Lock,
 }
 
-/// A batch that was carried out.
-struct Done {
-    fates: Vec<Fate>,
-    /// What it did, where the next batch may have been read ahead.
-    trail: Option<Trail>,
-    lock_wait: Duration,
-}
-
 /// A batch that waits for its turn to be written.
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
-    /// What was read for it already, if that can be used.
-    pub(super) books: Option<Books>,
-    /// Whether the next one is read while it is written.
-    pub(super) is_followed: bool,
+    stage: Stage,
     /// When its turn came.
-    pub(super) began: Instant,
+    began: Instant,
 }
 
-/// What is left of a batch that was carried out.
+/// A batch as PostgreSQL has it now.
+struct Done {
+    fates: Vec<Fate>,
+    lock_wait: Duration,
+    /// Whether those left out are worth another try with what is read.
+    may_be_read: bool,
+    writing: Written,
+}
+
+/// What became of a batch that was carried out.
 #[derive(Default)]
-pub(super) struct Rest {
+pub(super) struct Carried {
+    /// Its callers, who are not answered yet, where all of it went as it was planned.
+    pub(super) as_planned: Option<Finished>,
+    /// What was written of the plan. None: it is not known, or something else was.
+    pub(super) writing: Option<Written>,
     /// The commands that have to be decided under their event's lock.
     pub(super) left_out: Vec<Item>,
-    /// What the batch did, where all of it is known and somebody wants to know it.
-    pub(super) trail: Option<Trail>,
+}
+
+/// Commands that were carried out, and whose callers wait for their answers.
+pub(super) struct Finished {
+    items: Vec<Item>,
+    done: Done,
+    began: Instant,
+    attempts: u32,
+    /// Commands in the batch, those left out among them.
+    batch_size: u32,
 }
 
 impl Batch {
-    /// A batch for which nothing was read yet, and whose turn is now.
-    pub(super) fn new(items: Vec<Item>) -> Self {
-        Self { items, books: None, is_followed: false, began: Instant::now() }
+    /// A batch whose turn is now, and which is at this stage.
+    pub(super) fn new(items: Vec<Item>, stage: Stage) -> Self {
+        Self { items, stage, began: Instant::now() }
     }
 
-    /// Reads what the batch is decided on, unless it was read ahead. Where that fails, the batch meets
-    /// the failure again when it is carried out, and is dealt with there.
-    pub(super) async fn read(&mut self, ledger: &Ledger) {
-        if self.books.is_none() {
-            let read = read(ledger, &self.items, async |conn, commands| context::load(conn, commands).await);
-            self.books = read.await.flatten().map(Books::new);
-        }
+    /// Brings it to a plan, if it has none. Where that fails, the batch meets the failure again when it is
+    /// carried out, and is dealt with there.
+    pub(super) async fn decide(&mut self, ledger: &Ledger, memory: &Mutex<Memory>) {
+        let stage = std::mem::take(&mut self.stage);
+        self.stage = stage.decided(ledger, memory, &self.items).await;
+    }
+
+    /// What it will do; to be asked once. None: it is not decided.
+    pub(super) fn trail(&mut self) -> Option<Trail> {
+        self.stage.trail()
     }
 }
 
-/// Reads what `items` will be decided on, while the batch before them is written.
-pub(super) async fn read_ahead(ledger: &Ledger, items: &[Item]) -> Option<Context> {
-    read(ledger, items, async |conn, commands| context::load_without_holds(conn, commands).await).await
-}
-
-async fn read<T>(
-    ledger: &Ledger,
-    items: &[Item],
-    load: impl AsyncFnOnce(&mut PgConnection, &[&Command]) -> Result<T, StoreError>,
-) -> Option<T> {
-    let deadline = latest(items);
-    let reading = async {
-        let mut conn = ledger.pool.lease(deadline).await?;
-        let read = load(&mut conn, &commands(items)).await?;
-        conn.give_back();
-        Ok::<_, StoreError>(read)
-    };
-    AssertUnwindSafe(timeout_at(deadline, reading)).catch_unwind().await.ok()?.ok()?.ok()
-}
-
-/// Carries out commands in the order given, and answers each caller.
+/// Carries out commands in the order given, and answers each caller, except where all went as planned:
+/// there the next batch comes first.
 ///
 /// A batch that fails for a reason that may lie in one of its commands is cut in two, and so on until
 /// the culprit is alone: its neighbours never notice.
-pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Rest {
-    let mut rest = Rest::default();
+pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Carried {
+    let mut carried = Carried::default();
+    let mut is_first = true;
     let mut parts = VecDeque::from([batch]);
-    while let Some(Batch { mut items, books, is_followed, began }) = parts.pop_front() {
-        match persist(ledger, &mut items, books, is_followed, by).await {
-            Ok((mut done, attempts)) => {
+    while let Some(Batch { mut items, stage, began }) = parts.pop_front() {
+        let is_plan = std::mem::take(&mut is_first);
+        match persist(ledger, &mut items, stage, by).await {
+            Ok((done, attempts)) => {
                 ledger.metrics.batch_sizes.observe(items.len() as f64);
-                rest.trail = done.trail.take();
-                rest.left_out.extend(answer_all(ledger, items, done, began, attempts));
+                let batch_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
+                let mut finished = Finished { items, done, began, attempts, batch_size };
+                let mut left = finished.take_left_out();
+                let went_as_planned = is_plan && attempts == 1;
+                if went_as_planned {
+                    carried.writing = Some(std::mem::take(&mut finished.done.writing));
+                }
+                if went_as_planned && left.is_empty() {
+                    carried.as_planned = Some(finished);
+                    return carried;
+                }
+                if finished.done.may_be_read && !left.is_empty() {
+                    ledger.metrics.batch_mistaken.inc_by(left.len() as u64);
+                    parts.push_front(Batch { items: left, stage: Stage::Fresh, began });
+                } else {
+                    carried.left_out.append(&mut left);
+                }
+                finished.answer(ledger);
             }
             Err(error) if items.len() > 1 && may_be_one_commands_fault(&error) => {
                 tracing::warn!(size = items.len(), %error, "a batch failed and is cut in two");
                 ledger.metrics.batch_splits.inc();
                 let second = items.split_off(items.len() / 2);
-                parts.push_front(Batch { items: second, books: None, is_followed, began });
-                parts.push_front(Batch { items, books: None, is_followed, began });
+                for items in [second, items] {
+                    parts.push_front(Batch { items, stage: Stage::Fresh, began });
+                }
             }
             Err(error) => {
                 log_outage(&error, items.len());
@@ -135,23 +149,17 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Rest {
             }
         }
     }
-    rest
+    carried
 }
 
 /// Tries a batch until it is done, or fails for good. Where the outcome of a commit is unknown, the
 /// commands without a request_id are answered so, and only the others tried again.
-async fn persist(
-    ledger: &Ledger,
-    items: &mut Vec<Item>,
-    mut books: Option<Books>,
-    is_followed: bool,
-    by: By,
-) -> Result<(Done, u32), StoreError> {
+async fn persist(ledger: &Ledger, items: &mut Vec<Item>, mut stage: Stage, by: By) -> Result<(Done, u32), StoreError> {
     let (mut attempts, mut is_unknown) = (0, false);
     loop {
         attempts += 1;
         let latest = latest(items);
-        let result = timeout_at(latest + GRACE, attempt(ledger, items, books.take(), is_followed, by)).await;
+        let result = timeout_at(latest + GRACE, attempt(ledger, items, std::mem::take(&mut stage), by)).await;
         let error = match result.unwrap_or(Err(StoreError::Deadline)) {
             Ok(Some(done)) => return Ok((done, attempts)),
             // The clock has passed a moment on which a decision rested: decide anew.
@@ -183,18 +191,12 @@ async fn persist(
 }
 
 /// One transaction. None: what was decided is no longer so.
-async fn attempt(
-    ledger: &Ledger,
-    items: &[Item],
-    books: Option<Books>,
-    is_followed: bool,
-    by: By,
-) -> Result<Option<Done>, StoreError> {
+async fn attempt(ledger: &Ledger, items: &[Item], stage: Stage, by: By) -> Result<Option<Done>, StoreError> {
     let deadline = latest(items);
     match by {
         By::Version => {
             let mut conn = ledger.pool.lease(deadline).await?;
-            let result = by_version(&mut conn, items, books, is_followed).await;
+            let result = by_version(&mut conn, items, stage).await;
             if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                 conn.give_back();
             }
@@ -209,31 +211,19 @@ async fn attempt(
     }
 }
 
-async fn by_version(
-    conn: &mut PgConnection,
-    items: &[Item],
-    books: Option<Books>,
-    is_followed: bool,
-) -> Result<Done, StoreError> {
+async fn by_version(conn: &mut PgConnection, items: &[Item], stage: Stage) -> Result<Done, StoreError> {
     let lock_wait = Duration::ZERO;
-    let books = match books {
-        Some(books) => Some(books),
-        None => context::load(conn, &commands(items)).await?.map(Books::new),
-    };
-    let Some(mut books) = books else {
+    let Some(plan) = stage.plan(conn, items).await? else {
         let fates = items.iter().map(|_| Fate::LeftOut).collect();
-        return Ok(Done { fates, trail: None, lock_wait });
+        return Ok(Done { fates, lock_wait, may_be_read: false, writing: Written::default() });
     };
-    let mut fates = books.decide_all(conn, items, By::Version).await?;
-    let decided = books.decided(items, &fates);
-    let trail = is_followed.then(|| books.trail(&decided));
-    if !decided.is_empty() {
-        let written = apply::apply_alone(conn, &decided).await?;
-        let ids = decided.iter().map(|decided| decided.event_id);
-        let lost: HashSet<EventId> = ids.filter(|id| !written.contains(id)).cloned().collect();
-        leave_out(items, &mut fates, &lost);
-    }
-    Ok(Done { fates, trail, lock_wait })
+    let Plan { mut fates, writing, is_presumed: may_be_read, .. } = plan;
+    let writing = match writing {
+        Some(writing) => writing.write(conn).await?,
+        None => Written::default(),
+    };
+    leave_out(items, &mut fates, &writing.lost);
+    Ok(Done { fates, lock_wait, may_be_read, writing })
 }
 
 async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreError> {
@@ -245,23 +235,27 @@ async fn under_lock(tx: &mut Tx, items: &[Item]) -> Result<Option<Done>, StoreEr
     let lock_wait = asked.elapsed();
     let Some(context) = context::load(tx, &commands).await? else { return Ok(None) };
     let mut books = Books::new(context);
-    let fates = books.decide_all(tx, items, By::Lock).await?;
+    let fates = books.decide_all(Some(tx), items, By::Lock).await?;
     let decided = books.decided(items, &fates);
     let is_written = decided.is_empty() || apply::apply(tx, &decided).await?;
-    Ok(is_written.then_some(Done { fates, trail: None, lock_wait }))
+    let done = Done { fates, lock_wait, may_be_read: false, writing: Written::default() };
+    Ok(is_written.then_some(done))
 }
 
-fn commands(items: &[Item]) -> Vec<&Command> {
+pub(super) fn commands(items: &[Item]) -> Vec<&Command> {
     items.iter().map(|item| &item.command).collect()
 }
 
 /// When the last of the callers stops listening.
-fn latest(items: &[Item]) -> Instant {
+pub(super) fn latest(items: &[Item]) -> Instant {
     items.iter().map(|item| item.deadline).max().unwrap_or_else(Instant::now)
 }
 
 /// What was decided on events that could not be written was not decided.
 fn leave_out(items: &[Item], fates: &mut [Fate], lost: &HashSet<EventId>) {
+    if lost.is_empty() {
+        return;
+    }
     for (item, fate) in items.iter().zip(fates) {
         if matches!(fate, Fate::Decided(_)) && lost.contains(&item.command.event_id) {
             *fate = Fate::LeftOut;
@@ -275,38 +269,47 @@ impl Done {
     }
 }
 
-/// Answers the commands of a batch that was carried out, and returns those left out.
-fn answer_all(ledger: &Ledger, items: Vec<Item>, done: Done, began: Instant, attempts: u32) -> Vec<Item> {
-    let batch_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
-    let mut left_out = Vec::new();
-    for (item, fate) in items.into_iter().zip(done.fates) {
-        let queue_wait = began.saturating_duration_since(item.submitted);
-        let effort = Effort {
-            attempts: item.left_out + attempts,
-            lock_wait: done.lock_wait,
-            queue_wait,
-            batch_size,
-            ..Effort::begun(Strategy::Coalesced)
-        };
-        let answer = match fate {
-            Fate::Decided(Ok(Decision::Commit(mut commit))) => match commit.changes.pop() {
-                Some(change) => Ok((Box::new(change), false)),
-                None => continue,
-            },
-            Fate::Decided(Ok(Decision::Replay(change))) => Ok((change, true)),
-            Fate::Decided(Err(refusal)) => Err(refusal.into()),
-            Fate::Late => Err(OpError::Deadline),
-            Fate::LeftOut => {
-                left_out.push(item);
-                continue;
-            }
-        };
-        if answer.is_ok() {
-            ledger.metrics.batch_wait_seconds.observe(queue_wait.as_secs_f64());
+impl Finished {
+    fn take_left_out(&mut self) -> Vec<Item> {
+        let is_left_out = |fate: &Fate| matches!(fate, Fate::LeftOut);
+        if !self.done.fates.iter().any(is_left_out) {
+            return Vec::new();
         }
-        ledger.answer(item, &effort, answer);
+        let (items, fates) = (std::mem::take(&mut self.items), std::mem::take(&mut self.done.fates));
+        let (left, kept): (Vec<_>, Vec<_>) = items.into_iter().zip(fates).partition(|(_, fate)| is_left_out(fate));
+        (self.items, self.done.fates) = kept.into_iter().unzip();
+        left.into_iter().map(|(item, _)| item).collect()
     }
-    left_out
+
+    /// Answers each caller.
+    pub(super) fn answer(self, ledger: &Ledger) {
+        let Self { items, done, began, attempts, batch_size } = self;
+        for (item, fate) in items.into_iter().zip(done.fates) {
+            let queue_wait = began.saturating_duration_since(item.submitted);
+            let effort = Effort {
+                attempts: item.left_out + attempts,
+                lock_wait: done.lock_wait,
+                queue_wait,
+                batch_size,
+                ..Effort::begun(Strategy::Coalesced)
+            };
+            let answer = match fate {
+                Fate::Decided(Ok(Decision::Commit(mut commit))) => match commit.changes.pop() {
+                    Some(change) => Ok((Box::new(change), false)),
+                    None => continue,
+                },
+                Fate::Decided(Ok(Decision::Replay(change))) => Ok((change, true)),
+                Fate::Decided(Err(refusal)) => Err(refusal.into()),
+                Fate::Late => Err(OpError::Deadline),
+                // It was taken out.
+                Fate::LeftOut => continue,
+            };
+            if answer.is_ok() {
+                ledger.metrics.batch_wait_seconds.observe(queue_wait.as_secs_f64());
+            }
+            ledger.answer(item, &effort, answer);
+        }
+    }
 }
 
 fn may_be_one_commands_fault(error: &StoreError) -> bool {

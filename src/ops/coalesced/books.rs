@@ -10,7 +10,7 @@ use crate::{
     domain::{
         command::Command,
         decide::{Commit, Decision, decide},
-        event::Counters,
+        event::{Counters, Event},
         ids::EventId,
         refusal::Refusal,
         snapshot::Snapshot,
@@ -50,9 +50,15 @@ pub(super) struct Trail {
 struct Step {
     /// The event's version before.
     from: i64,
-    /// The event's version after.
-    to: i64,
+    after: Event,
     commits: Vec<Commit>,
+}
+
+impl Trail {
+    /// The events that it changes, as they are then.
+    pub(super) fn into_events(self) -> impl Iterator<Item = (EventId, Event)> {
+        self.steps.into_iter().map(|(id, step)| (id, step.after))
+    }
 }
 
 impl Books {
@@ -61,38 +67,46 @@ impl Books {
         Self { now, snapshots, seen, promotions: BTreeMap::new() }
     }
 
-    /// The books of a batch that was read while the one ahead of it was written. None: the reading does not
-    /// fit, because others changed an event meanwhile, or does not suffice, because its holds have to be
-    /// looked at too.
-    pub(super) fn after(ahead: &Trail, mut read: Context, items: &[Item]) -> Option<Self> {
-        for (id, snapshot) in &mut read.snapshots {
-            let Some(step) = ahead.steps.get(id) else { continue };
-            let version = snapshot.event.counters.version;
-            if version == step.from {
-                step.commits.iter().for_each(|commit| snapshot.advance(commit));
-            } else if version != step.to {
-                return None;
+    /// The books of `items`, from a reading that shows nothing of the batch `ahead` of them, or all of it.
+    /// None: the reading does not fit, because others changed an event meanwhile, or does not suffice,
+    /// because its holds have to be looked at too.
+    pub(super) fn upon(mut read: Context, ahead: Option<&Trail>, items: &[Item]) -> Option<Self> {
+        if let Some(ahead) = ahead {
+            for (id, snapshot) in &mut read.snapshots {
+                let Some(step) = ahead.steps.get(id) else { continue };
+                let version = snapshot.event.counters.version;
+                if version == step.from {
+                    step.commits.iter().for_each(|commit| snapshot.advance(commit));
+                } else if version != step.after.counters.version {
+                    return None;
+                }
             }
+            read.now = read.now.max(ahead.now);
         }
-        read.now = read.now.max(ahead.now);
         let commands: Vec<_> = items.iter().map(|item| &item.command).collect();
         read.short_of_units(&commands).is_empty().then(|| Self::new(read))
     }
 
+    /// Whether anybody is in line for one of the events.
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.snapshots.values().any(|snapshot| snapshot.event.counters.waiting > 0)
+    }
+
     /// What a batch does that comes to `decided`.
     pub(super) fn trail(&self, decided: &[Decided<'_>]) -> Trail {
-        let steps = decided.iter().map(|Decided { event_id, seen, commits }| {
-            let commits: Vec<Commit> = commits.iter().copied().cloned().collect();
-            let to = commits.last().map_or(seen.version, |last| last.counters.version);
-            ((*event_id).clone(), Step { from: seen.version, to, commits })
+        let steps = decided.iter().filter_map(|Decided { event_id, seen, commits }| {
+            let after = self.snapshots.get(*event_id)?.event.clone();
+            let commits = commits.iter().copied().cloned().collect();
+            Some(((*event_id).clone(), Step { from: seen.version, after, commits }))
         });
         Trail { now: self.now, steps: steps.collect() }
     }
 
-    /// Decides each command on what those before it have left, and who is served with what it frees.
+    /// Decides each command on what those before it have left, and who is served with what it frees. Where
+    /// nobody waits, no connection is needed.
     pub(super) async fn decide_all(
         &mut self,
-        conn: &mut PgConnection,
+        mut conn: Option<&mut PgConnection>,
         items: &[Item],
         by: By,
     ) -> Result<Vec<Fate>, StoreError> {
@@ -108,7 +122,7 @@ impl Books {
                 Fate::LeftOut
             } else {
                 let decision = self.decide(&item.command);
-                if let Ok(Decision::Commit(_)) = &decision {
+                if let (Ok(Decision::Commit(_)), Some(conn)) = (&decision, conn.as_deref_mut()) {
                     self.serve(conn, place, event_id).await?;
                 }
                 Fate::Decided(decision)

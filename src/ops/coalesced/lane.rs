@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use super::{
     Item,
-    batch::{self, Batch, By, Rest},
-    books::Books,
+    batch::{self, Batch, By, Carried, Finished},
+    lock,
+    memory::Memory,
+    plan::Stage,
 };
 use crate::{
     config::{BatchScope, Execution, Strategy},
@@ -25,6 +27,7 @@ use crate::{
 pub(super) struct Lane {
     settings: Execution,
     state: Mutex<State>,
+    memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
@@ -77,7 +80,8 @@ impl State {
 
 impl Lane {
     pub(super) fn new(settings: Execution) -> Self {
-        Self { settings, state: Mutex::default() }
+        let memory = Memory::new(settings.remembered_events.div_ceil(settings.lanes.max(1)));
+        Self { settings, state: Mutex::default(), memory: Mutex::new(memory) }
     }
 
     /// Puts a command at the end of the queue; refuses where that is full, or so long that the
@@ -107,28 +111,42 @@ impl Lane {
         (turn > item.deadline).then_some("the wait would be longer than the call's deadline")
     }
 
-    /// Carries out what waits, until nothing does: reads a batch, writes it, and while it is written reads
-    /// the next.
+    /// Carries out what waits, until nothing does. While PostgreSQL writes a batch, the callers of the one
+    /// before it are answered, and the one after it is read and decided: so it need not wait for us.
     async fn run(self: Arc<Self>, ledger: Ledger) {
-        let (mut upcoming, mut was_in_vain) = (None, false);
+        let (mut upcoming, mut finished, mut was_in_vain) = (None::<Batch>, None::<Finished>, false);
         while let Some(mut batch) = upcoming.take().or_else(|| self.next_batch()) {
             let began = Instant::now();
             let size = count(&batch.items);
-            batch.read(&ledger).await;
+            unharmed(batch.decide(&ledger, &self.memory).map(Some)).await;
+            let trail = batch.trail();
             let mut following = self.take_waiting();
-            batch.is_followed = !following.is_empty() && !was_in_vain;
-            let is_followed = batch.is_followed;
-            let reading = async { if is_followed { batch::read_ahead(&ledger, &following).await } else { None } };
-            let (rest, read) = tokio::join!(guarded(&ledger, batch, By::Version), reading);
-            ledger.metrics.batch_commands.sub(size - count(&rest.left_out));
+            let meanwhile = async {
+                if let Some(finished) = finished.take() {
+                    finished.answer(&ledger);
+                }
+                let trail = trail.as_ref().filter(|_| !following.is_empty() && !was_in_vain)?;
+                Some(Stage::ahead(&ledger, &self.memory, &following, trail).await)
+            };
+            let (carried, ahead) = tokio::join!(biased; guarded(&ledger, batch, By::Version), unharmed(meanwhile));
+            ledger.metrics.batch_commands.sub(size - count(&carried.left_out));
             self.keep_pace(began.elapsed());
-            self.set_aside(&ledger, rest.left_out, &mut following);
-            if !following.is_empty() {
-                let was_read = read.is_some();
-                let books = rest.trail.zip(read).and_then(|(ahead, read)| Books::after(&ahead, read, &following));
-                was_in_vain = was_read && books.is_none();
-                upcoming = Some(Batch { books, ..Batch::new(following) });
+            if let Some(trail) = trail {
+                match carried.writing {
+                    Some(written) => lock(&self.memory).learn(trail, &written),
+                    None => lock(&self.memory).forget(trail),
+                }
             }
+            self.set_aside(&ledger, carried.left_out, &mut following);
+            was_in_vain = ahead.as_ref().is_some_and(|stage| stage.is_none() || carried.as_planned.is_none());
+            let stage = ahead.flatten().filter(|_| carried.as_planned.is_some()).unwrap_or_default();
+            match carried.as_planned {
+                // The next comes first.
+                Some(done) if stage.is_decided() => finished = Some(done),
+                Some(done) => done.answer(&ledger),
+                None => {}
+            }
+            upcoming = (!following.is_empty()).then(|| Batch::new(following, stage));
         }
     }
 
@@ -137,7 +155,10 @@ impl Lane {
         while let Some(items) = self.next_busy_batch(&event_id) {
             let size = count(&items);
             // It waits for the lock, so it leaves nothing out.
-            guarded(&ledger, Batch::new(items), By::Lock).await;
+            let carried = guarded(&ledger, Batch::new(items, Stage::Fresh), By::Lock).await;
+            if let Some(finished) = carried.as_planned {
+                finished.answer(&ledger);
+            }
             ledger.metrics.batch_commands.sub(size);
         }
     }
@@ -147,7 +168,7 @@ impl Lane {
         let mut state = self.lock();
         let items = state.take(&self.settings);
         state.is_running = !items.is_empty();
-        state.is_running.then(|| Batch::new(items))
+        state.is_running.then(|| Batch::new(items, Stage::Fresh))
     }
 
     fn take_waiting(&self) -> Vec<Item> {
@@ -201,15 +222,20 @@ impl Lane {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
 /// Carries a batch out. A panic ends the batch, and not the lane.
-async fn guarded(ledger: &Ledger, batch: Batch, by: By) -> Rest {
-    AssertUnwindSafe(batch::carry_out(ledger, batch, by)).catch_unwind().await.unwrap_or_else(|_| {
+async fn guarded(ledger: &Ledger, batch: Batch, by: By) -> Carried {
+    unharmed(async { Some(batch::carry_out(ledger, batch, by).await) }).await.unwrap_or_default()
+}
+
+/// None where the work panics: that is a defect, and ends with this batch.
+async fn unharmed<T>(work: impl Future<Output = Option<T>>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a batch was lost");
-        Rest::default()
+        None
     })
 }
 

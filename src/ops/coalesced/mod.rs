@@ -4,15 +4,17 @@
 //! carries it out in one transaction ([`batch`]); then it answers each caller. There is no timer: a lone
 //! command is a batch of one, and runs at once.
 //!
-//! Two round trips do it, whatever the size of the batch: one statement reads, without locks, all that
-//! `decide` needs, which is then folded over the commands in arrival order; the other is the whole
-//! transaction. It locks the events in id order, passes over those that somebody else has locked or
-//! changed since the reading, writes the rest, and commits. The row lock is held while that statement
-//! runs, and not while an answer travels to the server and back.
+//! A batch has a [`plan`] before it is written: what its commands have to see is read without locks, and
+//! `decide` is folded over them in arrival order. Then one statement is the whole transaction. It locks the
+//! events in id order, passes over those that somebody else has locked or changed since they were seen,
+//! writes the rest, and commits. The row lock is held while that statement runs, and not while an answer
+//! travels to the server and back. What is most common is not even read for: a Reserve at an event that the
+//! lane has in [`memory`] is decided on that, and the statement checks what was presumed.
 //!
-//! While a batch is written, what waits already is the next batch, and is read on another connection; what
-//! the first has written is then laid over the reading ([`books`]). Should others have changed an event
-//! meanwhile, its version tells, and it is read again.
+//! While PostgreSQL writes a batch, the callers of the one before it are answered, and what waits already is
+//! planned, as if that batch had been written: what it does is laid over what is read or remembered
+//! ([`books`]). So PostgreSQL finds the next batch ready when it is done with one. Should that one not be
+//! written as planned, the plan behind it is void, and nobody has been told of it.
 //!
 //! So a batch never waits for a row lock. An event that it had to pass over leaves the batch and gets a
 //! lane of its own, which works under the row lock (lock, read, write, commit), waits for it and for
@@ -22,10 +24,12 @@
 mod batch;
 mod books;
 mod lane;
+mod memory;
+mod plan;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{sync::oneshot, time::Instant};
@@ -93,4 +97,8 @@ impl Ledger {
         let outcome = |(change, replayed)| Outcome { change, replayed, effort: *effort };
         let _ = item.answer.send(answer.map(outcome));
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,245 @@
+//! A Reserve is decided on what is remembered and presumed: whoever is wrong about that writes nothing, and
+//! reads. A slow machine reads where a fast one presumes, so tests try until it was presumed.
+
+use futures::future::join_all;
+use prost_types::FieldMask;
+use reservd::rpc::pb::{self, Strategy, WaitlistEntryState as EntryState};
+use sqlx::Row;
+use tonic::{Code, Response, Status};
+
+use crate::support::{TestServer, assert_refused, eventually, join, of_user, reason, reserve, strict, with};
+
+const PRESUMED: &str = "reservd_batch_presumed_total";
+const MISTAKEN: &str = "reservd_batch_mistaken_total";
+const TRIES: u32 = 500;
+
+fn wish(user: &str) -> pb::ReserveRequest {
+    pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve("e", user) }
+}
+
+async fn reserved(server: &TestServer, wish: pb::ReserveRequest) -> Result<pb::ReserveResponse, Status> {
+    server.reservations().reserve(wish).await.map(Response::into_inner)
+}
+
+/// Tries until this metric has grown.
+async fn until_more(server: &TestServer, metric: &str, mut attempt: impl AsyncFnMut(u32)) {
+    let before = server.metric(metric).await;
+    for number in 0..TRIES {
+        attempt(number).await;
+        if server.metric(metric).await > before {
+            return;
+        }
+    }
+    panic!("{metric} stayed at {before}");
+}
+
+#[tokio::test]
+async fn a_user_who_has_a_reservation_gets_no_second_one() {
+    let server = TestServer::start().await;
+    server.event("e", 1_000_000).await;
+    until_more(&server, MISTAKEN, async |number| {
+        let user = format!("user-{number}");
+        reserved(&server, wish(&user)).await.expect("there is room");
+        assert_refused(reserved(&server, wish(&user)).await, Code::AlreadyExists, "ALREADY_RESERVED");
+    })
+    .await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_request_id_that_is_known_is_answered_from_the_history() {
+    let server = TestServer::start().await;
+    server.event("e", 1_000_000).await;
+    until_more(&server, MISTAKEN, async |number| {
+        let request_id = format!("request-{number}");
+        let first = pb::ReserveRequest { request_id: request_id.clone(), ..wish(&format!("ann-{number}")) };
+        let other = pb::ReserveRequest { request_id, ..wish(&format!("bob-{number}")) };
+        let made = reserved(&server, first.clone()).await.expect("there is room");
+        // Bob has nothing; that the request_id stands for something else is all that speaks against it.
+        assert_refused(reserved(&server, other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        let again = reserved(&server, first).await.expect("told again");
+        assert_eq!((again.reservation, again.execution.expect("a report").replayed), (made.reservation, true));
+    })
+    .await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
+    let server = TestServer::start().await;
+    let twin = server.twin().await;
+    server.event("e", 1_000_000).await;
+    let (close, open) = (
+        pb::CloseEventRequest { event_id: "e".into(), ..Default::default() },
+        pb::OpenEventRequest { event_id: "e".into(), ..Default::default() },
+    );
+    until_more(&server, MISTAKEN, async |number| {
+        // Each mistake makes it more careful: it has to be right for a while before it presumes again.
+        for user in 0..3 {
+            reserved(&server, wish(&format!("user-{number}-{user}"))).await.expect("it is open");
+        }
+        twin.events().close_event(close.clone()).await.expect("it is open");
+        let late = reserved(&server, wish(&format!("late-{number}"))).await;
+        assert_refused(late, Code::FailedPrecondition, "EVENT_NOT_OPEN");
+        twin.events().open_event(open.clone()).await.expect("it is closed");
+    })
+    .await;
+    twin.app.stop().await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_refused_for_what_is_remembered_only() {
+    let server = TestServer::start().await;
+    let twin = server.twin().await;
+    let limit = |max| pb::Event {
+        event_id: "e".into(),
+        limits: Some(pb::EventLimits { max_quantity: Some(max), ..Default::default() }),
+        ..Default::default()
+    };
+    server.event_with(pb::Event { capacity: 1_000_000, ..limit(1) }).await;
+    let mut users = 0..;
+    let mut user = || format!("user-{}", users.next().expect("there are enough"));
+    for _ in 0..5 {
+        until_more(&server, PRESUMED, async |_| {
+            reserved(&server, wish(&user())).await.expect("there is room");
+        })
+        .await;
+        for max in [4, 1] {
+            let mask = Some(FieldMask { paths: vec!["limits.max_quantity".into()] });
+            let event = Some(limit(max));
+            let update = pb::UpdateEventRequest { event, update_mask: mask, ..Default::default() };
+            twin.events().update_event(update).await.expect("it may be changed");
+            let three = reserved(&server, pb::ReserveRequest { quantity: 3, ..wish(&user()) }).await;
+            match max {
+                4 => drop(three.expect("it was allowed a moment ago")),
+                _ => drop(assert_refused(three, Code::FailedPrecondition, "QUANTITY_LIMIT")),
+            }
+        }
+    }
+    twin.app.stop().await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_and_reserves_instead_leaves_the_line() {
+    let server = TestServer::start().await;
+    server.event_with_line("e", 10, pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() }).await;
+    reserved(&server, pb::ReserveRequest { quantity: 8, ..wish("many") }).await.expect("there is room");
+    for round in 0..20 {
+        let waiting = format!("waiting-{round}");
+        server.join(join("e", &waiting, 3)).await.expect("it does not fit");
+        // What is remembered of the event now is that somebody waits, but not who.
+        reserved(&server, wish("other")).await.expect("there is room");
+        reserved(&server, wish(&waiting)).await.expect("there is room");
+        assert_eq!(server.entry("e", &waiting).await.entry.expect("a record").state(), EntryState::Left);
+        for user in ["other", &waiting] {
+            let cancel = pb::CancelRequest { event_id: "e".into(), reservation: of_user(user), ..Default::default() };
+            server.reservations().cancel(cancel).await.expect("it is there");
+        }
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
+    let server = TestServer::with(&[("execution.lanes", "1")]).await;
+    let events = ["a", "b", "c"];
+    for event_id in events {
+        server.event(event_id, 1_000_000).await;
+    }
+    let call = |round: u32, number: usize| {
+        let event_id = events[number % events.len()].to_owned();
+        reserved(&server, pb::ReserveRequest { event_id, ..wish(&format!("user-{round}-{number}")) })
+    };
+    until_more(&server, MISTAKEN, async |round| {
+        assert!(join_all((0..60).map(|number| call(round, number))).await.iter().all(Result::is_ok));
+        // All of them new, but for one.
+        let answers = join_all((60..119).chain([7]).map(|number| call(round, number))).await;
+        let (again, new) = answers.split_last().expect("there are answers");
+        assert!(new.iter().all(Result::is_ok));
+        assert_eq!(again.as_ref().map_err(reason).map(|_| ()), Err("ALREADY_RESERVED".to_owned()));
+    })
+    .await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn of_a_batch_only_the_events_are_passed_over_about_which_it_is_wrong() {
+    const BATCH: &str = "
+        SELECT apply_batch_2(
+            ARRAY[ROW('a', 2, 2, 1, 0), ROW('b', 2, 2, 1, 0), ROW('c', 1, 1, 0, 0), ROW('d', 7, 8, 1, 0)]::event_write_1[],
+            ARRAY[NULL, NULL, NULL, NULL]::timestamptz[], '{}', '{}', '{}',
+            ARRAY['a', 'b', 'c'], $1::text[], $2::text[])";
+    let server = TestServer::start().await;
+    for event_id in ["a", "b", "c", "d"] {
+        server.event(event_id, 5).await;
+    }
+    for event_id in ["a", "b"] {
+        let wish = pb::ReserveRequest { event_id: event_id.into(), request_id: "first".into(), ..wish("ann") };
+        reserved(&server, wish).await.expect("there is room");
+    }
+    let mut sql = server.sql().await;
+    for (users, requests, expected) in [
+        // Everybody is new; d has another version.
+        (["bob"; 3], [None; 3], vec!["a", "b", "c"]),
+        (["ann", "bob", "ann"], [None; 3], vec!["b", "c"]),
+        (["bob"; 3], [None, Some("first"), Some("first")], vec!["a", "c"]),
+        (["ann"; 3], [Some("first"); 3], vec!["c"]),
+    ] {
+        let row = sqlx::query(BATCH).bind(users).bind(requests).fetch_one(&mut sql).await.expect("it runs");
+        let mut written: Vec<String> = row.get(0);
+        written.sort();
+        assert_eq!(written, expected, "{users:?} {requests:?}");
+    }
+    server.check_and_stop().await;
+}
+
+/// Plans live as long as their connections. One that was made when the tables were empty, and begins with all
+/// rows of an event, would read these for each batch when there are many.
+#[tokio::test]
+async fn plans_made_on_empty_tables_serve_full_ones() {
+    const OTHERS: i64 = 30_000;
+    const FILL: &str = "
+        INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, extensions, version,
+                                  create_time, update_time, confirm_time)
+        SELECT id, gen_random_uuid(), 'other-' || n, 1, 'CONFIRMED', 0, 1, now(), now(), now()
+          FROM unnest(ARRAY['e', 'f']) AS id, generate_series(1, $1::bigint) AS n";
+    const READ: &str = "
+        SELECT sum(idx_tup_read)::bigint, sum(idx_scan) FILTER (WHERE indexrelname = 'reservations_one_live_per_user')::bigint
+          FROM pg_stat_user_indexes WHERE relname = 'reservations'";
+    let server = TestServer::with(&[("execution.lanes", "1")]).await;
+    for event_id in ["e", "f"] {
+        server.event(event_id, 1_000_000).await;
+    }
+    let crowd = async |name: &str, event_ids: &[&str]| {
+        let calls = (0..40).map(|number| {
+            let event_id = event_ids[number % event_ids.len()].to_owned();
+            reserved(&server, pb::ReserveRequest { event_id, ..wish(&format!("{name}-{number}")) })
+        });
+        join_all(calls).await.into_iter().for_each(|answer| drop(answer.expect("there is room")));
+    };
+    until_more(&server, PRESUMED, async |round| {
+        crowd(&format!("first-{round}"), &["e"]).await;
+        crowd(&format!("second-{round}"), &["e", "f"]).await;
+    })
+    .await;
+    let mut sql = server.sql().await;
+    sqlx::query(FILL).bind(OTHERS).execute(&mut sql).await.expect("they are there");
+    let (read_before, scans_before): (i64, i64) = sqlx::query_as(READ).fetch_one(&mut sql).await.expect("statistics");
+    let mut round = 0;
+    let mut read = 0;
+    eventually("the statistics tell of the crowds", async || {
+        round += 1;
+        crowd(&format!("third-{round}"), &["e"]).await;
+        crowd(&format!("fourth-{round}"), &["e", "f"]).await;
+        let (now, scans): (i64, i64) = sqlx::query_as(READ).fetch_one(&mut sql).await.expect("statistics");
+        read = now - read_before;
+        scans - scans_before > 80
+    })
+    .await;
+    assert!(read < OTHERS / 2, "{read} entries of indexes were read");
+    let removed = sqlx::query("DELETE FROM reservations WHERE user_id LIKE 'other-%'").execute(&mut sql).await;
+    removed.expect("they go");
+    server.check_and_stop().await;
+}

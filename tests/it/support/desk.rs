@@ -88,7 +88,8 @@ impl Desk {
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirmations");
         let (commands, answers) = (broker.commands.clone(), format!("answers-{}", broker.commands));
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        for queue in [&commands, &answers] {
+        // Those for commands may not be there yet: the server makes them when it has found the broker.
+        for queue in [&commands, &format!("{commands}.dead"), &answers] {
             let queue = queue.as_str().into();
             channel.queue_declare(queue, durable, FieldTable::default()).await.expect("a queue");
         }

@@ -6,7 +6,10 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,7 @@ struct Shared {
     on_connect: String,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Pooled>>,
+    made: AtomicU64,
 }
 
 struct Pooled {
@@ -75,6 +79,7 @@ impl Pool {
             settings,
             permits,
             idle: Mutex::default(),
+            made: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -121,6 +126,12 @@ impl Pool {
         }
     }
 
+    /// How many connections were made so far. The next one may lead to another database than the others: to a
+    /// replica that has taken over, and has perhaps not heard of the last commits.
+    pub fn connections_made(&self) -> u64 {
+        self.shared.made.load(Ordering::SeqCst)
+    }
+
     /// Connections lent now, and the most there may be.
     pub fn usage(&self) -> (usize, usize) {
         let max = self.shared.settings.max_connections as usize;
@@ -153,6 +164,7 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Pooled, StoreError> {
+        self.made.fetch_add(1, Ordering::SeqCst);
         let mut connection = self.options.connect().await.map_err(unavailable)?;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
         Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now() })

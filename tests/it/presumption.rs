@@ -88,6 +88,43 @@ async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
     server.check_and_stop().await;
 }
 
+/// A replica that takes over may not have heard of the last commits; versions are then given anew.
+#[tokio::test]
+async fn after_an_outage_nothing_is_remembered() {
+    const LOST: &str = "
+        WITH last AS (SELECT version, reservation_id FROM changes WHERE event_id = 'e' ORDER BY version DESC LIMIT 1),
+        lost AS (DELETE FROM reservations r USING last WHERE r.event_id = 'e' AND r.reservation_id = last.reservation_id),
+        gone AS (DELETE FROM changes c USING last WHERE c.event_id = 'e' AND c.version = last.version)
+        UPDATE events SET held = held - 1, version = version - 1 WHERE event_id = 'e'";
+    const CUT: &str = "
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'reservd'";
+    let server = TestServer::with(&[("execution.lanes", "1")]).await;
+    let mut sql = server.sql().await;
+    for event_id in ["e", "other"] {
+        server.event(event_id, 1_000_000).await;
+    }
+    for round in 0..5 {
+        until_more(&server, PRESUMED, async |number| {
+            reserved(&server, wish(&format!("user-{round}-{number}"))).await.expect("there is room");
+        })
+        .await;
+        sqlx::query(LOST).execute(&mut sql).await.expect("it is as if it had not been");
+        sqlx::query(CUT).execute(&mut sql).await.expect("connections can be cut");
+        let twin = server.twin().await;
+        let large = pb::ReserveRequest { quantity: 5, ..wish(&format!("twin-{round}")) };
+        reserved(&twin, large).await.expect("there is room");
+        twin.app.stop().await;
+        for event_id in ["other", "other", "e"] {
+            let user = format!("after-{round}-{event_id}-{}", fastrand::u32(..));
+            let again = pb::ReserveRequest { request_id: user.clone(), event_id: event_id.into(), ..wish(&user) };
+            reserved(&server, again).await.expect("there is room");
+        }
+        server.check().await;
+    }
+    server.check_and_stop().await;
+}
+
 #[tokio::test]
 async fn nobody_is_refused_for_what_is_remembered_only() {
     let server = TestServer::start().await;

@@ -65,8 +65,10 @@ struct Done {
 /// What became of a batch that was carried out.
 #[derive(Default)]
 pub(super) struct Carried {
-    /// Its callers, who are not answered yet, where all of it went as it was planned.
-    pub(super) as_planned: Option<Finished>,
+    /// Whether it was done as it was planned, all of it.
+    pub(super) went_as_planned: bool,
+    /// Its callers, who in that case are not answered yet.
+    pub(super) finished: Option<Finished>,
     /// What was written of the plan. None: it is not known, or something else was.
     pub(super) writing: Option<Written>,
     /// The commands that have to be decided under their event's lock.
@@ -113,19 +115,25 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Carried 
     let mut parts = VecDeque::from([batch]);
     while let Some(Batch { mut items, stage, began }) = parts.pop_front() {
         let is_plan = std::mem::take(&mut is_first);
+        // What was left out must not be overtaken by what came after it.
+        let Carried { left_out, .. } = &mut carried;
+        let is_left_out = |item: &mut Item| left_out.iter().any(|left| left.command.event_id == item.command.event_id);
+        let behind: Vec<_> = items.extract_if(.., is_left_out).collect();
+        left_out.extend(behind);
+        if items.is_empty() {
+            continue;
+        }
         match persist(ledger, &mut items, stage, by).await {
             Ok((done, attempts)) => {
                 ledger.metrics.batch_sizes.observe(items.len() as f64);
                 let batch_size = u32::try_from(items.len()).unwrap_or(u32::MAX);
                 let mut finished = Finished { items, done, began, attempts, batch_size };
                 let mut left = finished.take_left_out();
-                let went_as_planned = is_plan && attempts == 1;
-                if went_as_planned {
+                if is_plan && attempts == 1 {
                     carried.writing = Some(std::mem::take(&mut finished.done.writing));
-                }
-                if went_as_planned && left.is_empty() {
-                    carried.as_planned = Some(finished);
-                    return carried;
+                    if left.is_empty() {
+                        return Carried { went_as_planned: true, finished: Some(finished), ..carried };
+                    }
                 }
                 if finished.done.may_be_read && !left.is_empty() {
                     ledger.metrics.batch_mistaken.inc_by(left.len() as u64);
@@ -196,7 +204,7 @@ async fn attempt(ledger: &Ledger, items: &[Item], stage: Stage, by: By) -> Resul
     match by {
         By::Version => {
             let mut conn = ledger.pool.lease(deadline).await?;
-            let result = by_version(&mut conn, items, stage).await;
+            let result = by_version(&mut conn, items, stage, ledger.pool.connections_made()).await;
             if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                 conn.give_back();
             }
@@ -211,13 +219,19 @@ async fn attempt(ledger: &Ledger, items: &[Item], stage: Stage, by: By) -> Resul
     }
 }
 
-async fn by_version(conn: &mut PgConnection, items: &[Item], stage: Stage) -> Result<Done, StoreError> {
+async fn by_version(
+    conn: &mut PgConnection,
+    items: &[Item],
+    stage: Stage,
+    connections: u64,
+) -> Result<Done, StoreError> {
     let lock_wait = Duration::ZERO;
-    let Some(plan) = stage.plan(conn, items).await? else {
+    let Some(plan) = stage.plan(conn, items, connections).await? else {
         let fates = items.iter().map(|_| Fate::LeftOut).collect();
         return Ok(Done { fates, lock_wait, may_be_read: false, writing: Written::default() });
     };
-    let Plan { mut fates, writing, is_presumed: may_be_read, .. } = plan;
+    let Plan { mut fates, writing, presumed_with, .. } = plan;
+    let may_be_read = presumed_with.is_some();
     let writing = match writing {
         Some(writing) => writing.write(conn).await?,
         None => Written::default(),

@@ -2,12 +2,16 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -122,13 +126,22 @@ impl Lane {
             let trail = batch.trail();
             let mut following = self.take_waiting();
             let meanwhile = async {
-                if let Some(finished) = finished.take() {
-                    finished.answer(&ledger);
-                }
+                answer(&ledger, finished.take());
                 let trail = trail.as_ref().filter(|_| !following.is_empty() && !was_in_vain)?;
                 Some(Stage::ahead(&ledger, &self.memory, &following, trail).await)
             };
-            let (carried, ahead) = tokio::join!(biased; guarded(&ledger, batch, By::Version), unharmed(meanwhile));
+            let (mut carried, ahead) = {
+                let (writing, meanwhile) = (pin!(guarded(&ledger, batch, By::Version)), pin!(unharmed(meanwhile)));
+                let first = select(writing, meanwhile).await;
+                match first {
+                    Either::Right((ahead, writing)) => (writing.await, ahead),
+                    Either::Left((mut carried, meanwhile)) => {
+                        // Nobody waits for a reading that is for others.
+                        answer(&ledger, carried.finished.take());
+                        (carried, meanwhile.await)
+                    }
+                }
+            };
             ledger.metrics.batch_commands.sub(size - count(&carried.left_out));
             self.keep_pace(began.elapsed());
             if let Some(trail) = trail {
@@ -138,14 +151,13 @@ impl Lane {
                 }
             }
             self.set_aside(&ledger, carried.left_out, &mut following);
-            was_in_vain = ahead.as_ref().is_some_and(|stage| stage.is_none() || carried.as_planned.is_none());
-            let stage = ahead.flatten().filter(|_| carried.as_planned.is_some()).unwrap_or_default();
-            match carried.as_planned {
-                // The next comes first.
-                Some(done) if stage.is_decided() => finished = Some(done),
-                Some(done) => done.answer(&ledger),
-                None => {}
+            was_in_vain = ahead.as_ref().is_some_and(|stage| stage.is_none() || !carried.went_as_planned);
+            let stage = ahead.flatten().filter(|_| carried.went_as_planned).unwrap_or_default();
+            if stage.is_decided() {
+                // It is sent first.
+                finished = carried.finished.take();
             }
+            answer(&ledger, carried.finished);
             upcoming = (!following.is_empty()).then(|| Batch::new(following, stage));
         }
     }
@@ -156,9 +168,7 @@ impl Lane {
             let size = count(&items);
             // It waits for the lock, so it leaves nothing out.
             let carried = guarded(&ledger, Batch::new(items, Stage::Fresh), By::Lock).await;
-            if let Some(finished) = carried.as_planned {
-                finished.answer(&ledger);
-            }
+            answer(&ledger, carried.finished);
             ledger.metrics.batch_commands.sub(size);
         }
     }
@@ -229,6 +239,14 @@ impl Lane {
 /// Carries a batch out. A panic ends the batch, and not the lane.
 async fn guarded(ledger: &Ledger, batch: Batch, by: By) -> Carried {
     unharmed(async { Some(batch::carry_out(ledger, batch, by).await) }).await.unwrap_or_default()
+}
+
+/// Answers the callers of a batch, if there are any left to be answered. A panic does not end the lane.
+fn answer(ledger: &Ledger, finished: Option<Finished>) {
+    let Some(finished) = finished else { return };
+    if catch_unwind(AssertUnwindSafe(|| finished.answer(ledger))).is_err() {
+        tracing::error!("callers of a batch were not answered");
+    }
 }
 
 /// None where the work panics: that is a defect, and ends with this batch.

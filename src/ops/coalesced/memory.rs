@@ -17,14 +17,20 @@ use tokio::time::Instant;
 
 use super::{Item, books::Trail};
 use crate::{
-    domain::{command::Action, event::Event, ids::EventId, snapshot::Snapshot, time::Timestamp},
+    domain::{
+        command::Action,
+        event::{Definition, Event},
+        ids::EventId,
+        snapshot::Snapshot,
+        time::Timestamp,
+    },
     store::apply::Written,
 };
 
 /// How old PostgreSQL's time may be to decide by: by so much a hold is shorter at the most.
 const CURRENT: Duration = Duration::from_millis(20);
-/// Events with more bytes of labels than this are not remembered, so that memory has its bound.
-const MAX_LABELS: usize = 1024;
+/// Events with more bytes of text than this are not remembered, so that memory has its bound.
+const MAX_TEXT: usize = 1024;
 /// The most batches of an event that are read after a presumption was wrong again and again.
 const MAX_DOUBT: u8 = 63;
 
@@ -32,6 +38,9 @@ const MAX_DOUBT: u8 = 63;
 pub(super) struct Memory {
     /// How many events it keeps, at the most.
     capacity: usize,
+    /// How many connections had been made to the database. With another it may be another database, of which
+    /// nothing is remembered.
+    connections: u64,
     /// PostgreSQL's time when a batch was last written, and when it was asked for.
     told: Option<(Timestamp, Instant)>,
     /// Those written or recalled lately, and those before them: forgotten together when the first are half
@@ -65,11 +74,14 @@ pub(super) struct Recalled {
 
 impl Memory {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, told: None, young: HashMap::new(), old: HashMap::new() }
+        Self { capacity, connections: 0, told: None, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// What is remembered for `items`. None: nothing that is of use.
-    pub(super) fn recall(&mut self, items: &[Item]) -> Option<Recalled> {
+    /// What is remembered for `items`, with so many connections made. None: nothing that is of use.
+    pub(super) fn recall(&mut self, items: &[Item], connections: u64) -> Option<Recalled> {
+        if connections != self.connections {
+            *self = Self { connections, ..Self::new(self.capacity) };
+        }
         let (now, _) = self.told.filter(|(_, asked)| asked.elapsed() < CURRENT)?;
         let mut wanted: BTreeMap<&EventId, u32> = BTreeMap::new();
         for item in items {
@@ -108,6 +120,8 @@ impl Memory {
     pub(super) fn learn(&mut self, trail: Trail, written: &Written) {
         for (id, event) in trail.into_events() {
             let doubt = self.known(&id).map(|known| known.doubt).unwrap_or_default();
+            // Of one that was passed over `event` never came to be: doubt keeps it from use until it is
+            // learned anew.
             let doubt = if written.lost.contains(&id) { doubt.grown() } else { doubt.shrunk() };
             self.keep(id, Known { event, doubt });
         }
@@ -126,13 +140,20 @@ impl Memory {
         if self.young.len() >= self.capacity.div_ceil(2) && !self.young.contains_key(&id) {
             self.old = std::mem::take(&mut self.young);
         }
-        let labels = known.event.definition.labels.0.iter().map(|(key, value)| key.len() + value.len());
-        if self.capacity > 0 && labels.sum::<usize>() <= MAX_LABELS {
+        if self.capacity > 0 && text_of(&known.event) <= MAX_TEXT {
             self.young.insert(id, known);
         } else {
             self.young.remove(&id);
         }
     }
+}
+
+/// Bytes of an event's texts.
+fn text_of(event: &Event) -> usize {
+    let Definition { display_name, series, venue, labels, .. } = &event.definition;
+    let labels: usize = labels.0.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let optional = [series, venue, &event.cancel_reason].map(|text| text.as_ref().map_or(0, String::len));
+    display_name.len() + labels + optional.iter().sum::<usize>()
 }
 
 impl Doubt {
@@ -149,7 +170,7 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Counters, Definition, EventState};
+    use crate::domain::event::{Counters, EventState};
 
     fn known(number: u32) -> (EventId, Known) {
         let id = EventId::parse(&format!("event-{number}")).expect("valid");

@@ -42,8 +42,8 @@ pub(super) struct Plan {
     pub(super) writing: Option<Alone>,
     /// What it does, until somebody asks.
     trail: Option<Trail>,
-    /// Whether some of it was presumed.
-    pub(super) is_presumed: bool,
+    /// Whether some of it was presumed, and then when so many connections had been made.
+    pub(super) presumed_with: Option<u64>,
 }
 
 impl Stage {
@@ -77,19 +77,35 @@ impl Stage {
                 };
                 match presumed {
                     Some(plan) => Some(plan),
-                    None => on_a_connection(ledger, items, async |conn| stage.plan(conn, items).await).await.flatten(),
+                    None => {
+                        let connections = ledger.pool.connections_made();
+                        let plan = async |conn: &mut PgConnection| stage.plan(conn, items, connections).await;
+                        on_a_connection(ledger, items, plan).await.flatten()
+                    }
                 }
             }
         };
         plan.map_or(Self::Fresh, Self::Decided)
     }
 
-    /// Brings a batch from this stage to a plan. None: an event changed while it was read.
-    pub(super) async fn plan(self, conn: &mut PgConnection, items: &[Item]) -> Result<Option<Plan>, StoreError> {
-        let books = match self {
-            Self::Decided(plan) => return Ok(Some(plan)),
+    /// Brings a batch from this stage to a plan that is good with so many connections made. None: an event
+    /// changed while it was read.
+    pub(super) async fn plan(
+        self,
+        conn: &mut PgConnection,
+        items: &[Item],
+        connections: u64,
+    ) -> Result<Option<Plan>, StoreError> {
+        let stage = match self {
+            Self::Decided(plan) if plan.presumed_with.is_none_or(|before| before == connections) => {
+                return Ok(Some(plan));
+            }
+            Self::Decided(_) => Self::Fresh,
+            stage => stage,
+        };
+        let books = match stage {
             Self::Read(books) => books,
-            Self::Fresh => match context::load(conn, &commands(items)).await? {
+            _ => match context::load(conn, &commands(items)).await? {
                 Some(context) => Books::new(context),
                 None => return Ok(None),
             },
@@ -120,14 +136,14 @@ impl Plan {
         let presumed = items.iter().zip(&fates).zip(is_presumed).filter(|(_, is_presumed)| **is_presumed);
         let presumed: Vec<_> = presumed.filter_map(|((item, fate), _)| presumption(item, fate)).collect();
         let writing = (!decided.is_empty()).then(|| Alone::new(&decided, &presumed));
-        let is_presumed = !presumed.is_empty();
-        Ok(Self { fates, writing, trail, is_presumed })
+        Ok(Self { fates, writing, trail, presumed_with: None })
     }
 
     /// Decides on what is remembered, and reads for those commands only that need more. None: nothing is
     /// remembered that is of use, or it would not be a yes to all that was presumed.
     async fn presuming(ledger: &Ledger, memory: &Mutex<Memory>, items: &[Item], ahead: Option<&Trail>) -> Option<Self> {
-        let Recalled { now, snapshots, is_presumed } = lock(memory).recall(items)?;
+        let connections = ledger.pool.connections_made();
+        let Recalled { now, snapshots, is_presumed } = lock(memory).recall(items, connections)?;
         let mut context = Context { now, snapshots };
         let others = items.iter().zip(&is_presumed).filter(|(_, is_presumed)| !**is_presumed);
         let others: Vec<_> = others.map(|(item, _)| &item.command).collect();
@@ -145,7 +161,7 @@ impl Plan {
         }
         let presumed = is_presumed.iter().filter(|is_presumed| **is_presumed).count();
         ledger.metrics.batch_presumed.inc_by(presumed as u64);
-        Some(plan)
+        Some(Self { presumed_with: Some(connections), ..plan })
     }
 }
 
@@ -170,5 +186,6 @@ async fn on_a_connection<T>(
         conn.give_back();
         Ok::<_, StoreError>(done)
     };
-    AssertUnwindSafe(timeout_at(deadline, working)).catch_unwind().await.ok()?.ok()?.ok()
+    let done = AssertUnwindSafe(timeout_at(deadline, working)).catch_unwind().await.ok()?.ok()?;
+    done.inspect_err(|error| ledger.pool.note(error)).ok()
 }

@@ -204,7 +204,12 @@ async fn attempt(ledger: &Ledger, items: &[Item], stage: Stage, by: By) -> Resul
     match by {
         By::Version => {
             let mut conn = ledger.pool.lease(deadline).await?;
-            let result = by_version(&mut conn, items, stage, ledger.pool.connections_made()).await;
+            // Another plan than the one that the next batch is decided upon counts as another attempt.
+            if stage.is_outdated(ledger.pool.connections_made()) {
+                conn.give_back();
+                return Ok(None);
+            }
+            let result = by_version(&mut conn, items, stage).await;
             if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                 conn.give_back();
             }
@@ -219,14 +224,9 @@ async fn attempt(ledger: &Ledger, items: &[Item], stage: Stage, by: By) -> Resul
     }
 }
 
-async fn by_version(
-    conn: &mut PgConnection,
-    items: &[Item],
-    stage: Stage,
-    connections: u64,
-) -> Result<Done, StoreError> {
+async fn by_version(conn: &mut PgConnection, items: &[Item], stage: Stage) -> Result<Done, StoreError> {
     let lock_wait = Duration::ZERO;
-    let Some(plan) = stage.plan(conn, items, connections).await? else {
+    let Some(plan) = stage.plan(conn, items).await? else {
         let fates = items.iter().map(|_| Fate::LeftOut).collect();
         return Ok(Done { fates, lock_wait, may_be_read: false, writing: Written::default() });
     };

@@ -77,35 +77,24 @@ impl Stage {
                 };
                 match presumed {
                     Some(plan) => Some(plan),
-                    None => {
-                        let connections = ledger.pool.connections_made();
-                        let plan = async |conn: &mut PgConnection| stage.plan(conn, items, connections).await;
-                        on_a_connection(ledger, items, plan).await.flatten()
-                    }
+                    None => on_a_connection(ledger, items, async |conn| stage.plan(conn, items).await).await.flatten(),
                 }
             }
         };
         plan.map_or(Self::Fresh, Self::Decided)
     }
 
-    /// Brings a batch from this stage to a plan that is good with so many connections made. None: an event
-    /// changed while it was read.
-    pub(super) async fn plan(
-        self,
-        conn: &mut PgConnection,
-        items: &[Item],
-        connections: u64,
-    ) -> Result<Option<Plan>, StoreError> {
-        let stage = match self {
-            Self::Decided(plan) if plan.presumed_with.is_none_or(|before| before == connections) => {
-                return Ok(Some(plan));
-            }
-            Self::Decided(_) => Self::Fresh,
-            stage => stage,
-        };
-        let books = match stage {
+    /// Whether it rests on what was presumed when fewer connections had been made.
+    pub(super) fn is_outdated(&self, connections: u64) -> bool {
+        matches!(self, Self::Decided(Plan { presumed_with: Some(before), .. }) if *before != connections)
+    }
+
+    /// Brings a batch from this stage to a plan. None: an event changed while it was read.
+    pub(super) async fn plan(self, conn: &mut PgConnection, items: &[Item]) -> Result<Option<Plan>, StoreError> {
+        let books = match self {
+            Self::Decided(plan) => return Ok(Some(plan)),
             Self::Read(books) => books,
-            _ => match context::load(conn, &commands(items)).await? {
+            Self::Fresh => match context::load(conn, &commands(items)).await? {
                 Some(context) => Books::new(context),
                 None => return Ok(None),
             },

@@ -14,6 +14,8 @@ use serde::Serialize;
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How often the disk is asked how long a commit takes it.
 const SYNCS: usize = 50;
+/// What a core misses at most between two looks at the clock, unless somebody takes it away.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
 
 /// Processor time used so far.
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +100,23 @@ pub struct Machine {
     pub disk_sync_ms: Option<f64>,
     /// Whether the folder of the database is in memory: then no write was ever safe.
     pub data_in_memory: bool,
+    /// How the cores stand still by themselves, before anything is measured.
+    pub pauses: Pauses,
+}
+
+/// When cores that had nothing else to do did not go on: a hypervisor or another process took them away.
+/// Whatever is measured meanwhile waits too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Pauses {
+    /// The longest, in milliseconds.
+    pub longest_ms: f64,
+    /// What part of a core's time they took.
+    pub share: f64,
 }
 
 impl Machine {
-    /// This machine, with a look at the disk that holds `folder`.
-    pub fn look(folder: &Path) -> Self {
+    /// This machine, with a look at the disk that holds `folder`, and for so long at the cores.
+    pub fn look(folder: &Path, cores_watched: Duration) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let after_colon = |text: &str, key: &str| {
             let line = text.lines().find(|line| line.starts_with(key))?;
@@ -119,8 +133,39 @@ impl Machine {
             load_before: read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned(),
             disk_sync_ms: sync_time(folder).ok().map(|time| time.as_secs_f64() * 1000.0),
             data_in_memory: is_in_memory(folder),
+            pauses: Pauses::watch(cores_watched),
         }
     }
+}
+
+impl Pauses {
+    /// Keeps every core busy for so long with looking at the clock.
+    fn watch(time: Duration) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let watching: Vec<_> = (0..cores).map(|_| scope.spawn(|| pauses_of_this_thread(time))).collect();
+            watching.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+        Self::of(&found, time * u32::try_from(cores).unwrap_or(1))
+    }
+
+    /// Of these, in so much time of cores.
+    fn of(found: &[Duration], time: Duration) -> Self {
+        let longest = found.iter().max().copied().unwrap_or_default();
+        let share = found.iter().sum::<Duration>().as_secs_f64() / time.as_secs_f64();
+        Self { longest_ms: longest.as_secs_f64() * 1000.0, share }
+    }
+}
+
+fn pauses_of_this_thread(time: Duration) -> Vec<Duration> {
+    let begun = Instant::now();
+    let (mut last, mut found) = (begun, Vec::new());
+    while last - begun < time {
+        let now = Instant::now();
+        found.extend(Some(now - last).filter(|pause| *pause >= SHORTEST_PAUSE));
+        last = now;
+    }
+    found
 }
 
 #[cfg(target_os = "linux")]
@@ -161,5 +206,12 @@ mod tests {
         let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 9 0 100 1 1";
         assert_eq!(process_ticks(stat), Some(400.0));
         assert_eq!(process_ticks("nonsense"), None);
+    }
+
+    #[test]
+    fn pauses_are_the_longest_and_a_part_of_all_time() {
+        let [three, one] = [3, 1].map(Duration::from_millis);
+        assert_eq!(Pauses::of(&[one, three], Duration::from_secs(2)), Pauses { longest_ms: 3.0, share: 0.002 });
+        assert_eq!(Pauses::of(&[], Duration::from_secs(2)), Pauses::default());
     }
 }

@@ -47,6 +47,8 @@ use crate::{
 
 /// Enough for 64 clients of pgbench beside two servers.
 const MAX_CONNECTIONS: u32 = 200;
+/// How long the cores are watched before anything is measured; a quick run has less time.
+const CORES_WATCHED: Duration = Duration::from_secs(4);
 /// What of PostgreSQL's settings a reader wants to know.
 const TELLING: [&str; 8] = [
     "fsync",
@@ -148,7 +150,7 @@ impl Bench {
             return Err(format!("{} is in use by another reservd", folder.path.display()).into());
         }
         let plan = self.plan();
-        let machine = Machine::look(&folder.path);
+        let machine = Machine::look(&folder.path, if self.quick { CORES_WATCHED / 20 } else { CORES_WATCHED });
         let peers = match plan.clients.is_empty() {
             true => None,
             false => Some(Peers::new(embedded, &folder.path, plan.events)?),

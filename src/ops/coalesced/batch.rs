@@ -93,12 +93,12 @@ impl Batch {
 
     /// Brings it to a plan, if it has none. Where that fails, the batch meets the failure again when it is
     /// carried out, and is dealt with there.
-    pub(super) async fn decide(&mut self, ledger: &Ledger, memory: &Mutex<Memory>) {
+    pub(super) async fn plan(&mut self, ledger: &Ledger, memory: &Mutex<Memory>) {
         let stage = std::mem::take(&mut self.stage);
-        self.stage = stage.decided(ledger, memory, &self.items).await;
+        self.stage = stage.planned(ledger, memory, &self.items).await;
     }
 
-    /// What it will do; to be asked once. None: it is not decided.
+    /// What it will do; to be asked once. None: there is no plan.
     pub(super) fn trail(&mut self) -> Option<Trail> {
         self.stage.trail()
     }

@@ -59,6 +59,17 @@ impl Trail {
     pub(super) fn into_events(self) -> impl Iterator<Item = (EventId, Event)> {
         self.steps.into_iter().map(|(id, step)| (id, step.after))
     }
+
+    /// Lays what it does over a snapshot that shows nothing of it, or all. False: it does not fit, because
+    /// others changed the event meanwhile.
+    fn is_laid_over(&self, snapshot: &mut Snapshot) -> bool {
+        let Some(step) = self.steps.get(&snapshot.event.id) else { return true };
+        let version = snapshot.event.counters.version;
+        if version == step.from {
+            step.commits.iter().for_each(|commit| snapshot.advance(commit));
+        }
+        version == step.from || version == step.after.counters.version
+    }
 }
 
 impl Books {
@@ -72,14 +83,8 @@ impl Books {
     /// because its holds have to be looked at too.
     pub(super) fn upon(mut read: Context, ahead: Option<&Trail>, items: &[Item]) -> Option<Self> {
         if let Some(ahead) = ahead {
-            for (id, snapshot) in &mut read.snapshots {
-                let Some(step) = ahead.steps.get(id) else { continue };
-                let version = snapshot.event.counters.version;
-                if version == step.from {
-                    step.commits.iter().for_each(|commit| snapshot.advance(commit));
-                } else if version != step.after.counters.version {
-                    return None;
-                }
+            if !read.snapshots.values_mut().all(|snapshot| ahead.is_laid_over(snapshot)) {
+                return None;
             }
             read.now = read.now.max(ahead.now);
         }
@@ -145,6 +150,25 @@ impl Books {
             self.promotions.insert(place, promotions);
         }
         Ok(())
+    }
+
+    /// Decides one command more on its `event` as it is remembered from before the batch `ahead`, unless it is
+    /// in the books already. None: it is not a yes.
+    pub(super) fn decide_presuming(&mut self, item: &Item, event: &Event, ahead: &Trail) -> Option<Decision> {
+        if item.deadline <= Instant::now() {
+            return None;
+        }
+        if !self.snapshots.contains_key(&event.id) {
+            let mut snapshot = Snapshot::new(event.clone());
+            if !ahead.is_laid_over(&mut snapshot) {
+                return None;
+            }
+            self.seen.insert(event.id.clone(), snapshot.event.counters);
+            self.snapshots.insert(event.id.clone(), snapshot);
+        }
+        let event = &self.snapshots.get(&event.id)?.event;
+        let is_easy = event.counters.waiting == 0 && event.available() >= item.command.needs(event);
+        if is_easy { self.decide(&item.command).ok() } else { None }
     }
 
     fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {

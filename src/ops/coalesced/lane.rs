@@ -11,12 +11,14 @@ use std::{
 use futures::{
     FutureExt,
     future::{Either, select},
+    poll,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Item,
     batch::{self, Batch, By, Carried, Finished},
+    books::Trail,
     lock,
     memory::Memory,
     plan::Stage,
@@ -32,6 +34,8 @@ pub(super) struct Lane {
     settings: Execution,
     state: Mutex<State>,
     memory: Mutex<Memory>,
+    /// Somebody has come, and the lane wanted to be told.
+    arrivals: Notify,
 }
 
 #[derive(Default)]
@@ -40,32 +44,47 @@ struct State {
     is_running: bool,
     /// Events that somebody else has locked: each has a queue, and a task that waits for its lock.
     busy: HashMap<EventId, VecDeque<Item>>,
+    /// How many have left the queue for the batch that is not yet sent.
+    planned: usize,
+    /// Whether the lane wants to be told when somebody comes.
+    is_watched: bool,
     /// How long a batch takes, lately.
     pace: Duration,
 }
 
+/// The batch that is decided while another is written.
+#[derive(Default)]
+struct Next {
+    items: Vec<Item>,
+    stage: Stage,
+    /// Whether more can be taken in.
+    is_open: bool,
+    /// Whether it was read for in vain.
+    was_in_vain: bool,
+}
+
 impl State {
     fn waiting(&self) -> usize {
-        self.queue.len() + self.busy.values().map(VecDeque::len).sum::<usize>()
+        self.queue.len() + self.planned + self.busy.values().map(VecDeque::len).sum::<usize>()
     }
 
-    /// Takes the commands of the next batch.
-    fn take(&mut self, settings: &Execution) -> Vec<Item> {
+    /// Takes commands for the next batch, of which some are `taken` already.
+    fn take(&mut self, settings: &Execution, taken: &[Item]) -> Vec<Item> {
+        let most = settings.max_batch.saturating_sub(taken.len());
         match settings.batch_scope {
-            BatchScope::Any => {
-                let size = self.queue.len().min(settings.max_batch);
-                self.queue.drain(..size).collect()
+            BatchScope::Any => self.queue.drain(..self.queue.len().min(most)).collect(),
+            BatchScope::Event => {
+                let first = taken.first().or(self.queue.front()).map(|item| item.command.event_id.clone());
+                first.map_or_else(Vec::new, |event_id| self.take_of_one_event(&event_id, most))
             }
-            BatchScope::Event => self.take_of_one_event(settings.max_batch),
         }
     }
 
-    /// Takes the first command and those on the same event; the others keep their order.
-    fn take_of_one_event(&mut self, most: usize) -> Vec<Item> {
-        let Some(event_id) = self.queue.front().map(|item| item.command.event_id.clone()) else { return Vec::new() };
+    /// Takes commands on this event; the others keep their order.
+    fn take_of_one_event(&mut self, event_id: &EventId, most: usize) -> Vec<Item> {
         let (mut taken, mut kept) = (Vec::new(), VecDeque::with_capacity(self.queue.len()));
         for item in self.queue.drain(..) {
-            if taken.len() < most && item.command.event_id == event_id {
+            if taken.len() < most && item.command.event_id == *event_id {
                 taken.push(item);
             } else {
                 kept.push_back(item);
@@ -73,6 +92,19 @@ impl State {
         }
         self.queue = kept;
         taken
+    }
+
+    /// Puts what was taken last back to where it was, to be taken again later.
+    fn give_back(&mut self, items: Vec<Item>) {
+        self.planned -= items.len();
+        for item in items.into_iter().rev() {
+            self.queue.push_front(item);
+        }
+    }
+
+    /// What was planned is sent.
+    fn begin(&mut self) {
+        (self.planned, self.is_watched) = (0, false);
     }
 
     /// How long a command that comes now will have to wait, if all goes on as it does.
@@ -85,7 +117,7 @@ impl State {
 impl Lane {
     pub(super) fn new(settings: Execution) -> Self {
         let memory = Memory::new(settings.remembered_events.div_ceil(settings.lanes.max(1)));
-        Self { settings, state: Mutex::default(), memory: Mutex::new(memory) }
+        Self { settings, state: Mutex::default(), memory: Mutex::new(memory), arrivals: Notify::new() }
     }
 
     /// Puts a command at the end of the queue; refuses where that is full, or so long that the
@@ -101,6 +133,9 @@ impl Lane {
             return queue.push_back(item);
         }
         state.queue.push_back(item);
+        if std::mem::take(&mut state.is_watched) {
+            self.arrivals.notify_one();
+        }
         if !state.is_running {
             state.is_running = true;
             ledger.tasks.spawn(Arc::clone(self).run(ledger.clone()));
@@ -115,33 +150,16 @@ impl Lane {
         (turn > item.deadline).then_some("the wait would be longer than the call's deadline")
     }
 
-    /// Carries out what waits, until nothing does. While PostgreSQL writes a batch, the callers of the one
-    /// before it are answered, and the one after it is read and decided: so it need not wait for us.
+    /// Carries out what waits, until nothing does.
     async fn run(self: Arc<Self>, ledger: Ledger) {
         let (mut upcoming, mut finished, mut was_in_vain) = (None::<Batch>, None::<Finished>, false);
         while let Some(mut batch) = upcoming.take().or_else(|| self.next_batch()) {
             let began = Instant::now();
             let size = count(&batch.items);
-            unharmed(batch.decide(&ledger, &self.memory).map(Some)).await;
+            unharmed(batch.plan(&ledger, &self.memory).map(Some)).await;
             let trail = batch.trail();
-            let mut following = self.take_waiting();
-            let meanwhile = async {
-                answer(&ledger, finished.take());
-                let trail = trail.as_ref().filter(|_| !following.is_empty() && !was_in_vain)?;
-                Some(Stage::ahead(&ledger, &self.memory, &following, trail).await)
-            };
-            let (mut carried, ahead) = {
-                let (writing, meanwhile) = (pin!(guarded(&ledger, batch, By::Version)), pin!(unharmed(meanwhile)));
-                let first = select(writing, meanwhile).await;
-                match first {
-                    Either::Right((ahead, writing)) => (writing.await, ahead),
-                    Either::Left((mut carried, meanwhile)) => {
-                        // Nobody waits for a reading that is for others.
-                        answer(&ledger, carried.finished.take());
-                        (carried, meanwhile.await)
-                    }
-                }
-            };
+            let mut next = Next { is_open: trail.is_some() && !was_in_vain, ..Next::default() };
+            let mut carried = self.write(&ledger, batch, trail.as_ref(), finished.take(), &mut next).await;
             ledger.metrics.batch_commands.sub(size - count(&carried.left_out));
             self.keep_pace(began.elapsed());
             if let Some(trail) = trail {
@@ -150,16 +168,95 @@ impl Lane {
                     None => lock(&self.memory).forget(trail),
                 }
             }
-            self.set_aside(&ledger, carried.left_out, &mut following);
-            was_in_vain = ahead.as_ref().is_some_and(|stage| stage.is_none() || !carried.went_as_planned);
-            let stage = ahead.flatten().filter(|_| carried.went_as_planned).unwrap_or_default();
+            self.set_aside(&ledger, carried.left_out, &mut next.items);
+            was_in_vain = next.was_in_vain || !(next.items.is_empty() || carried.went_as_planned);
+            let stage = Some(next.stage).filter(|_| carried.went_as_planned).unwrap_or_default();
             if stage.is_decided() {
                 // It is sent first.
                 finished = carried.finished.take();
             }
             answer(&ledger, carried.finished);
-            upcoming = (!following.is_empty()).then(|| Batch::new(following, stage));
+            upcoming = (!next.items.is_empty()).then(|| Batch::new(next.items, stage));
+            self.lock().begin();
         }
+    }
+
+    /// Writes a batch. While PostgreSQL does, the callers of the one before are answered, and the one after it
+    /// is decided, command by command as they come: so it need not wait for us, and whoever comes waits for
+    /// one batch, and not for two.
+    async fn write(
+        &self,
+        ledger: &Ledger,
+        batch: Batch,
+        trail: Option<&Trail>,
+        mut before: Option<Finished>,
+        next: &mut Next,
+    ) -> Carried {
+        let mut writing = pin!(guarded(ledger, batch, By::Version));
+        loop {
+            let planning = async {
+                answer(ledger, before.take());
+                if let Some(ahead) = trail {
+                    self.plan_ahead(ledger, ahead, next).await;
+                }
+                Some(())
+            };
+            let mut planning = pin!(unharmed(planning));
+            if let Either::Left((mut carried, _)) = select(&mut writing, &mut planning).await {
+                if poll!(&mut planning).is_pending() {
+                    // Nobody waits for a reading that is for others.
+                    answer(ledger, carried.finished.take());
+                    planning.await;
+                }
+                return carried;
+            }
+            if let Either::Left((carried, _)) = select(&mut writing, pin!(self.arrivals.notified())).await {
+                return carried;
+            }
+        }
+    }
+
+    /// Decides what waits behind the batch `ahead`, as far as that can be done now.
+    async fn plan_ahead(&self, ledger: &Ledger, ahead: &Trail, next: &mut Next) {
+        while next.is_open {
+            let taken = self.take_behind(&next.items);
+            if taken.is_empty() {
+                return;
+            }
+            // Should this fail, nothing is decided, and nobody else is taken in.
+            next.is_open = false;
+            let stage = std::mem::take(&mut next.stage);
+            if next.items.is_empty() {
+                next.items = taken;
+                let stage = Stage::ahead(ledger, &self.memory, &next.items, ahead).await;
+                next.was_in_vain = stage.is_none();
+                next.stage = stage.unwrap_or_default();
+                next.is_open = next.stage.is_decided();
+            } else {
+                (next.stage, next.is_open) = self.take_in(ledger, taken, stage, &mut next.items, ahead);
+            }
+        }
+    }
+
+    /// Takes in those that need no reading, up to the first that does: from there on all go on waiting.
+    fn take_in(
+        &self,
+        ledger: &Ledger,
+        taken: Vec<Item>,
+        mut stage: Stage,
+        items: &mut Vec<Item>,
+        ahead: &Trail,
+    ) -> (Stage, bool) {
+        let mut taken = taken.into_iter();
+        while let Some(item) = taken.next() {
+            if stage.takes_in(ledger, &self.memory, &item, ahead) {
+                items.push(item);
+            } else {
+                self.lock().give_back(std::iter::once(item).chain(taken).collect());
+                return (stage, false);
+            }
+        }
+        (stage, true)
     }
 
     /// Carries out what waits for one event that others have locked, until nothing does.
@@ -176,13 +273,18 @@ impl Lane {
     /// The next batch. None: nothing waits, and the task that asks has ended.
     fn next_batch(&self) -> Option<Batch> {
         let mut state = self.lock();
-        let items = state.take(&self.settings);
+        let items = state.take(&self.settings, &[]);
         state.is_running = !items.is_empty();
         state.is_running.then(|| Batch::new(items, Stage::Fresh))
     }
 
-    fn take_waiting(&self) -> Vec<Item> {
-        self.lock().take(&self.settings)
+    /// What waits and goes with these that were taken for the next batch. Whoever comes after that tells.
+    fn take_behind(&self, items: &[Item]) -> Vec<Item> {
+        let mut state = self.lock();
+        let taken = state.take(&self.settings, items);
+        state.planned += taken.len();
+        state.is_watched = taken.is_empty() && items.len() < self.settings.max_batch;
+        taken
     }
 
     fn next_busy_batch(&self, event_id: &EventId) -> Option<Vec<Item>> {
@@ -259,4 +361,57 @@ async fn unharmed<T>(work: impl Future<Output = Option<T>>) -> Option<T> {
 
 fn count(items: &[Item]) -> i64 {
     i64::try_from(items.len()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::plan::tests::reserve, *};
+    use crate::config::Config;
+
+    fn settings(batch_scope: BatchScope) -> Execution {
+        let defaults = Config::load(None, &Vec::new()).expect("the defaults are right");
+        Execution { max_batch: 3, batch_scope, ..defaults.execution }
+    }
+
+    fn waiting(event_ids: &[&str]) -> State {
+        let queue = event_ids.iter().enumerate().map(|(number, id)| reserve(id, &format!("user-{number}"))).collect();
+        State { queue, ..State::default() }
+    }
+
+    fn events<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<String> {
+        items.into_iter().map(|item| item.command.event_id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_batch_is_filled_up_in_the_order_of_arrival() {
+        let mut state = waiting(&["a", "b", "a", "c"]);
+        let mut taken = state.take(&settings(BatchScope::Any), &[]);
+        assert_eq!(events(&taken), ["a", "b", "a"]);
+        assert!(state.take(&settings(BatchScope::Any), &taken).is_empty(), "it is full");
+        taken.truncate(1);
+        assert_eq!(events(&state.take(&settings(BatchScope::Any), &taken)), ["c"]);
+    }
+
+    #[test]
+    fn a_batch_of_one_event_is_filled_up_with_that_event() {
+        let mut state = waiting(&["a", "b", "a"]);
+        let taken = state.take(&settings(BatchScope::Event), &[]);
+        assert_eq!(events(&taken), ["a", "a"]);
+        assert!(state.take(&settings(BatchScope::Event), &taken).is_empty(), "the other event goes on waiting");
+        state.queue.push_back(reserve("a", "late"));
+        assert_eq!(events(&state.take(&settings(BatchScope::Event), &taken)), ["a"]);
+    }
+
+    #[test]
+    fn what_is_planned_still_waits_and_what_was_given_back_is_the_first_again() {
+        let lane = Lane::new(settings(BatchScope::Any));
+        *lane.lock() = waiting(&["a", "b", "c", "d"]);
+        let mut taken = lane.take_behind(&[]);
+        let mut state = lane.lock();
+        assert_eq!((taken.len(), state.waiting()), (3, 4));
+        state.give_back(taken.split_off(1));
+        assert_eq!((events(&state.queue).join(" "), state.waiting()), ("b c d".into(), 4));
+        state.begin();
+        assert_eq!(state.waiting(), 3);
+    }
 }

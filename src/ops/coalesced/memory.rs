@@ -79,9 +79,7 @@ impl Memory {
 
     /// What is remembered for `items`, with so many connections made. None: nothing that is of use.
     pub(super) fn recall(&mut self, items: &[Item], connections: u64) -> Option<Recalled> {
-        if connections != self.connections {
-            *self = Self { connections, ..Self::new(self.capacity) };
-        }
+        self.keep_if_still(connections);
         let (now, _) = self.told.filter(|(_, asked)| asked.elapsed() < CURRENT)?;
         let mut wanted: BTreeMap<&EventId, u32> = BTreeMap::new();
         for item in items {
@@ -107,6 +105,20 @@ impl Memory {
         };
         let is_presumed = items.iter().map(is_presumed).collect();
         (!snapshots.is_empty()).then_some(Recalled { now, snapshots, is_presumed })
+    }
+
+    /// The event that one command needs no reading for, with so many connections made.
+    pub(super) fn known_for(&mut self, item: &Item, connections: u64) -> Option<&Event> {
+        self.keep_if_still(connections);
+        let Action::Reserve(_) = item.command.action else { return None };
+        self.known(&item.command.event_id).filter(|known| known.doubt.left == 0).map(|known| &known.event)
+    }
+
+    /// Forgets everything where connections have been made meanwhile.
+    fn keep_if_still(&mut self, connections: u64) {
+        if connections != self.connections {
+            *self = Self { connections, ..Self::new(self.capacity) };
+        }
     }
 
     fn known(&mut self, id: &EventId) -> Option<&Known> {

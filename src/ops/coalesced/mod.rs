@@ -11,10 +11,11 @@
 //! travels to the server and back. What is most common is not even read for: a Reserve at an event that the
 //! lane has in [`memory`] is decided on that, and the statement checks what was presumed.
 //!
-//! While PostgreSQL writes a batch, the callers of the one before it are answered, and what waits already is
-//! planned, as if that batch had been written: what it does is laid over what is read or remembered
-//! ([`books`]). So PostgreSQL finds the next batch ready when it is done with one. Should that one not be
-//! written as planned, the plan behind it is void, and nobody has been told of it.
+//! While PostgreSQL writes a batch, the callers of the one before it are answered, and what waits is decided,
+//! as if that batch had been written: what it does is laid over what is read or remembered ([`books`]).
+//! Whoever comes meanwhile and needs no reading is taken in, so the next batch grows until it is sent, and
+//! PostgreSQL finds it ready when it is done with one. Should that one not be written as planned, what was
+//! decided behind it is void, and nobody has been told of it.
 //!
 //! So a batch never waits for a row lock. An event that it had to pass over leaves the batch and gets a
 //! lane of its own, which works under the row lock (lock, read, write, commit), waits for it and for

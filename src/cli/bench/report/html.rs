@@ -11,6 +11,7 @@ use super::{
 };
 use crate::cli::bench::{
     figures::Verdict,
+    machine::Pauses,
     results::Measured,
     scenario::{Peer, Scenario, Who, champion},
     tally::{PERCENTILES, Sample, Spread, millis_at},
@@ -281,6 +282,9 @@ fn method(page: &mut String, report: &Report) {
     term("kernel", machine.kernel.clone());
     let sync = |millis: f64| format!("{millis:.2} ms for a small write to be safe (fdatasync, median)");
     term("disk", machine.disk_sync_ms.map_or("unknown".into(), sync));
+    let Pauses { longest_ms, share } = machine.pauses;
+    let still = format!("for {longest_ms:.1} ms at the longest, {:.2} % of the time, before the run", share * 100.0);
+    term("cores stood still by themselves", still);
     for (name, value) in &report.postgres {
         term(&format!("PostgreSQL: {name}"), value.clone());
     }

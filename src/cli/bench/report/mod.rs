@@ -15,13 +15,17 @@ use serde::Serialize;
 
 use super::{
     figures::Figure,
-    machine::Machine,
+    machine::{Machine, Pauses},
     results::{Measured, Results},
     scenario::{Scenario, Who},
     tally::{PERCENTILES, Sample, Spread, millis_at},
     verify::Verified,
 };
 use crate::cli::Failure;
+
+/// A part of the time for which cores may stand still without a word. So much of what is measured is late for
+/// that alone, and whatever waits behind it.
+const NOTED_PAUSES: f64 = 0.001;
 
 /// A run, and what it found.
 #[derive(Debug, Serialize)]
@@ -127,6 +131,14 @@ impl Report {
         }
         if self.machine.load_before.parse::<f64>().is_ok_and(|load| load > 0.5) {
             warnings.push(format!("The machine was busy before the run: load {}.", self.machine.load_before));
+        }
+        let Pauses { longest_ms, share } = self.machine.pauses;
+        if share > NOTED_PAUSES {
+            warnings.push(format!(
+                "This machine's cores stand still by themselves, for {longest_ms:.1} ms at the longest, {:.1} % of \
+                 the time: of high percentiles that is a part.",
+                share * 100.0,
+            ));
         }
         if !self.verified.problems.is_empty() {
             warnings.push("The books were wrong: this is a failed run.".into());

@@ -102,6 +102,15 @@ pub enum StartError {
     Schema(#[from] SchemaError),
 }
 
+/// Threads to serve with on so many cores.
+pub fn worker_threads(config: &Config, cores: usize) -> usize {
+    match config.server.worker_threads {
+        0 if Database::shares_the_machine(config) => cores.div_ceil(2),
+        0 => cores,
+        threads => threads,
+    }
+}
+
 /// The database that the settings name: given, or run by ourselves.
 pub struct Database {
     /// How to connect.
@@ -124,6 +133,15 @@ impl Database {
         let embedded = Embedded::start(&embedded_options(config)).await?;
         let options = embedded.connect_options().application_name("reservd");
         Ok(Self { options, embedded: Some(embedded) })
+    }
+
+    /// Whether it runs where we do.
+    fn shares_the_machine(config: &Config) -> bool {
+        let url = config.database.url.expose();
+        let is_here = |options: PgConnectOptions| {
+            options.get_socket().is_some() || ["localhost", "127.0.0.1", "[::1]"].contains(&options.get_host())
+        };
+        url.is_empty() || url.parse().is_ok_and(is_here)
     }
 
     /// Brings the schema up to date, or makes sure that it is, as the settings say.
@@ -384,5 +402,34 @@ async fn serve_metrics(listener: TcpListener, ledger: Ledger, stop: Cancellation
         }
         // A connection that says nothing would hold up the stop.
         () = cut => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn threads(key: &str, value: &str, cores: usize) -> usize {
+        let flags = vec![(key.to_owned(), value.to_owned())];
+        worker_threads(&Config::load(None, &flags).expect("the settings are right"), cores)
+    }
+
+    #[test]
+    fn cores_are_shared_with_a_postgresql_that_is_here() {
+        let here = [
+            "",
+            "postgres://me@localhost/x",
+            "postgres://me@127.0.0.1:5433/x",
+            "postgres://me@[::1]/x",
+            "postgres://me@%2Frun%2Fpostgresql/x",
+            "postgres:///x?host=/run/postgresql",
+        ];
+        for url in here {
+            assert_eq!([1, 2, 3, 8].map(|cores| threads("database.url", url, cores)), [1, 1, 2, 4], "{url}");
+        }
+        for url in ["postgres://me@db.example/x", "postgresql://10.0.0.1/x"] {
+            assert_eq!([1, 2, 3, 8].map(|cores| threads("database.url", url, cores)), [1, 2, 3, 8], "{url}");
+        }
+        assert_eq!(threads("server.worker_threads", "3", 2), 3);
     }
 }

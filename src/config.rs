@@ -49,6 +49,7 @@ pub struct Server {
     pub listen: SocketAddr,
     #[serde(deserialize_with = "address_or_none", serialize_with = "or_empty")]
     pub metrics_listen: Option<SocketAddr>,
+    pub worker_threads: usize,
     pub max_in_flight: usize,
     pub max_large_answers: usize,
     #[serde(with = "humantime_serde")]
@@ -341,6 +342,7 @@ impl Config {
                 wrong.push(format!("{key} must be from {} to {}", range.start(), range.end()));
             }
         };
+        number("server.worker_threads", self.server.worker_threads, 0..=1024);
         number("server.max_in_flight", self.server.max_in_flight, 1..=1_000_000);
         number("server.max_large_answers", self.server.max_large_answers, 1..=10_000);
         number("server.max_streams_per_connection", self.server.max_streams_per_connection as usize, 1..=100_000);

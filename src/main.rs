@@ -14,7 +14,8 @@ const EVENT_INTERVAL: u32 = 7;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.enable_all().event_interval(EVENT_INTERVAL).build() {
+    let runtime = match builder.worker_threads(cli.worker_threads()).enable_all().event_interval(EVENT_INTERVAL).build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("reservd: cannot start its runtime: {error}");

@@ -82,6 +82,18 @@ enum EventsCommand {
 }
 
 impl Cli {
+    /// Threads to run the command with.
+    pub fn worker_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match &self.command {
+            // What is wrong with the settings is told when they are used.
+            None | Some(Command::Serve) => {
+                self.settings.load().map_or(cores, |config| crate::app::worker_threads(&config, cores))
+            }
+            Some(_) => cores,
+        }
+    }
+
     /// Runs the command.
     pub async fn run(self) -> Result<(), Failure> {
         let settings = self.settings;

@@ -21,8 +21,11 @@ use crate::{
 const SLOT: Duration = Duration::from_secs(5);
 /// How many slots are kept: ten minutes.
 const SLOTS: usize = 120;
-/// Events told apart in one slot. Of more, those that come first are; a hot event is among them.
+/// Events told apart in the slot of now. Of more, those that come first are; a hot event is among them.
 const MAX_EVENTS: usize = 4096;
+/// Events kept of a slot that is over: those that come first in a report. All of them would be up to two hundred
+/// megabytes.
+const KEPT_EVENTS: usize = 256;
 
 /// How the commands of one event fared under one strategy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,13 +63,88 @@ pub struct EventContention {
     pub advice: Advice,
 }
 
-type Slot = HashMap<EventId, HashMap<Strategy, Tally>>;
+/// How one event's commands fared, by strategy.
+#[derive(Clone, Debug, Default)]
+struct Tallies(Vec<(Strategy, Tally)>);
+
+impl Tallies {
+    fn add(&mut self, strategy: Strategy, tally: &Tally) {
+        match self.0.iter_mut().find(|(known, _)| *known == strategy) {
+            Some((_, sum)) => sum.add(tally),
+            None => self.0.push((strategy, *tally)),
+        }
+    }
+
+    fn load(&self) -> Load {
+        let mut load = Load::default();
+        for (_, tally) in &self.0 {
+            load.commands += tally.commands;
+            load.conflicts += tally.conflicts;
+            load.waiting += tally.waited.0;
+        }
+        load
+    }
+}
+
+type Slot = HashMap<EventId, Tallies>;
+
+/// The `limit` events on which most time was waited, then those with most conflicts.
+fn ranked(slot: Slot, limit: usize) -> Vec<(Load, EventId, Tallies)> {
+    let mut ranked: Vec<_> = slot.into_iter().map(|(id, tallies)| (tallies.load(), id, tallies)).collect();
+    ranked.sort_by(|(a, a_id, _), (b, b_id, _)| {
+        (b.waiting, b.conflicts, b.commands, a_id).cmp(&(a.waiting, a.conflicts, a.commands, b_id))
+    });
+    ranked.truncate(limit);
+    ranked
+}
+
+/// The last slots, the newest last; with the number of each since the beginning.
+#[derive(Default)]
+struct Slots(VecDeque<(u64, Slot)>);
+
+impl Slots {
+    fn note(&mut self, number: u64, event_id: &EventId, strategy: Strategy, tally: &Tally) {
+        if self.0.back().is_none_or(|(newest, _)| *newest < number) {
+            self.close();
+            self.0.push_back((number, Slot::new()));
+            while self.0.len() > SLOTS {
+                self.0.pop_front();
+            }
+        }
+        let Some((_, slot)) = self.0.back_mut() else { return };
+        if let Some(tallies) = slot.get_mut(event_id) {
+            tallies.add(strategy, tally);
+        } else if slot.len() < MAX_EVENTS {
+            slot.insert(event_id.clone(), Tallies(vec![(strategy, *tally)]));
+        }
+    }
+
+    /// Keeps of the newest slot what will be asked for.
+    fn close(&mut self) {
+        let Some((_, slot)) = self.0.back_mut() else { return };
+        if slot.len() > KEPT_EVENTS {
+            let kept = ranked(std::mem::take(slot), KEPT_EVENTS);
+            *slot = kept.into_iter().map(|(_, id, tallies)| (id, tallies)).collect();
+        }
+    }
+
+    /// The sums of all slots from this one on.
+    fn since(&self, oldest: u64) -> Slot {
+        let mut events = Slot::new();
+        for (_, slot) in self.0.iter().filter(|(number, _)| *number >= oldest) {
+            for (event_id, tallies) in slot {
+                let sums = events.entry(event_id.clone()).or_default();
+                tallies.0.iter().for_each(|(strategy, tally)| sums.add(*strategy, tally));
+            }
+        }
+        events
+    }
+}
 
 /// Keeps count of the last ten minutes.
 pub(super) struct Contention {
     began: Instant,
-    /// The newest last; with the number of each since the beginning.
-    slots: Mutex<VecDeque<(u64, Slot)>>,
+    slots: Mutex<Slots>,
 }
 
 impl Contention {
@@ -83,62 +161,68 @@ impl Contention {
             waited: (effort.waited(), effort.waited()),
             batch_size: (effort.batch_size.into(), effort.batch_size),
         };
-        let number = self.slot_number();
-        let mut slots = self.lock();
-        if slots.back().is_none_or(|(newest, _)| *newest < number) {
-            slots.push_back((number, Slot::new()));
-            while slots.len() > SLOTS {
-                slots.pop_front();
-            }
-        }
-        let Some((_, slot)) = slots.back_mut() else { return };
-        if let Some(strategies) = slot.get_mut(event_id) {
-            strategies.entry(effort.strategy).or_default().add(&tally);
-        } else if slot.len() < MAX_EVENTS {
-            slot.insert(event_id.clone(), HashMap::from([(effort.strategy, tally)]));
-        }
+        self.lock().note(self.slot_number(), event_id, effort.strategy, &tally);
     }
 
     /// The `limit` events on which most time was waited in the last `window`, then those with most
     /// conflicts.
     pub(super) fn report(&self, window: Duration, limit: usize) -> Vec<EventContention> {
         let slots_back = u64::try_from(window.as_nanos().div_ceil(SLOT.as_nanos())).unwrap_or(u64::MAX);
-        let oldest = self.slot_number().saturating_sub(slots_back);
-        let mut events = Slot::new();
-        for (_, slot) in self.lock().iter().filter(|(number, _)| *number >= oldest) {
-            for (event_id, strategies) in slot {
-                let sums = events.entry(event_id.clone()).or_default();
-                strategies.iter().for_each(|(strategy, tally)| sums.entry(*strategy).or_default().add(tally));
-            }
-        }
-        let mut ranked: Vec<_> = events.into_iter().map(|(id, tallies)| (load(&tallies), id, tallies)).collect();
-        ranked.sort_by(|(a, a_id, _), (b, b_id, _)| {
-            (b.waiting, b.conflicts, b.commands, a_id).cmp(&(a.waiting, a.conflicts, a.commands, b_id))
-        });
-        ranked.truncate(limit);
-        let told = |(load, event_id, tallies): (Load, EventId, HashMap<Strategy, Tally>)| {
-            let mut by_strategy: Vec<_> = tallies.into_iter().collect();
+        let events = self.lock().since(self.slot_number().saturating_sub(slots_back));
+        let told = |(load, event_id, tallies): (Load, EventId, Tallies)| {
+            let mut by_strategy = tallies.0;
             by_strategy.sort_by_key(|(strategy, _)| strategy.name());
             EventContention { event_id, by_strategy, advice: advise(load, window) }
         };
-        ranked.into_iter().map(told).collect()
+        ranked(events, limit).into_iter().map(told).collect()
     }
 
     fn slot_number(&self) -> u64 {
         self.began.elapsed().as_secs() / SLOT.as_secs()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Slot)>> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn load(tallies: &HashMap<Strategy, Tally>) -> Load {
-    let mut load = Load::default();
-    for tally in tallies.values() {
-        load.commands += tally.commands;
-        load.conflicts += tally.conflicts;
-        load.waiting += tally.waited.0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: usize) -> EventId {
+        EventId::parse(&format!("event-{number}")).expect("valid")
     }
-    load
+
+    fn waited(millis: u64) -> Tally {
+        let time = Duration::from_millis(millis);
+        Tally { commands: 1, waited: (time, time), ..Tally::default() }
+    }
+
+    #[test]
+    fn of_a_slot_that_is_over_the_hottest_events_are_kept() {
+        let mut slots = Slots::default();
+        for number in 0..MAX_EVENTS {
+            slots.note(1, &event(number), Strategy::Coalesced, &waited(number as u64));
+            slots.note(1, &event(number), Strategy::Optimistic, &waited(1));
+        }
+        slots.note(1, &event(MAX_EVENTS), Strategy::Coalesced, &waited(1_000_000));
+        assert_eq!(slots.since(1).len(), MAX_EVENTS, "it came too late");
+        slots.note(2, &event(MAX_EVENTS), Strategy::Coalesced, &waited(1));
+        assert_eq!(slots.since(1).len(), KEPT_EVENTS + 1);
+        let hottest = &ranked(slots.since(1), 1)[0];
+        assert_eq!((&hottest.1, hottest.0.waiting), (&event(MAX_EVENTS - 1), Duration::from_millis(MAX_EVENTS as u64)));
+        assert!(slots.since(1).contains_key(&event(MAX_EVENTS - KEPT_EVENTS)));
+        assert!(!slots.since(1).contains_key(&event(MAX_EVENTS - KEPT_EVENTS - 1)));
+        assert_eq!(slots.since(2).len(), 1);
+    }
+
+    #[test]
+    fn what_is_older_than_the_last_slots_is_forgotten() {
+        let mut slots = Slots::default();
+        for number in 0..2 * SLOTS {
+            slots.note(number as u64, &event(number), Strategy::Coalesced, &waited(1));
+        }
+        assert_eq!(slots.since(0).len(), SLOTS);
+    }
 }

@@ -196,7 +196,7 @@ impl Bench {
             callers: or(&self.callers, callers),
             clients: if self.no_peers { Vec::new() } else { or(&self.clients, clients) },
             rounds: self.rounds.unwrap_or(if quick { 1 } else { 3 }),
-            warm_up: (duration / 4).min(millis(1000)),
+            warm_up: (duration / 2).min(millis(3000)),
             duration,
             overload_duration: if quick { duration } else { duration.max(millis(60_000)) },
             events: self.events.unwrap_or(10_000),

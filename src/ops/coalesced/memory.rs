@@ -121,21 +121,30 @@ impl Memory {
         }
     }
 
-    fn known(&mut self, id: &EventId) -> Option<&Known> {
+    fn known(&mut self, id: &EventId) -> Option<&mut Known> {
         if let Some((id, known)) = self.old.remove_entry(id) {
             self.keep(id, known);
         }
-        self.young.get(id)
+        self.young.get_mut(id)
     }
 
     /// Learns what a batch has done of all that it was to do.
     pub(super) fn learn(&mut self, trail: Trail, written: &Written) {
         for (id, event) in trail.into_events() {
-            let doubt = self.known(&id).map(|known| known.doubt).unwrap_or_default();
+            let is_lost = written.lost.contains(&id);
             // Of one that was passed over `event` never came to be: doubt keeps it from use until it is
             // learned anew.
-            let doubt = if written.lost.contains(&id) { doubt.grown() } else { doubt.shrunk() };
-            self.keep(id, Known { event, doubt });
+            let learned = |doubt: Doubt| if is_lost { doubt.grown() } else { doubt.shrunk() };
+            let (event, doubt) = match self.known(&id) {
+                Some(known) => {
+                    known.doubt = learned(known.doubt);
+                    (known.count_like(event), known.doubt)
+                }
+                None => (Some(event), learned(Doubt::default())),
+            };
+            if let Some(event) = event {
+                self.keep(id, Known { event, doubt });
+            }
         }
         self.told = written.time.or(self.told);
     }
@@ -157,6 +166,20 @@ impl Memory {
         } else {
             self.young.remove(&id);
         }
+    }
+}
+
+impl Known {
+    /// Takes the counters of `event`. Gives it back where more than these has changed, which is seldom. The rest
+    /// stays where it is: texts that are kept for long, and made anew with each batch, would lie all over the heap.
+    fn count_like(&mut self, event: Event) -> Option<Event> {
+        let counters = event.counters;
+        let as_before = Event { counters: self.event.counters, ..event };
+        if as_before != self.event {
+            return Some(Event { counters, ..as_before });
+        }
+        self.event.counters = counters;
+        None
     }
 }
 
@@ -213,6 +236,19 @@ mod tests {
 
     fn known_id(number: u32) -> EventId {
         known(number).0
+    }
+
+    #[test]
+    fn it_takes_on_what_has_changed() {
+        let (_, mut known) = known(1);
+        let mut event = known.event.clone();
+        event.counters.held = 3;
+        assert_eq!(known.count_like(event.clone()), None);
+        assert_eq!(known.event, event);
+        event.counters.held = 4;
+        event.definition.capacity = 7;
+        assert_eq!(known.count_like(event.clone()), Some(event), "it is more than its counters");
+        assert_eq!(known.event.counters.held, 3);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! sqlx's own pool spends a round trip on every release, and hands a connection on whose borrower was
 //! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
 //! borrower says that it is clean; any other is closed, and PostgreSQL rolls back what it had open.
+//!
+//! While callers wait for a connection to begin a transaction on, whoever ends one begins the next in the
+//! same round trip (`AND CHAIN`). No connection is left like that unless somebody is about to take it.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -51,15 +54,36 @@ struct Shared {
     settings: PoolSettings,
     on_connect: String,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Pooled>>,
+    idle: Mutex<Idle>,
     made: AtomicU64,
+}
+
+/// The connections that are not lent.
+#[derive(Default)]
+struct Idle {
+    connections: Vec<Pooled>,
+    /// How many wait for a connection to begin a transaction on: at least as many as there are
+    /// connections on which one is begun.
+    waiting: usize,
 }
 
 struct Pooled {
     connection: PgConnection,
     connected: Instant,
     idle_since: Instant,
+    /// Whether a transaction was begun on it, which has done nothing yet.
+    is_begun: bool,
 }
+
+/// How a transaction ends.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    Commit,
+    Rollback,
+}
+
+/// Somebody who waits for a connection to begin a transaction on.
+struct Waiting<'a>(&'a Shared);
 
 /// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
@@ -84,17 +108,30 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout.
+    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout. Each statement
+    /// on it is a transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(deadline, false).await
+    }
+
+    /// Lends a connection to begin a transaction on, where that has not been done: see [`Lease::take_begun`].
+    pub(super) async fn lease_to_begin(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(deadline, true).await
+    }
+
+    async fn lend(&self, deadline: Instant, to_begin: bool) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
         let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
+        let waiting = (to_begin && shared.permits.available_permits() == 0).then(|| Waiting::new(shared));
         let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
             .await
             .map_err(|_| too_late(StoreError::PoolExhausted))?
             .map_err(|_| StoreError::PoolExhausted)?;
+        let idle = shared.lock_idle().take(to_begin);
+        drop(waiting);
         let connected = timeout_at(limit, async {
-            match shared.take_idle().await {
+            match shared.tried(idle, to_begin).await {
                 Some(pooled) => Ok(pooled),
                 None => shared.connect().await,
             }
@@ -122,7 +159,7 @@ impl Pool {
     /// are dead too: each would cost another caller an error before it was found out.
     pub fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
-            self.shared.lock_idle().clear();
+            self.shared.lock_idle().connections.clear();
         }
     }
 
@@ -141,36 +178,81 @@ impl Pool {
     /// Closes idle connections, and lends none any more. Those on loan end with their borrowers.
     pub async fn close(&self) {
         self.shared.permits.close();
-        let idle = std::mem::take(&mut *self.shared.lock_idle());
+        let idle = std::mem::take(&mut self.shared.lock_idle().connections);
         for pooled in idle {
             let _ = timeout(TRIAL_LIMIT, pooled.connection.close()).await;
         }
     }
 }
 
-impl Shared {
-    /// The connection that was used last, if it still answers: a warm one, while those that load no
-    /// longer needs grow old and are found out.
-    async fn take_idle(&self) -> Option<Pooled> {
-        loop {
-            let mut pooled = self.lock_idle().pop()?;
-            if pooled.idle_since.elapsed() < TRY_AFTER_IDLE {
-                return Some(pooled);
-            }
-            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, pooled.connection.ping()).await {
-                return Some(pooled);
-            }
+impl Idle {
+    /// The connection that was used last: a warm one, while those that load no longer needs grow old and are
+    /// found out. Preferably one on which a transaction is begun, or is not, as it is wanted.
+    fn take(&mut self, begun: bool) -> Option<Pooled> {
+        let wanted = self.connections.iter().rposition(|pooled| pooled.is_begun == begun);
+        wanted.map(|index| self.connections.remove(index)).or_else(|| self.connections.pop())
+    }
+
+    /// On how many a transaction is begun.
+    fn begun(&self) -> usize {
+        self.connections.iter().filter(|pooled| pooled.is_begun).count()
+    }
+
+    /// Whether somebody waits for whom nobody has begun a transaction.
+    fn wants_begun(&self) -> bool {
+        self.waiting > self.begun()
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.lock_idle().waiting += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.0.lock_idle();
+        idle.waiting -= 1;
+        // Perhaps it was this one, who gave up, for whom a transaction was begun.
+        if idle.begun() > idle.waiting {
+            drop(idle.take(true));
         }
+    }
+}
+
+impl Shared {
+    /// This connection, or another, if it still answers. It is in no transaction but one that `to_begin` asks
+    /// for.
+    async fn tried(&self, idle: Option<Pooled>, to_begin: bool) -> Option<Pooled> {
+        let mut next = idle;
+        while let Some(mut pooled) = next {
+            let answers = async {
+                if pooled.is_begun && !to_begin {
+                    pooled.connection.execute("ROLLBACK").await?;
+                    pooled.is_begun = false;
+                } else if pooled.idle_since.elapsed() >= TRY_AFTER_IDLE {
+                    pooled.connection.ping().await?;
+                }
+                Ok::<_, sqlx::Error>(())
+            };
+            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, answers).await {
+                return Some(pooled);
+            }
+            next = self.lock_idle().take(to_begin);
+        }
+        None
     }
 
     async fn connect(&self) -> Result<Pooled, StoreError> {
         self.made.fetch_add(1, Ordering::SeqCst);
         let mut connection = self.options.connect().await.map_err(unavailable)?;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
-        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now() })
+        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now(), is_begun: false })
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Pooled>> {
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -206,16 +288,53 @@ fn on_connect(settings: &PoolSettings) -> String {
 }
 
 impl Lease {
-    /// Hands the connection back for the next caller. It must be in no transaction, and no statement
-    /// of it under way.
+    /// Hands the connection back for the next caller. It must be in no transaction that has done anything,
+    /// and no statement of it under way.
     pub fn give_back(mut self) {
-        if let Some(mut pooled) = self.pooled.take()
-            && pooled.connected.elapsed() < self.shared.settings.max_lifetime
-            && !self.shared.permits.is_closed()
-        {
-            pooled.idle_since = Instant::now();
-            self.shared.lock_idle().push(pooled);
+        let Some(mut pooled) = self.pooled.take() else { return };
+        if pooled.connected.elapsed() >= self.shared.settings.max_lifetime || self.shared.permits.is_closed() {
+            return;
         }
+        let mut idle = self.shared.lock_idle();
+        if pooled.is_begun && !idle.wants_begun() {
+            drop(idle);
+            self.pooled = Some(pooled);
+            tokio::spawn(self.end_what_nobody_wants());
+            return;
+        }
+        pooled.idle_since = Instant::now();
+        idle.connections.push(pooled);
+    }
+
+    /// Whether a transaction is begun on it for its borrower; from now on it is the borrower's to end.
+    pub(super) fn take_begun(&mut self) -> bool {
+        std::mem::take(&mut self.pooled_mut().is_begun)
+    }
+
+    /// Ends the borrower's transaction, by COMMIT or ROLLBACK, and begins the next one where somebody waits
+    /// for that.
+    pub(super) async fn end(&mut self, how: End) -> Result<(), sqlx::Error> {
+        let begins_next = self.shared.lock_idle().wants_begun();
+        self.execute(match (how, begins_next) {
+            (End::Commit, false) => "COMMIT",
+            (End::Commit, true) => "COMMIT AND CHAIN",
+            (End::Rollback, false) => "ROLLBACK",
+            (End::Rollback, true) => "ROLLBACK AND CHAIN",
+        })
+        .await?;
+        self.pooled_mut().is_begun = begins_next;
+        Ok(())
+    }
+
+    async fn end_what_nobody_wants(mut self) {
+        if let Ok(Ok(_)) = timeout(TRIAL_LIMIT, self.execute("ROLLBACK")).await {
+            self.pooled_mut().is_begun = false;
+            self.give_back();
+        }
+    }
+
+    fn pooled_mut(&mut self) -> &mut Pooled {
+        self.pooled.as_mut().expect("a lease has its connection until it is given back")
     }
 }
 
@@ -229,6 +348,6 @@ impl Deref for Lease {
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.pooled.as_mut().expect("a lease has its connection until it is given back").connection
+        &mut self.pooled_mut().connection
     }
 }

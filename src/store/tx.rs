@@ -1,7 +1,6 @@
 //! Transactions: each has a name, a time limit, and one of two ends.
 
 use std::{
-    borrow::Cow,
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, field, info_span};
 
-use super::{Lease, Pool, StoreError};
+use super::{Lease, Pool, StoreError, pool::End};
 
 /// How long a rollback may take before the connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
@@ -64,32 +63,34 @@ impl Budget {
 impl Pool {
     /// Begins a transaction that, with its lock waits, ends within `budget`.
     pub async fn begin(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
-        self.begin_with(name, budget, |Limits { statement, lock }| {
-            // BEGIN and its limits in one round trip.
-            format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}").into()
-        })
-        .await
+        self.begin_with(name, budget, true).await
     }
 
     /// Begins the same, but leaves it to the first statement that may have to wait to set the limits, as
     /// [`context::lock_and_load`](super::context::lock_and_load) does.
     pub async fn begin_unlimited(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
-        self.begin_with(name, budget, |_| "BEGIN".into()).await
+        self.begin_with(name, budget, false).await
     }
 
-    async fn begin_with(
-        &self,
-        name: &'static str,
-        budget: Budget,
-        sql: impl FnOnce(Limits) -> Cow<'static, str>,
-    ) -> Result<Tx, StoreError> {
+    async fn begin_with(&self, name: &'static str, budget: Budget, is_limited: bool) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
-        let mut lease = self.lease(budget.deadline).instrument(span.clone()).await?;
+        let mut lease = self.lease_to_begin(budget.deadline).instrument(span.clone()).await?;
         let Some(limits) = budget.limits() else {
             lease.give_back();
             return Err(StoreError::Deadline);
         };
-        lease.execute(sqlx::raw_sql(AssertSqlSafe(sql(limits)))).await?;
+        // One round trip, or none.
+        let mut sql = Vec::with_capacity(2);
+        if !lease.take_begun() {
+            sql.push("BEGIN".to_owned());
+        }
+        if is_limited {
+            let Limits { statement, lock } = limits;
+            sql.push(format!("SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"));
+        }
+        if !sql.is_empty() {
+            lease.execute(sqlx::raw_sql(AssertSqlSafe(sql.join("; ")))).await?;
+        }
         Ok(Tx { lease, deadline: budget.deadline, limits, span })
     }
 }
@@ -123,8 +124,8 @@ impl Tx {
             self.rollback().await;
             return Err(StoreError::Deadline);
         }
-        match self.lease.execute("COMMIT").instrument(self.span.clone()).await {
-            Ok(_) => {
+        match self.lease.end(End::Commit).instrument(self.span.clone()).await {
+            Ok(()) => {
                 self.span.record("outcome", "commit");
                 self.lease.give_back();
                 Ok(())
@@ -146,7 +147,7 @@ impl Tx {
     /// Rolls back, and saves the connection where it still answers.
     pub async fn rollback(mut self) {
         self.span.record("outcome", "rollback");
-        if let Ok(Ok(_)) = timeout(ROLLBACK_LIMIT, self.lease.execute("ROLLBACK")).await {
+        if let Ok(Ok(())) = timeout(ROLLBACK_LIMIT, self.lease.end(End::Rollback)).await {
             self.lease.give_back();
         }
     }

@@ -29,6 +29,7 @@ mod idempotency_of_events;
 mod import;
 mod model;
 mod outage;
+mod pool;
 mod presumption;
 mod reservations;
 mod retention;

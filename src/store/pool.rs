@@ -27,6 +27,9 @@ use super::{StoreError, relay::Session};
 /// Idle for longer than this, a connection is tried before it is lent: a firewall or a failover may
 /// have cut it without a word.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
+/// The same where a transaction is begun on it, which PostgreSQL ends, and the connection with it, after ten
+/// seconds.
+const TRY_BEGUN_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long that trial, and an orderly close, may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -58,13 +61,16 @@ struct Shared {
     made: AtomicU64,
 }
 
-/// The connections that are not lent.
+/// The connections that are not lent, and who waits for one.
 #[derive(Default)]
 struct Idle {
     connections: Vec<Pooled>,
-    /// How many wait for a connection to begin a transaction on: at least as many as there are
-    /// connections on which one is begun.
-    waiting: usize,
+    /// How many wait for a connection to begin a transaction on.
+    to_begin: usize,
+    /// How many wait for a connection that is in no transaction.
+    others: usize,
+    /// How many transactions are being begun for those who wait.
+    promised: usize,
 }
 
 struct Pooled {
@@ -82,13 +88,18 @@ pub(super) enum End {
     Rollback,
 }
 
-/// Somebody who waits for a connection to begin a transaction on.
-struct Waiting<'a>(&'a Shared);
+/// Somebody who waits for a connection.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    to_begin: bool,
+}
 
 /// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
+    /// Whether a transaction is being begun on it for somebody who waits.
+    has_promised: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -123,13 +134,12 @@ impl Pool {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
         let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
-        let waiting = (to_begin && shared.permits.available_permits() == 0).then(|| Waiting::new(shared));
+        let waiting = (shared.permits.available_permits() == 0).then(|| Waiting::new(shared, to_begin));
         let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
             .await
             .map_err(|_| too_late(StoreError::PoolExhausted))?
             .map_err(|_| StoreError::PoolExhausted)?;
-        let idle = shared.lock_idle().take(to_begin);
-        drop(waiting);
+        let idle = waiting.map_or_else(|| shared.lock_idle().take(to_begin), Waiting::take);
         let connected = timeout_at(limit, async {
             match shared.tried(idle, to_begin).await {
                 Some(pooled) => Ok(pooled),
@@ -137,7 +147,7 @@ impl Pool {
             }
         });
         let pooled = connected.await.map_err(|_| too_late(silent()))??;
-        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
+        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), has_promised: false, _permit: permit })
     }
 
     /// A connection beside those that are lent, for a session that lasts.
@@ -188,7 +198,8 @@ impl Pool {
 impl Idle {
     /// The connection that was used last: a warm one, while those that load no longer needs grow old and are
     /// found out. Preferably one on which a transaction is begun, or is not, as it is wanted.
-    fn take(&mut self, begun: bool) -> Option<Pooled> {
+    fn take(&mut self, to_begin: bool) -> Option<Pooled> {
+        let begun = to_begin || self.has_too_many_begun();
         let wanted = self.connections.iter().rposition(|pooled| pooled.is_begun == begun);
         wanted.map(|index| self.connections.remove(index)).or_else(|| self.connections.pop())
     }
@@ -198,25 +209,44 @@ impl Idle {
         self.connections.iter().filter(|pooled| pooled.is_begun).count()
     }
 
-    /// Whether somebody waits for whom nobody has begun a transaction.
-    fn wants_begun(&self) -> bool {
-        self.waiting > self.begun()
+    /// Whether there is one more of them than will be taken by those who wait.
+    fn has_too_many_begun(&self) -> bool {
+        self.begun() > self.to_begin + self.others
+    }
+
+    /// Whether a transaction that is begun now would save somebody a round trip. Where others wait too, it
+    /// may come to one of these, and cost a round trip more.
+    fn has_use_for_begun(&self) -> bool {
+        self.others == 0 && self.to_begin > self.begun() + self.promised
+    }
+
+    fn waiting(&mut self, to_begin: bool) -> &mut usize {
+        if to_begin { &mut self.to_begin } else { &mut self.others }
     }
 }
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.lock_idle().waiting += 1;
-        Self(shared)
+    fn new(shared: &'a Shared, to_begin: bool) -> Self {
+        *shared.lock_idle().waiting(to_begin) += 1;
+        Self { shared, to_begin }
+    }
+
+    /// Ends the wait with the permit to have a connection.
+    fn take(self) -> Option<Pooled> {
+        let Self { shared, to_begin } = self;
+        let mut idle = shared.lock_idle();
+        *idle.waiting(to_begin) -= 1;
+        std::mem::forget(self); // or it would be counted off twice
+        idle.take(to_begin)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut idle = self.0.lock_idle();
-        idle.waiting -= 1;
+        let mut idle = self.shared.lock_idle();
+        *idle.waiting(self.to_begin) -= 1;
         // Perhaps it was this one, who gave up, for whom a transaction was begun.
-        if idle.begun() > idle.waiting {
+        if idle.has_too_many_begun() {
             drop(idle.take(true));
         }
     }
@@ -228,11 +258,12 @@ impl Shared {
     async fn tried(&self, idle: Option<Pooled>, to_begin: bool) -> Option<Pooled> {
         let mut next = idle;
         while let Some(mut pooled) = next {
+            let limit = if pooled.is_begun { TRY_BEGUN_AFTER_IDLE } else { TRY_AFTER_IDLE };
             let answers = async {
                 if pooled.is_begun && !to_begin {
                     pooled.connection.execute("ROLLBACK").await?;
                     pooled.is_begun = false;
-                } else if pooled.idle_since.elapsed() >= TRY_AFTER_IDLE {
+                } else if pooled.idle_since.elapsed() >= limit {
                     pooled.connection.ping().await?;
                 }
                 Ok::<_, sqlx::Error>(())
@@ -296,7 +327,7 @@ impl Lease {
             return;
         }
         let mut idle = self.shared.lock_idle();
-        if pooled.is_begun && !idle.wants_begun() {
+        if pooled.is_begun && idle.to_begin <= idle.begun() {
             drop(idle);
             self.pooled = Some(pooled);
             tokio::spawn(self.end_what_nobody_wants());
@@ -314,7 +345,7 @@ impl Lease {
     /// Ends the borrower's transaction, by COMMIT or ROLLBACK, and begins the next one where somebody waits
     /// for that.
     pub(super) async fn end(&mut self, how: End) -> Result<(), sqlx::Error> {
-        let begins_next = self.shared.lock_idle().wants_begun();
+        let begins_next = self.promise();
         self.execute(match (how, begins_next) {
             (End::Commit, false) => "COMMIT",
             (End::Commit, true) => "COMMIT AND CHAIN",
@@ -326,6 +357,14 @@ impl Lease {
         Ok(())
     }
 
+    /// Promises those who wait that a transaction will be begun on it, if that is of use.
+    fn promise(&mut self) -> bool {
+        let mut idle = self.shared.lock_idle();
+        self.has_promised = idle.has_use_for_begun();
+        idle.promised += usize::from(self.has_promised);
+        self.has_promised
+    }
+
     async fn end_what_nobody_wants(mut self) {
         if let Ok(Ok(_)) = timeout(TRIAL_LIMIT, self.execute("ROLLBACK")).await {
             self.pooled_mut().is_begun = false;
@@ -335,6 +374,14 @@ impl Lease {
 
     fn pooled_mut(&mut self) -> &mut Pooled {
         self.pooled.as_mut().expect("a lease has its connection until it is given back")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.has_promised {
+            self.shared.lock_idle().promised -= 1;
+        }
     }
 }
 

@@ -74,22 +74,21 @@ impl Pool {
 
     async fn begin_with(&self, name: &'static str, budget: Budget, is_limited: bool) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
-        let mut lease = self.lease_to_begin(budget.deadline).instrument(span.clone()).await?;
+        let leased = async {
+            if is_limited { self.lease(budget.deadline).await } else { self.lease_to_begin(budget.deadline).await }
+        };
+        let mut lease = leased.instrument(span.clone()).await?;
         let Some(limits) = budget.limits() else {
             lease.give_back();
             return Err(StoreError::Deadline);
         };
-        // One round trip, or none.
-        let mut sql = Vec::with_capacity(2);
-        if !lease.take_begun() {
-            sql.push("BEGIN".to_owned());
-        }
         if is_limited {
             let Limits { statement, lock } = limits;
-            sql.push(format!("SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"));
-        }
-        if !sql.is_empty() {
-            lease.execute(sqlx::raw_sql(AssertSqlSafe(sql.join("; ")))).await?;
+            // BEGIN and its limits in one round trip.
+            let sql = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
+            lease.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        } else if !lease.take_begun() {
+            lease.execute("BEGIN").await?;
         }
         Ok(Tx { lease, deadline: budget.deadline, limits, span })
     }

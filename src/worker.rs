@@ -8,7 +8,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::{Config, Holds, Retention},
-    ops::{Ledger, OpError, expire::Left, forget::Place},
+    ops::{Ledger, OpError, expiry::Left, retention::Cursor},
     rpc::server::set_serving,
 };
 
@@ -33,7 +33,7 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
     let (holds, retention, poll_interval) = (config.holds, config.retention, config.watch.poll_interval);
     let serve_interval = config.waitlist.serve_interval;
     let has_outbox = config.broker.has_outbox();
-    let place = Arc::new(Mutex::new(Place::default()));
+    let place = Arc::new(Mutex::new(Cursor::default()));
     let workers = Workers { ledger, tasks, stop };
     workers.start("sweep", move |ledger| sweep(ledger, holds));
     workers.start("forget_changes", move |ledger| forget_changes(ledger, retention, has_outbox, Arc::clone(&place)));
@@ -64,28 +64,28 @@ async fn forget_changes(
     ledger: Ledger,
     retention: Retention,
     has_outbox: bool,
-    place: Arc<Mutex<Place>>,
+    place: Arc<Mutex<Cursor>>,
 ) -> Result<Duration, OpError> {
     let mut place = place.lock().await;
-    let next = ledger.forget_changes(retention.changes, place.clone(), has_outbox).await?;
+    let next = ledger.prune_changes(retention.changes, place.clone(), has_outbox).await?;
     let pause = if next.is_some() { FORGET_PAUSE } else { FORGET_INTERVAL };
     *place = next.unwrap_or_default();
     Ok(pause)
 }
 
 async fn forget_reservations(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
-    let count = ledger.forget_reservations(retention.ended_reservations, FORGET_BATCH).await?;
+    let count = ledger.prune_reservations(retention.ended_reservations, FORGET_BATCH).await?;
     Ok(if count < FORGET_BATCH { FORGET_INTERVAL } else { FORGET_PAUSE })
 }
 
 async fn forget_entries(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
-    let count = ledger.forget_entries(retention.changes, FORGET_BATCH).await?;
+    let count = ledger.prune_entries(retention.changes, FORGET_BATCH).await?;
     Ok(if count < FORGET_BATCH { FORGET_INTERVAL } else { FORGET_PAUSE })
 }
 
 /// Serves those who wait where places came free without a transaction: by the clock.
 async fn serve_waiting(ledger: Ledger, interval: Duration) -> Result<Duration, OpError> {
-    let count = ledger.serve_waiting(SERVE_BATCH).await?;
+    let count = ledger.promote_waiting(SERVE_BATCH).await?;
     Ok(if count < SERVE_BATCH { interval } else { Duration::ZERO })
 }
 

@@ -4,7 +4,7 @@ use super::event::EventState;
 
 /// What one event's rows add up to, in one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Books {
+pub struct EventAudit {
     /// The event's state.
     pub state: EventState,
     /// Units in all.
@@ -37,7 +37,7 @@ pub struct Books {
     pub is_unserved: bool,
 }
 
-impl Books {
+impl EventAudit {
     /// What is wrong, a sentence each; nothing if all agrees.
     pub fn problems(&self) -> Vec<String> {
         let Self { held, confirmed, version, .. } = *self;
@@ -91,7 +91,7 @@ impl Books {
 mod tests {
     use super::*;
 
-    const RIGHT: Books = Books {
+    const RIGHT: EventAudit = EventAudit {
         state: EventState::Open,
         capacity: 10,
         held: 3,
@@ -117,18 +117,25 @@ mod tests {
     #[test]
     fn every_kind_of_drift_is_named() {
         for wrong in [
-            Books { held: -1, ..RIGHT },
-            Books { held_rows: 2, ..RIGHT },
-            Books { confirmed_rows: 5, ..RIGHT },
-            Books { capacity: 6, ..RIGHT },
-            Books { users_booked_twice: 1, ..RIGHT },
-            Books { newest_change: 8, ..RIGHT },
-            Books { missing_changes: 2, ..RIGHT },
-            Books { waiting: 1, ..RIGHT },
-            Books { waiting_though_reserved: 1, ..RIGHT },
-            Books { is_unserved: true, ..RIGHT },
-            Books { state: EventState::Cancelled, waiting: 0, waiting_rows: 0, ..RIGHT },
-            Books { state: EventState::Cancelled, held: 0, held_rows: 0, confirmed: 0, confirmed_rows: 0, ..RIGHT },
+            EventAudit { held: -1, ..RIGHT },
+            EventAudit { held_rows: 2, ..RIGHT },
+            EventAudit { confirmed_rows: 5, ..RIGHT },
+            EventAudit { capacity: 6, ..RIGHT },
+            EventAudit { users_booked_twice: 1, ..RIGHT },
+            EventAudit { newest_change: 8, ..RIGHT },
+            EventAudit { missing_changes: 2, ..RIGHT },
+            EventAudit { waiting: 1, ..RIGHT },
+            EventAudit { waiting_though_reserved: 1, ..RIGHT },
+            EventAudit { is_unserved: true, ..RIGHT },
+            EventAudit { state: EventState::Cancelled, waiting: 0, waiting_rows: 0, ..RIGHT },
+            EventAudit {
+                state: EventState::Cancelled,
+                held: 0,
+                held_rows: 0,
+                confirmed: 0,
+                confirmed_rows: 0,
+                ..RIGHT
+            },
         ] {
             assert_eq!(wrong.problems().len(), 1, "{wrong:?}");
         }

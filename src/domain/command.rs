@@ -1,12 +1,13 @@
-//! What a caller asks for: one command, one change.
+//! Commands: what a caller asks for. One command makes one change.
 
 use std::time::Duration;
 
 use super::{
     caller::Caller,
     event::{Definition, Event},
-    ids::{EventId, Request, ReservationId, UserId},
+    ids::{EventId, Request, ReservationId, Target, UserId},
     limits::Labels,
+    needs::Needs,
 };
 
 /// One wish to change one event or one of its reservations.
@@ -62,8 +63,11 @@ pub enum Action {
         /// The new labels, in place of the old; unchanged if none.
         labels: Option<Labels>,
     },
-    /// Release a hold whose time is over. The sweeper's command.
+    /// Release a hold whose time is over. The expiry worker's command.
     Expire(ReservationId),
+    /// Offer free units to the head of the waitlist. The promotion worker's command: all others promote by
+    /// themselves.
+    Promote,
     /// Wait for units.
     Join(Join),
     /// Wait no longer.
@@ -121,15 +125,6 @@ pub enum ReserveMode {
     Hold(Option<Duration>),
     /// For good.
     Confirm,
-}
-
-/// Which reservation, or waitlist entry, of the event is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The one of this id.
-    Id(ReservationId),
-    /// The user's live or waiting one, or else the newest of those that ended.
-    User(UserId),
 }
 
 /// New values for some fields of an event's definition.
@@ -199,7 +194,7 @@ impl Command {
         self
     }
 
-    /// Which reservation the decision needs to see, if any.
+    /// Which reservation the decision reads, whatever the state of the event.
     pub fn target(&self) -> Option<Target> {
         match &self.action {
             Action::Reserve(reserve) => Some(Target::User(reserve.user_id.clone())),
@@ -210,6 +205,7 @@ impl Command {
             | Action::Amend { target, .. } => Some(target.clone()),
             Action::Expire(id) => Some(Target::Id(*id)),
             Action::Leave { .. }
+            | Action::Promote
             | Action::UpdateEvent(_)
             | Action::OpenEvent
             | Action::CloseEvent
@@ -217,31 +213,13 @@ impl Command {
         }
     }
 
-    /// Which waitlist entry the decision needs to see, if any.
-    pub fn entry_target(&self, event: &Event) -> Option<Target> {
-        let somebody_waits = event.counters.waiting > 0;
-        match &self.action {
-            // Where newcomers may not overtake, the count of those who wait is enough for a no.
-            Action::Reserve(reserve) if somebody_waits && event.definition.waitlist.newcomers_may_overtake => {
-                Some(Target::User(reserve.user_id.clone()))
-            }
-            Action::Join(join) if somebody_waits => Some(Target::User(join.user_id.clone())),
-            Action::Leave { target } => Some(target.clone()),
-            _ => None,
-        }
+    /// Whether it ends everything on its event: a large write.
+    pub const fn ends_all(&self) -> bool {
+        matches!(self.action, Action::CancelEvent { .. })
     }
 
-    /// The capacity above which the decision needs to see the entries that want more, if any do.
-    pub fn shrinks_to(&self, event: &Event) -> Option<u32> {
-        let Action::UpdateEvent(update) = &self.action else { return None };
-        let capacity = update.values.capacity;
-        let shrinks = update.fields.contains(&EventField::Capacity) && capacity < event.definition.capacity;
-        (shrinks && event.counters.waiting > 0).then_some(capacity)
-    }
-
-    /// How many units of `event` have to be free for it: an upper bound, which tells whether lapsed
-    /// holds must be looked at.
-    pub fn needs(&self, event: &Event) -> u32 {
+    /// How many units of `event` have to be free for it: an upper bound.
+    pub fn units(&self, event: &Event) -> u32 {
         match &self.action {
             Action::Reserve(reserve) => reserve.quantity,
             Action::Join(join) => join.min_quantity,
@@ -253,6 +231,26 @@ impl Command {
         }
     }
 
+    /// What the decision reads of the event as it stands, beside [`Command::target`] and the request's record.
+    pub fn needs(&self, event: &Event) -> Needs {
+        let is_waited_for = event.counters.waiting > 0;
+        let mut needs = Needs::default();
+        match &self.action {
+            // Where newcomers may not overtake, the number of waiting entries is enough for a refusal.
+            Action::Reserve(reserve) if is_waited_for && event.definition.waitlist.newcomers_may_overtake => {
+                needs.entries.push(Target::User(reserve.user_id.clone()));
+            }
+            Action::Join(join) if is_waited_for => needs.entries.push(Target::User(join.user_id.clone())),
+            Action::Leave { target } => needs.entries.push(target.clone()),
+            Action::UpdateEvent(update) if is_waited_for && self.units(event) > 0 => {
+                needs.entries_above = Some(update.values.capacity);
+            }
+            Action::CancelEvent { .. } => needs.totals = true,
+            _ => {}
+        }
+        needs
+    }
+
     /// The operation's name, for metrics and spans.
     pub const fn operation(&self) -> &'static str {
         match self.action {
@@ -262,6 +260,7 @@ impl Command {
             Action::Extend { .. } => "extend",
             Action::Amend { .. } => "amend",
             Action::Expire(_) => "expire",
+            Action::Promote => "promote",
             Action::Join(_) => "join_waitlist",
             Action::Leave { .. } => "leave_waitlist",
             Action::UpdateEvent(_) => "update_event",

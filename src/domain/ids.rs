@@ -142,6 +142,15 @@ impl fmt::Display for ReservationId {
     }
 }
 
+/// Which reservation, or waitlist entry, of an event is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The one with this id.
+    Id(ReservationId),
+    /// The user's live or waiting one, or else the newest of those that ended.
+    User(UserId),
+}
+
 /// A digest of a request's payload: tells a repetition from another request under the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 16]);

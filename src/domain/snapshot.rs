@@ -4,51 +4,74 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     change::{Change, Subject},
-    command::Target,
-    decide::Commit,
+    command::Command,
+    commit::Commit,
     event::Event,
-    ids::{RequestId, ReservationId, UserId},
+    ids::{RequestId, ReservationId, Target, UserId},
+    needs::{Needs, Totals},
     reservation::Reservation,
     time::Timestamp,
-    waitlist::Line,
+    waitlist::{Entry, Queue},
 };
 
 /// One event with the reservations and idempotency records that some commands concern.
 ///
-/// [`Snapshot::advance`] turns it into what a reload would show after a decision was committed, so
-/// that several commands can be decided one after the other from one load.
+/// [`Snapshot::advance`] turns it into what a read would show after a decision was committed, so that several
+/// commands can be decided one after the other from one read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// The event.
     pub event: Event,
+    /// The event's version when it was read.
+    version_read: i64,
     reservations: HashMap<ReservationId, Reservation>,
     /// Each known user's live reservation, or else the newest that ended.
     of_user: HashMap<UserId, ReservationId>,
     records: HashMap<RequestId, Change>,
-    /// Holds past their time that are still in the books, in expiry order.
+    /// Holds past their time that are not released yet, in expiry order.
     lapsed: VecDeque<ReservationId>,
+    /// How many holds were read, in expiry order; and whether all that have lapsed are among them.
+    holds_read: (u32, bool),
     /// When the next hold lapses that has not yet.
     pub next_hold_expiry: Option<Timestamp>,
-    /// Who waits, as far as it is known.
-    pub line: Line,
+    /// The waitlist, as far as it is known.
+    pub queue: Queue,
+    /// What would end with the event.
+    pub totals: Option<Totals>,
+}
+
+/// What was read to meet [`Needs`].
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// Waitlist entries.
+    pub entries: Vec<Entry>,
+    /// Whether the head of the queue includes the first entries of each size.
+    pub is_by_size: bool,
+    /// Holds in expiry order; and how many were asked for.
+    pub holds: (Vec<Reservation>, u32),
+    /// What would end with the event.
+    pub totals: Option<Totals>,
 }
 
 impl Snapshot {
     /// The event alone.
     pub fn new(event: Event) -> Self {
         Self {
+            version_read: event.counters.version,
             event,
             reservations: HashMap::new(),
             of_user: HashMap::new(),
             records: HashMap::new(),
             lapsed: VecDeque::new(),
+            holds_read: (0, false),
             next_hold_expiry: None,
-            line: Line::default(),
+            queue: Queue::default(),
+            totals: None,
         }
     }
 
-    /// Adds a reservation that a command concerns. Of several reservations of one user the live one,
-    /// else the newest, is the one that the user's name stands for.
+    /// Adds a reservation that a command concerns. Of several reservations of one user the live one, else the
+    /// newest, is the one that the user's name stands for.
     pub fn add_reservation(&mut self, reservation: Reservation) {
         let rank = |r: &Reservation| (r.state.is_live(), r.id);
         let known = self.of_user.get(&reservation.user_id).and_then(|id| self.reservations.get(id));
@@ -58,21 +81,81 @@ impl Snapshot {
         self.reservations.insert(reservation.id, reservation);
     }
 
-    /// Adds a hold that is past its time at `now`, or one that tells when the next one will be. To be
-    /// called in expiry order.
-    pub fn add_hold(&mut self, hold: Reservation, now: Timestamp) {
+    /// Adds the change that a request_id stands for.
+    pub fn add_record(&mut self, change: Change) {
+        if let Some(request) = &change.request {
+            self.records.insert(request.id.clone(), change);
+        }
+    }
+
+    /// The event's version when it was read.
+    pub fn version_read(&self) -> i64 {
+        self.version_read
+    }
+
+    /// Whether a commit has advanced it since it was read.
+    pub fn is_advanced(&self) -> bool {
+        self.event.counters.version != self.version_read
+    }
+
+    /// What has to be read before `command` can be decided.
+    pub fn missing(&self, command: &Command) -> Needs {
+        let mut needs = command.needs(&self.event);
+        needs.entries.retain(|target| !self.queue.has_looked_up(target));
+        needs.entries_above = needs.entries_above.filter(|units| !self.queue.knows_above(*units));
+        needs.holds = self.holds_to_load(command.units(&self.event).saturating_sub(self.event.available()));
+        needs.totals &= self.totals.is_none();
+        needs
+    }
+
+    /// How many holds have to be read, from the first one, before `units` can be freed by those that have
+    /// lapsed. None: enough of them are known, or all.
+    pub fn holds_to_load(&self, units: u32) -> Option<u32> {
+        if units == 0 {
+            return None;
+        }
+        let (read, all_lapsed_are_known) = self.holds_read;
+        let known: u32 = self.lapsed().map(|hold| hold.quantity).fold(0, u32::saturating_add);
+        // A hold has at least one unit. One more tells when the next units may become free. Twice as many each
+        // time: however often it is asked, a few reads are enough.
+        let wanted = read.saturating_add(units.max(read)).saturating_add(1);
+        (!all_lapsed_are_known && known < units).then_some(wanted)
+    }
+
+    /// What has to be read before free units can be offered to the waitlist.
+    pub(super) fn missing_to_promote(&self, now: Timestamp) -> Needs {
+        let (event, policy) = (&self.event, &self.event.definition.waitlist);
+        let units = self.queue.units_to_load(event.available(), event.counters.waiting, policy.max_skips > 0);
+        Needs { queue: units.filter(|_| event.may_promote(now)), ..Needs::default() }
+    }
+
+    /// Adds what was read at the event's version to meet `needs`.
+    pub fn add(&mut self, needs: &Needs, loaded: Loaded, now: Timestamp) {
+        loaded.entries.into_iter().for_each(|entry| self.queue.add(entry));
+        self.queue.has_loaded(needs, loaded.is_by_size);
+        self.totals = self.totals.or(loaded.totals);
+        let (holds, asked) = loaded.holds;
+        if asked > 0 {
+            let count = u32::try_from(holds.len()).unwrap_or(u32::MAX);
+            let is_first_time = self.holds_read == (0, false);
+            self.holds_read = (count, count < asked || holds.last().is_some_and(|last| !last.has_lapsed(now)));
+            holds.into_iter().for_each(|hold| self.add_hold(hold, now, is_first_time));
+        }
+    }
+
+    /// Adds a hold that has lapsed at `now`, or one that tells when the next one will. To be called in expiry
+    /// order. What a commit has changed since is newer.
+    fn add_hold(&mut self, hold: Reservation, now: Timestamp, is_first_time: bool) {
+        let is_newer = |known: &Reservation| known.version > self.version_read;
+        let is_known = || !is_first_time && self.lapsed.contains(&hold.id);
+        if self.reservations.get(&hold.id).is_some_and(is_newer) || is_known() {
+            return;
+        }
         if hold.has_lapsed(now) {
             self.lapsed.push_back(hold.id);
             self.add_reservation(hold);
         } else if self.next_hold_expiry.is_none() {
             self.next_hold_expiry = hold.expire_time;
-        }
-    }
-
-    /// Adds the change that a request_id stands for.
-    pub fn add_record(&mut self, change: Change) {
-        if let Some(request) = &change.request {
-            self.records.insert(request.id.clone(), change);
         }
     }
 
@@ -95,7 +178,8 @@ impl Snapshot {
         self.lapsed.iter().filter_map(|id| self.reservations.get(id))
     }
 
-    /// Becomes what a reload would show after `commit`.
+    /// Becomes what a read would show after `commit`. What ended with the event is not followed row by row, so
+    /// nothing can be decided on it after that.
     pub fn advance(&mut self, commit: &Commit) {
         for change in &commit.changes {
             match &change.subject {
@@ -110,7 +194,7 @@ impl Snapshot {
                 self.add_record(change.clone());
             }
         }
-        commit.entries.iter().for_each(|entry| self.line.advance(entry.clone()));
+        commit.entries.iter().for_each(|entry| self.queue.advance(entry.clone()));
         self.event.counters = commit.counters;
     }
 }

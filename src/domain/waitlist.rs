@@ -13,16 +13,16 @@
 //! first. [`Policy`] says what happens when the first in line is a party too large for what is free.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    command::Target,
-    ids::{EventId, ReservationId, UserId},
+    ids::{EventId, ReservationId, Target, UserId},
     limits::{self, Labels},
+    needs::Needs,
     time::Timestamp,
 };
 
@@ -124,33 +124,39 @@ impl Entry {
     }
 }
 
-/// What is known of an event's line.
+/// What is known of an event's waitlist.
 ///
-/// A line may be long and a decision needs little of it, so it is loaded in part: for so many units,
-/// which means enough to tell who gets them if no more than these are given out. What is given out is
-/// deducted, and [`Line::units_to_load`] tells when more has to be known.
+/// A waitlist can be long and a decision needs little of it, so it is read in part: for so many units, which
+/// means enough to tell who is offered them if no more than these are given out. What is given out is deducted,
+/// and [`Queue::units_to_load`] tells when more has to be read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Line {
+pub struct Queue {
     entries: HashMap<ReservationId, Entry>,
     /// Each known user's waiting entry, or else the newest that ended.
     of_user: HashMap<UserId, ReservationId>,
     /// The known entries that wait, in order.
     waiting: BTreeMap<i64, ReservationId>,
-    /// Units for which it was loaded.
+    /// Entries that were looked up, whether or not they exist.
+    looked_up: HashSet<Target>,
+    /// All entries that want more units than this are known.
+    known_above: Option<u32>,
+    /// Units for which it was read.
     loaded: u32,
-    /// Units of the known entries that have left the line since.
+    /// Whether that includes the first entries of each size.
+    is_loaded_by_size: bool,
+    /// Units of the known entries that have left the queue since.
     spent: u32,
 }
 
-impl Line {
-    /// Adds what was loaded. What is known already is newer.
+impl Queue {
+    /// Adds what was read. What is known already is newer.
     pub fn add(&mut self, entry: Entry) {
         if !self.entries.contains_key(&entry.id) {
             self.put(entry);
         }
     }
 
-    /// Takes note of an entry as a commit leaves it.
+    /// Takes an entry as a commit leaves it.
     pub(super) fn advance(&mut self, entry: Entry) {
         if !entry.waits() && self.waiting.contains_key(&entry.ticket) {
             self.spent = self.spent.saturating_add(entry.quantity);
@@ -186,83 +192,40 @@ impl Line {
         self.waiting.values().filter_map(|id| self.entries.get(id))
     }
 
-    /// For how many units the line has to be loaded before `free` ones can be given out, of `waiting`
-    /// entries in all. None: it is known well enough.
-    pub fn units_to_load(&self, free: u32, waiting: u32) -> Option<u32> {
+    /// Whether the entry that `target` means is known, or known not to exist.
+    pub fn has_looked_up(&self, target: &Target) -> bool {
+        self.looked_up.contains(target)
+    }
+
+    /// Whether all entries are known that want more units than `units`.
+    pub fn knows_above(&self, units: u32) -> bool {
+        self.known_above.is_some_and(|known| known <= units)
+    }
+
+    /// For how many units the queue has to be read before `free` ones can be given out, of `waiting` entries
+    /// in all. None: it is known well enough.
+    pub fn units_to_load(&self, free: u32, waiting: u32, may_skip: bool) -> Option<u32> {
         let all_are_known = self.waiting.len() >= waiting as usize;
-        if all_are_known || self.loaded.saturating_sub(self.spent) >= free {
+        let is_enough = self.loaded.saturating_sub(self.spent) >= free && (self.is_loaded_by_size || !may_skip);
+        if all_are_known || is_enough {
             return None;
         }
-        // Twice as many each time: however often it is asked, few loads are enough.
+        // Twice as many each time: however often it is asked, a few reads are enough.
         Some(self.spent.saturating_add(free.max(self.spent)))
     }
 
-    /// Takes note that it was loaded for so many units, as it was before anything left it.
-    pub fn is_loaded_for(&mut self, units: u32) {
-        self.loaded = units;
+    /// Records what was read of it, as it was before anything left it.
+    pub(super) fn has_loaded(&mut self, needs: &Needs, may_skip: bool) {
+        self.looked_up.extend(needs.entries.iter().cloned());
+        if let Some(units) = needs.entries_above {
+            self.known_above = Some(self.known_above.map_or(units, |known| known.min(units)));
+        }
+        if let Some(units) = needs.queue {
+            self.loaded = units;
+            self.is_loaded_by_size = may_skip;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn entry(ticket: i64, user: &str, state: EntryState) -> Entry {
-        Entry {
-            id: ReservationId(Uuid::from_u128(ticket.unsigned_abs().into())),
-            event_id: EventId::parse("event").expect("valid"),
-            user_id: UserId::parse(user).expect("valid"),
-            quantity: 2,
-            min_quantity: 1,
-            state,
-            ticket,
-            skips: 0,
-            labels: Labels::default(),
-            version: ticket,
-            create_time: Timestamp::MIN,
-            update_time: Timestamp::MIN,
-        }
-    }
-
-    #[test]
-    fn a_users_name_stands_for_the_waiting_entry_or_else_the_newest() {
-        let ann = Target::User(UserId::parse("ann").expect("valid"));
-        let mut line = Line::default();
-        for (ticket, state, found) in [
-            (3, EntryState::Left, 3),
-            (9, EntryState::Promoted, 9),
-            (5, EntryState::Waiting, 5),
-            (7, EntryState::Left, 5),
-        ] {
-            line.add(entry(ticket, "ann", state));
-            assert_eq!(line.find(&ann).map(|entry| entry.ticket), Some(found));
-        }
-        line.advance(entry(5, "ann", EntryState::Left));
-        assert_eq!(line.waiting().count(), 0);
-    }
-
-    #[test]
-    fn what_is_loaded_again_does_not_bring_back_who_left() {
-        let mut line = Line::default();
-        line.add(entry(1, "ann", EntryState::Waiting));
-        line.advance(entry(1, "ann", EntryState::Promoted));
-        line.add(entry(1, "ann", EntryState::Waiting));
-        assert_eq!(line.waiting().count(), 0);
-    }
-
-    #[test]
-    fn a_line_is_loaded_anew_when_more_is_given_out_than_it_was_loaded_for() {
-        let mut line = Line::default();
-        assert_eq!(line.units_to_load(2, 0), None, "nobody waits");
-        assert_eq!(line.units_to_load(2, 5), Some(2));
-        line.is_loaded_for(2);
-        line.add(entry(1, "ann", EntryState::Waiting));
-        line.add(entry(2, "bob", EntryState::Waiting));
-        assert_eq!(line.units_to_load(2, 5), None);
-        line.advance(entry(1, "ann", EntryState::Promoted));
-        assert_eq!(line.units_to_load(1, 4), Some(4), "for the two that were given out, and as many more");
-        assert_eq!(line.units_to_load(1, 1), None, "everybody who waits is known");
-    }
-}
+mod tests;

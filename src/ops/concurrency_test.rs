@@ -20,26 +20,26 @@ use uuid::Uuid;
 use super::{
     Ledger, OpError,
     create_events::NewEvent,
-    execute::{Effort, How},
+    execute::{ExecOptions, ExecStats},
 };
 use crate::{
     config::Strategy,
     domain::{
         caller::Caller,
-        command::{Action, Command, Join, Reserve, ReserveMode, Target},
+        command::{Action, Command, Join, Reserve, ReserveMode},
         event::{Definition, EventState},
-        ids::{EventId, ReservationId, UserId},
+        ids::{EventId, ReservationId, Target, UserId},
         limits::{self, Labels},
         waitlist::Policy,
     },
     store::LockWait,
 };
 
-/// How long one operation may take.
+/// ExecOptions long one operation may take.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
 /// The longest latency that is told apart from longer ones.
 const MAX_LATENCY_MICROS: u64 = 60_000_000;
-/// How often progress is told.
+/// ExecOptions often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the users of a test do.
@@ -60,9 +60,9 @@ pub struct Plan {
     pub strategy: Option<Strategy>,
     /// What to do when the row is locked.
     pub lock_wait: LockWait,
-    /// How many operations in all.
+    /// ExecOptions many operations in all.
     pub operations: u32,
-    /// How many at once.
+    /// ExecOptions many at once.
     pub concurrency: u32,
     /// The capacity of the scratch event.
     pub capacity: u32,
@@ -79,7 +79,7 @@ pub struct Report {
     pub tally: Tally,
     /// By how much the event's version rose.
     pub version_increments: i64,
-    /// How long it took.
+    /// ExecOptions long it took.
     pub elapsed: Duration,
     /// What was wrong, a sentence each.
     pub problems: Vec<String>,
@@ -117,7 +117,7 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, latency: Duration, result: &Result<Effort, OpError>) {
+    fn add(&mut self, latency: Duration, result: &Result<ExecStats, OpError>) {
         self.operations += 1;
         self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         match result {
@@ -164,7 +164,8 @@ impl Ledger {
             tally: Mutex::new(Tally::new()),
         });
         let began = Instant::now();
-        let users: Vec<_> = (0..plan.concurrency).map(|_| self.tasks.spawn(Arc::clone(&run).live_users())).collect();
+        let users: Vec<_> =
+            (0..plan.concurrency).map(|_| self.env.tasks.spawn(Arc::clone(&run).live_users())).collect();
         let all_users = async {
             for user in users {
                 user.await.map_err(OpError::Crashed)?;
@@ -209,9 +210,9 @@ impl Ledger {
     }
 
     async fn judge(&self, event_id: &EventId, tally: Tally, elapsed: Duration) -> Result<Report, OpError> {
-        let books = self.books(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
-        let version_increments = books.version - 1;
-        let mut problems = books.problems();
+        let audit = self.audit(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
+        let version_increments = audit.version - 1;
+        let mut problems = audit.problems();
         let promoted = self.count_promoted(event_id.clone(), Instant::now() + OPERATION_LIMIT).await?;
         if version_increments != i64::from(tally.successes) + promoted {
             let successes = tally.successes;
@@ -242,7 +243,7 @@ impl Run {
         let how = how(Some(self.plan.strategy.unwrap_or(alternating)), self.plan.lock_wait);
         let began = Instant::now();
         let result = self.ledger.execute(command(&self.event_id, action), how).await;
-        self.tally().add(began.elapsed(), &result.map(|outcome| outcome.effort));
+        self.tally().add(began.elapsed(), &result.map(|answer| answer.stats));
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
@@ -305,8 +306,8 @@ fn command(event_id: &EventId, action: Action) -> Command {
     Command { event_id: event_id.clone(), action, etag: None, request: None, caller: Caller::default() }
 }
 
-fn how(strategy: Option<Strategy>, lock_wait: LockWait) -> How {
-    How {
+fn how(strategy: Option<Strategy>, lock_wait: LockWait) -> ExecOptions {
+    ExecOptions {
         strategy: strategy.unwrap_or(Strategy::Pessimistic),
         lock_wait,
         deadline: Instant::now() + OPERATION_LIMIT,

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::execute::Effort;
+use super::execute::ExecStats;
 use crate::{
     config::Strategy,
     domain::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// The time that is counted together.
 const SLOT: Duration = Duration::from_secs(5);
-/// How many slots are kept: ten minutes.
+/// ExecOptions many slots are kept: ten minutes.
 const SLOTS: usize = 120;
 /// Events told apart in the slot of now. Of more, those that come first are; a hot event is among them.
 const MAX_EVENTS: usize = 4096;
@@ -27,7 +27,7 @@ const MAX_EVENTS: usize = 4096;
 /// megabytes.
 const KEPT_EVENTS: usize = 256;
 
-/// How the commands of one event fared under one strategy.
+/// ExecOptions the commands of one event fared under one strategy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Commands that ended.
@@ -57,13 +57,13 @@ impl Tally {
 pub struct EventContention {
     /// The event.
     pub event_id: EventId,
-    /// How its commands fared, by strategy.
+    /// ExecOptions its commands fared, by strategy.
     pub by_strategy: Vec<(Strategy, Tally)>,
     /// The strategy that would have served it best.
     pub advice: Advice,
 }
 
-/// How one event's commands fared, by strategy.
+/// ExecOptions one event's commands fared, by strategy.
 #[derive(Clone, Debug, Default)]
 struct Tallies(Vec<(Strategy, Tally)>);
 
@@ -153,7 +153,7 @@ impl Contention {
     }
 
     /// Counts a command that has ended.
-    pub(super) fn note(&self, event_id: &EventId, effort: &Effort) {
+    pub(super) fn note(&self, event_id: &EventId, effort: &ExecStats) {
         let tally = Tally {
             commands: 1,
             conflicts: effort.conflicts.into(),

@@ -14,7 +14,7 @@ use crate::{
         refusal::Refusal,
         time::Timestamp,
     },
-    store::{Budget, StoreError, Tx, apply, changes, events},
+    store::{Budget, StoreError, Tx, changes, events, write},
 };
 
 /// An event to be created.
@@ -48,16 +48,17 @@ impl Ledger {
     /// Creates the events, each id once, and returns them in the same order; or creates none.
     pub async fn create_events(&self, wanted: Vec<NewEvent>, deadline: Instant) -> Result<Vec<Created>, OpError> {
         let ledger = self.clone();
-        self.detached(async move {
-            let budget = Budget { deadline, max_lock_wait: ledger.settings.max_lock_wait };
-            let created = timeout_at(deadline, async {
-                let mut tx = ledger.pool.begin("create_events", budget).await?;
-                let result = create(&mut tx, &wanted).await;
-                tx.finish(result, Result::is_ok).await
-            });
-            Ok(created.await.map_err(|_| OpError::Deadline)???)
-        })
-        .await
+        self.env
+            .spawn_tracked(async move {
+                let budget = Budget { deadline, max_lock_wait: ledger.env.settings.max_lock_wait };
+                let created = timeout_at(deadline, async {
+                    let mut tx = ledger.env.database.begin("create_events", budget).await?;
+                    let result = create(&mut tx, &wanted).await;
+                    tx.finish(result, Result::is_ok).await
+                });
+                Ok(created.await.map_err(|_| OpError::Deadline)???)
+            })
+            .await
     }
 }
 
@@ -66,8 +67,8 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
     let mut news: Vec<(Event, &NewEvent)> = wanted.iter().map(|new| (first_version(new, now), new)).collect();
     // In id order, so that two batches that share ids wait for each other one way only.
     news.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    let inserted: HashSet<EventId> =
-        events::insert(tx, news.iter().map(|(event, _)| event)).await?.into_iter().collect();
+    let events: Vec<_> = news.iter().map(|(event, _)| event).collect();
+    let inserted: HashSet<EventId> = write::create_events(tx, &events).await?.into_iter().collect();
 
     let mut results: HashMap<EventId, Created> = HashMap::with_capacity(wanted.len());
     if inserted.len() < wanted.len() {
@@ -78,7 +79,7 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
     }
     news.retain(|(event, _)| inserted.contains(&event.id));
     let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new)).collect();
-    apply::record(tx, &births).await?;
+    write::record(tx, &births).await?;
     results.extend(news.into_iter().map(|(event, _)| (event.id.clone(), Created { event, replayed: false })));
     Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
 }

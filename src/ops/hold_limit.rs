@@ -6,16 +6,14 @@
 //! gets its answer still. That is exact on one server; of calls that come to n servers at the same
 //! moment, n - 1 more may get through.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::{sync::OwnedMutexGuard, time::timeout_at};
 
 use super::{
     Ledger, OpError,
-    execute::{How, Outcome},
+    execute::{Answer, ExecOptions},
 };
 use crate::{
     domain::{
@@ -44,7 +42,7 @@ pub(super) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns.lock();
         // One is the table's, one the guard's: nobody else waits.
         if turns.get(&self.user).is_some_and(|turn| Arc::strong_count(turn) <= 2) {
             turns.remove(&self.user);
@@ -58,13 +56,12 @@ impl HoldLimit {
     }
 
     /// Whether it has to be looked at for this command.
-    pub(super) const fn minds(&self, command: &Command) -> bool {
+    pub(super) const fn applies_to(&self, command: &Command) -> bool {
         self.limit > 0 && matches!(&command.action, Action::Reserve(Reserve { mode: ReserveMode::Hold(_), .. }))
     }
 
     async fn turn(&self, user: &UserId) -> Turn {
-        let turn =
-            Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(user.clone()).or_default());
+        let turn = Arc::clone(self.turns.lock().entry(user.clone()).or_default());
         Turn { user: user.clone(), turns: Arc::clone(&self.turns), _turn: turn.lock_owned().await }
     }
 }
@@ -72,18 +69,19 @@ impl HoldLimit {
 impl Ledger {
     /// Carries a Reserve out in its user's turn, and tells it whether the user has come to the limit. In
     /// a task of its own: the turn lasts until the command is done, whoever hangs up.
-    pub(super) async fn execute_in_turn(&self, mut command: Command, how: How) -> Result<Outcome, OpError> {
-        let Action::Reserve(wish) = &command.action else { return self.execute_now(command, how).await };
+    pub(super) async fn execute_in_turn(&self, mut command: Command, options: ExecOptions) -> Result<Answer, OpError> {
+        let Action::Reserve(wish) = &command.action else { return self.execute_now(command, options).await };
         let (ledger, user, limit) = (self.clone(), wish.user_id.clone(), self.hold_limit.limit);
-        self.detached(async move {
-            let turn = timeout_at(how.deadline, ledger.hold_limit.turn(&user)).await;
-            let _turn = turn.map_err(|_| OpError::Deadline)?;
-            let count = ledger.read(how.deadline, move |conn| {
-                Box::pin(async move { reservations::live_holds(conn, &user, limit).await })
-            });
-            command.caller.hold_limit_reached = (count.await? >= i64::from(limit)).then_some(limit);
-            ledger.execute_now(command, how).await
-        })
-        .await
+        self.env
+            .spawn_tracked(async move {
+                let turn = timeout_at(options.deadline, ledger.hold_limit.turn(&user)).await;
+                let _turn = turn.map_err(|_| OpError::Deadline)?;
+                let count = ledger.read(options.deadline, move |conn| {
+                    Box::pin(async move { reservations::live_holds(conn, &user, limit).await })
+                });
+                command.caller.hold_limit_reached = (count.await? >= i64::from(limit)).then_some(limit);
+                ledger.execute_now(command, options).await
+            })
+            .await
     }
 }

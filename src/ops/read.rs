@@ -9,8 +9,13 @@ use tokio::time::{Instant, timeout_at};
 use super::{Ledger, OpError};
 use crate::{
     domain::{
-        audit::Books, change::Change, command::Target, event::Event, ids::EventId, refusal::Refusal,
-        reservation::Reservation, waitlist::Entry,
+        audit::EventAudit,
+        change::Change,
+        event::Event,
+        ids::{EventId, Target},
+        refusal::Refusal,
+        reservation::Reservation,
+        waitlist::Entry,
     },
     store::{
         StoreError, changes,
@@ -20,7 +25,7 @@ use crate::{
     },
 };
 
-/// How long the database may take to say that it is there.
+/// ExecOptions long the database may take to say that it is there.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
 type Reading<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
@@ -33,22 +38,23 @@ impl Ledger {
         deadline: Instant,
         statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T> + Send + 'static,
     ) -> Result<T, OpError> {
-        let pool = self.pool.clone();
-        self.detached(async move {
-            let mut conn = pool.lease(deadline).await?;
-            let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)?;
-            match value {
-                Ok(value) => {
-                    conn.give_back();
-                    Ok(value)
+        let pool = self.env.database.clone();
+        self.env
+            .spawn_tracked(async move {
+                let mut conn = pool.lease(deadline).await?;
+                let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)?;
+                match value {
+                    Ok(value) => {
+                        conn.give_back();
+                        Ok(value)
+                    }
+                    Err(error) => {
+                        pool.note(&error);
+                        Err(error.into())
+                    }
                 }
-                Err(error) => {
-                    pool.note(&error);
-                    Err(error.into())
-                }
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// Whether the database answers.
@@ -76,7 +82,7 @@ impl Ledger {
         .await
     }
 
-    /// How much of each event is free, in the order asked, for those that exist.
+    /// ExecOptions much of each event is free, in the order asked, for those that exist.
     pub async fn availability(&self, ids: Vec<EventId>, deadline: Instant) -> Result<Vec<Availability>, OpError> {
         let asked = ids.clone();
         let found =
@@ -86,9 +92,9 @@ impl Ledger {
     }
 
     /// What an event's rows add up to.
-    pub async fn books(&self, id: EventId, deadline: Instant) -> Result<Books, OpError> {
-        let books = self.read(deadline, move |conn| Box::pin(async move { events::books(conn, &id).await })).await?;
-        books.ok_or(OpError::Refused(Refusal::EventNotFound))
+    pub async fn audit(&self, id: EventId, deadline: Instant) -> Result<EventAudit, OpError> {
+        let audit = self.read(deadline, move |conn| Box::pin(async move { events::audit(conn, &id).await })).await?;
+        audit.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// One reservation.
@@ -129,7 +135,7 @@ impl Ledger {
         found.await?.ok_or(OpError::Refused(Refusal::EntryNotFound))
     }
 
-    /// How many of an event's waitlist entries were promoted.
+    /// ExecOptions many of an event's waitlist entries were promoted.
     pub(super) async fn count_promoted(&self, event_id: EventId, deadline: Instant) -> Result<i64, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { waitlist::promoted(conn, &event_id).await })).await
     }

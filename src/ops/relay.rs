@@ -18,7 +18,7 @@ use crate::{
     store::{StoreError, relay, relay::Session},
 };
 
-/// How long one statement may take. A connection on which it took longer is given up.
+/// ExecOptions long one statement may take. A connection on which it took longer is given up.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
 /// Returned changes that are published again at once.
 const REPUBLISH_BATCH: u32 = 500;
@@ -76,14 +76,14 @@ impl Ledger {
     pub async fn refresh_backlog(&self) -> Result<(), OpError> {
         let limit = Instant::now() + STATEMENT_LIMIT;
         let (waiting, oldest) = self.read(limit, |conn| Box::pin(relay::backlog(conn, MOST_COUNTED))).await?;
-        self.metrics.relay_backlog.set(waiting);
-        self.metrics.relay_lag_seconds.set(oldest);
+        self.env.metrics.relay_backlog.set(waiting);
+        self.env.metrics.relay_lag_seconds.set(oldest);
         Ok(())
     }
 
     /// Stands for the leadership of the relay.
     pub async fn stand_for_relay(&self) -> Result<Candidate, RelayError> {
-        Ok(Candidate { session: self.pool.session().await? })
+        Ok(Candidate { session: self.env.database.session().await? })
     }
 }
 

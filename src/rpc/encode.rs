@@ -6,7 +6,7 @@ use super::pb;
 use crate::{
     config::Strategy,
     domain::{
-        audit::Books,
+        audit::EventAudit,
         caller::Actor,
         change::{Change, ChangeKind, Subject},
         contention::Advice,
@@ -17,7 +17,7 @@ use crate::{
     },
     ops::{
         contention::{EventContention, Tally},
-        execute::Outcome,
+        execute::Answer,
         feed::Counts,
     },
     store::events::Availability,
@@ -178,26 +178,26 @@ pub fn availability(found: &Availability) -> pb::Availability {
     }
 }
 
-pub fn books(books: &Books) -> pb::VerifyEventResponse {
-    let problems = books.problems();
+pub fn audit(audit: &EventAudit) -> pb::VerifyEventResponse {
+    let problems = audit.problems();
     pb::VerifyEventResponse {
         ok: problems.is_empty(),
         problems,
-        capacity: books.capacity.cast_signed(),
-        held_counter: books.held,
-        held_rows: books.held_rows,
-        confirmed_counter: books.confirmed,
-        confirmed_rows: books.confirmed_rows,
-        lapsed_rows: books.lapsed_rows,
-        event_version: books.version,
-        newest_change: books.newest_change,
-        waiting_counter: books.waiting,
-        waiting_rows: books.waiting_rows,
+        capacity: audit.capacity.cast_signed(),
+        held_counter: audit.held,
+        held_rows: audit.held_rows,
+        confirmed_counter: audit.confirmed,
+        confirmed_rows: audit.confirmed_rows,
+        lapsed_rows: audit.lapsed_rows,
+        event_version: audit.version,
+        newest_change: audit.newest_change,
+        waiting_counter: audit.waiting,
+        waiting_rows: audit.waiting_rows,
     }
 }
 
-pub fn execution(outcome: &Outcome) -> pb::ExecutionReport {
-    let effort = &outcome.effort;
+pub fn execution(outcome: &Answer) -> pb::ExecutionReport {
+    let effort = &outcome.stats;
     pb::ExecutionReport {
         strategy: strategy(effort.strategy).into(),
         attempts: i32::try_from(effort.attempts).unwrap_or(i32::MAX),

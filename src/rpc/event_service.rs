@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{event::EventState, ids::EventId, limits},
-    ops::{Ledger, create_events::NewEvent, execute::Outcome},
+    ops::{Ledger, create_events::NewEvent, execute::Answer},
     store::events::{Cursor, Filter},
 };
 
@@ -27,7 +27,7 @@ impl Events {
         Self { ledger }
     }
 
-    async fn carry_out(&self, (command, how): Order) -> Result<Outcome, Status> {
+    async fn carry_out(&self, (command, how): Order) -> Result<Answer, Status> {
         let event_id = command.event_id.clone();
         self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
     }
@@ -173,8 +173,8 @@ impl EventService for Events {
     ) -> Result<Response<pb::VerifyEventResponse>, Status> {
         let deadline = deadline_of(&request);
         let id = event_id(&request.get_ref().event_id)?;
-        let books = self.ledger.books(id.clone(), deadline).await.map_err(|error| status::of(&error, Some(&id)))?;
-        Ok(Response::new(encode::books(&books)))
+        let audit = self.ledger.audit(id.clone(), deadline).await.map_err(|error| status::of(&error, Some(&id)))?;
+        Ok(Response::new(encode::audit(&audit)))
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::StrategyDefaults,
     domain::{ids::ReservationId, refusal::Refusal, reservation::State},
-    ops::{Ledger, execute::Outcome},
+    ops::{Ledger, execute::Answer},
     store::reservations::{Cursor, Filter},
 };
 
@@ -34,7 +34,7 @@ impl Reservations {
         Self { ledger, defaults }
     }
 
-    async fn carry_out(&self, (command, how): Order) -> Result<Outcome, Status> {
+    async fn carry_out(&self, (command, how): Order) -> Result<Answer, Status> {
         let event_id = command.event_id.clone();
         self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::StrategyDefaults,
     domain::refusal::Refusal,
-    ops::{Ledger, execute::Outcome},
+    ops::{Ledger, execute::Answer},
 };
 
 /// The service.
@@ -31,7 +31,7 @@ impl Waitlists {
         Self { ledger, defaults }
     }
 
-    async fn carry_out(&self, (command, how): Order) -> Result<Outcome, Status> {
+    async fn carry_out(&self, (command, how): Order) -> Result<Answer, Status> {
         let event_id = command.event_id.clone();
         self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
     }

@@ -8,16 +8,14 @@ use super::{
     StoreError,
     columns::Columns,
     page::{self, Page},
+    tables::{Table, change_columns, event_columns},
+    types::Count,
 };
-use crate::{
-    change_columns,
-    domain::{
-        change::{Change, ChangeKind},
-        event::{Counters, Event, EventState},
-        ids::{EventId, RequestId, ReservationId, UserId},
-        time::Timestamp,
-    },
-    event_columns,
+use crate::domain::{
+    change::{Change, ChangeKind},
+    event::{Counters, Event, EventState},
+    ids::{EventId, RequestId, ReservationId, UserId},
+    time::Timestamp,
 };
 
 /// Reads the changes that these requests of these events stand for, as far as there are any.
@@ -33,7 +31,7 @@ pub async fn by_request(
     );
     let (event_ids, request_ids): (Vec<_>, Vec<_>) = requests.iter().copied().unzip();
     let rows = sqlx::query(SQL).bind(event_ids).bind(request_ids).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(|row| Change::of(row)).collect::<Result<_, _>>()?)
 }
 
 /// Which changes to list.
@@ -89,7 +87,7 @@ pub async fn list(
         sql.push(" AND c.version").push(beyond).push_bind(version);
     }
     sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).change()).await
+    page::read(sql.build().fetch(conn), size, |row| Change::of(row)).await
 }
 
 /// What is new about an event, in one snapshot.
@@ -126,13 +124,10 @@ pub async fn after(
     let mut news: Option<News> = None;
     for row in &rows {
         let mut columns = Columns::of(row);
-        let (state, capacity) = (columns.get()?, columns.count()?);
-        let counters = Counters {
-            held: columns.count()?,
-            confirmed: columns.count()?,
-            version: columns.get()?,
-            waiting: columns.count()?,
-        };
+        let (state, Count(capacity)) = (columns.get()?, columns.get()?);
+        let (Count(held), Count(confirmed)) = (columns.get()?, columns.get()?);
+        let (version, Count(waiting)) = (columns.get()?, columns.get()?);
+        let counters = Counters { held, confirmed, version, waiting };
         let now = columns.get()?;
         let news = news.get_or_insert_with(|| News {
             changes: Vec::with_capacity(rows.len()),
@@ -141,7 +136,7 @@ pub async fn after(
             counters,
             now,
         });
-        news.changes.extend(columns.optional_change()?);
+        news.changes.extend(columns.optional::<Change>()?);
     }
     Ok(news)
 }
@@ -166,23 +161,23 @@ pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<
     let Some(row) = sqlx::query(SQL).bind(event_id).fetch_optional(conn).await? else { return Ok(None) };
     let mut columns = Columns::of(&row);
     let oldest = columns.get()?;
-    Ok(Some((columns.event()?, oldest)))
+    Ok(Some((Event::read(&mut columns)?, oldest)))
 }
 
-/// Events that one step of forgetting looks at, and changes of each that it deletes at the most.
+/// Events that one step of retention looks at, and changes of each that it deletes at the most.
 const EVENTS_A_STEP: i64 = 64;
 const CHANGES_OF_AN_EVENT: i64 = 256;
 
-/// What a step of forgetting did.
+/// What a step of retention did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct Pruned {
     /// How many changes it deleted.
     pub changes: u64,
     /// Where the next step goes on.
     pub next: NextStep,
 }
 
-/// Where forgetting goes on.
+/// Where retention goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextStep {
     /// With the same events: there is more of them.
@@ -199,13 +194,13 @@ pub enum NextStep {
 /// history has no gap, also while two servers are at it, and whatever the clock did. An event's newest
 /// change stays, so that its history always tells its version; and with `has_outbox`, so does what was
 /// not delivered to the broker yet.
-pub async fn forget(
+pub async fn prune(
     conn: &mut PgConnection,
     age: Duration,
     after: Option<&EventId>,
     has_outbox: bool,
-) -> Result<Forgotten, StoreError> {
-    const SQL: &str = "-- changes::forget
+) -> Result<Pruned, StoreError> {
+    const SQL: &str = "-- changes::prune
         WITH looked_at AS MATERIALIZED (
             SELECT event_id, version FROM events WHERE event_id > $1 ORDER BY event_id LIMIT $2
         ), begun AS MATERIALIZED (
@@ -224,12 +219,12 @@ pub async fn forget(
                   WHERE f.event_id = b.event_id AND f.version < b.version ORDER BY f.version LIMIT $3) c
              GROUP BY b.event_id
             HAVING bool_or(c.is_old)
-        ), forgotten AS (
+        ), pruned AS (
             DELETE FROM changes c USING old WHERE c.event_id = old.event_id AND c.version <= old.version
             RETURNING c.event_id
         )
-        SELECT (SELECT count(*) FROM forgotten),
-               EXISTS (SELECT FROM forgotten GROUP BY event_id HAVING count(*) >= $3),
+        SELECT (SELECT count(*) FROM pruned),
+               EXISTS (SELECT FROM pruned GROUP BY event_id HAVING count(*) >= $3),
                (SELECT count(*) FROM looked_at) >= $2,
                (SELECT max(event_id) FROM looked_at)";
     let row = sqlx::query(SQL)
@@ -248,5 +243,5 @@ pub async fn forget(
         Some(last) if has_next => NextStep::After(last),
         _ => NextStep::RoundIsOver,
     };
-    Ok(Forgotten { changes: changes.cast_unsigned(), next })
+    Ok(Pruned { changes: changes.cast_unsigned(), next })
 }

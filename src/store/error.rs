@@ -81,6 +81,12 @@ impl StoreError {
         }
     }
 
+    /// The same of a statement inside a transaction: without its COMMIT, nothing was written.
+    #[must_use]
+    pub fn uncommitted(self) -> Self {
+        if let Self::OutcomeUnknown(error) = self { error.into() } else { self }
+    }
+
     /// Whether the connection can serve the next caller once its transaction is rolled back.
     pub fn spares_the_connection(&self) -> bool {
         matches!(self, Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Unique(_) | Self::Check(_))

@@ -1,23 +1,20 @@
 //! Statements on events.
 
-use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
     columns::{Columns, is_unserved},
     page::{self, Page},
+    tables::{Table, event_columns},
     tx::LockWait,
+    types::Count,
 };
-use crate::{
-    domain::{
-        audit::Books,
-        event::{Event, EventState},
-        ids::EventId,
-        limits::Labels,
-        time::Timestamp,
-        waitlist::Policy,
-    },
-    event_columns,
+use crate::domain::{
+    audit::EventAudit,
+    event::{Event, EventState},
+    ids::EventId,
+    time::Timestamp,
 };
 
 /// Locks one event's row until the transaction ends. False: there is no such event.
@@ -31,102 +28,16 @@ pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Resu
     Ok(sqlx::query(sql).bind(id).fetch_optional(conn).await?.is_some())
 }
 
-/// Locks the rows of those of the events that nobody else has locked, and returns their ids. In id
-/// order, so that no two such calls wait for each other.
-pub async fn lock_free_ones(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<EventId>, StoreError> {
-    const SQL: &str = "-- events::lock_free_ones
-        SELECT event_id FROM events WHERE event_id = ANY($1) ORDER BY event_id FOR UPDATE SKIP LOCKED";
-    Ok(sqlx::query_scalar(SQL).bind(ids).fetch_all(conn).await?)
-}
-
 /// Reads one event without a lock.
 pub async fn get(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event>, StoreError> {
     const SQL: &str = concat!("-- events::get\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1");
     let row = sqlx::query(SQL).bind(id).fetch_optional(conn).await?;
-    Ok(row.map(|row| Columns::of(&row).event()).transpose()?)
+    Ok(row.map(|row| Event::of(&row)).transpose()?)
 }
 
 /// PostgreSQL's time now.
 pub async fn now(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
     Ok(sqlx::query_scalar("-- events::now\nSELECT clock_timestamp()").fetch_one(conn).await?)
-}
-
-/// Inserts new events, and returns the ids of those that were not there already. Waits for a
-/// concurrent insert of the same id to be committed or undone.
-pub async fn insert<'e>(
-    conn: &mut PgConnection,
-    events: impl ExactSizeIterator<Item = &'e Event>,
-) -> Result<Vec<EventId>, StoreError> {
-    // A statement for each size of batch would fill the cache of prepared ones.
-    let is_single = events.len() == 1;
-    let mut sql = QueryBuilder::<Postgres>::new(
-        "-- events::insert\nINSERT INTO events (event_id, display_name, series, venue, start_time, end_time, \
-         booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, \
-         max_extensions, capacity, waitlist_policy, state, held, confirmed, version, create_time, update_time) ",
-    );
-    sql.push_values(events, |mut row, event| {
-        let definition = &event.definition;
-        let limits = &definition.limits;
-        row.push_bind(&event.id)
-            .push_bind(&definition.display_name)
-            .push_bind(&definition.series)
-            .push_bind(&definition.venue)
-            .push_bind(definition.start_time)
-            .push_bind(definition.end_time)
-            .push_bind(definition.booking_open_time)
-            .push_bind(definition.booking_close_time)
-            .push_bind(labels_or_null(&definition.labels))
-            .push_bind(limits.max_quantity.cast_signed())
-            .push_bind(micros(limits.hold_ttl_default))
-            .push_bind(micros(limits.hold_ttl_max))
-            .push_bind(limits.max_extensions.cast_signed())
-            .push_bind(definition.capacity.cast_signed())
-            .push_bind(policy_or_null(&definition.waitlist))
-            .push_bind(event.state)
-            .push_bind(event.counters.held.cast_signed())
-            .push_bind(event.counters.confirmed.cast_signed())
-            .push_bind(event.counters.version)
-            .push_bind(event.create_time)
-            .push_bind(event.update_time);
-    });
-    sql.push(" ON CONFLICT ON CONSTRAINT events_pkey DO NOTHING RETURNING event_id");
-    let ids = sql.build_query_scalar().persistent(is_single).fetch_all(conn).await?;
-    Ok(ids)
-}
-
-/// Writes an event's own fields, all but its counters and version. The caller holds its lock.
-pub async fn update(conn: &mut PgConnection, event: &Event) -> Result<(), StoreError> {
-    const SQL: &str = "-- events::update
-        UPDATE events SET
-            display_name = $2, series = $3, venue = $4, start_time = $5, end_time = $6, booking_open_time = $7,
-            booking_close_time = $8, labels = $9, max_quantity = $10, hold_ttl_default = $11, hold_ttl_max = $12,
-            max_extensions = $13, capacity = $14, waitlist_policy = $15, state = $16, cancel_reason = $17,
-            update_time = $18
-        WHERE event_id = $1";
-    let definition = &event.definition;
-    let limits = &definition.limits;
-    sqlx::query(SQL)
-        .bind(&event.id)
-        .bind(&definition.display_name)
-        .bind(&definition.series)
-        .bind(&definition.venue)
-        .bind(definition.start_time)
-        .bind(definition.end_time)
-        .bind(definition.booking_open_time)
-        .bind(definition.booking_close_time)
-        .bind(labels_or_null(&definition.labels))
-        .bind(limits.max_quantity.cast_signed())
-        .bind(micros(limits.hold_ttl_default))
-        .bind(micros(limits.hold_ttl_max))
-        .bind(limits.max_extensions.cast_signed())
-        .bind(definition.capacity.cast_signed())
-        .bind(policy_or_null(&definition.waitlist))
-        .bind(event.state)
-        .bind(&event.cancel_reason)
-        .bind(event.update_time)
-        .execute(conn)
-        .await?;
-    Ok(())
 }
 
 /// Which events to list.
@@ -183,7 +94,7 @@ pub async fn list(
             .push(")");
     }
     sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).event()).await
+    page::read(sql.build().fetch(conn), size, |row| Event::of(row)).await
 }
 
 /// How much of an event is free.
@@ -215,17 +126,17 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
     let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
     let read = |row| {
         let mut columns = Columns::of(row);
-        let (lapsed, next_hold_expiry) = (columns.count()?, columns.get()?);
-        Ok(Availability { event: columns.event()?, lapsed, next_hold_expiry })
+        let (Count(lapsed), next_hold_expiry) = (columns.get()?, columns.get()?);
+        Ok(Availability { event: Event::read(&mut columns)?, lapsed, next_hold_expiry })
     };
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Adds up an event's rows and changes in one snapshot. Where booking has just begun, those who wait
-/// are given a moment to be served: no command marks that time.
-pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books>, StoreError> {
+/// Adds up an event's rows and changes in one snapshot. Where booking has just begun, the promotion worker is given a
+/// moment: no command marks that time.
+pub async fn audit(conn: &mut PgConnection, id: &EventId) -> Result<Option<EventAudit>, StoreError> {
     const SQL: &str = concat!(
-        "-- events::books
+        "-- events::audit
         SELECT e.state, e.capacity, e.held::bigint, e.confirmed::bigint, e.version,
                r.held_units, r.lapsed_units, r.confirmed_units, u.twice, c.newest, c.missing,
                e.waiting::bigint, l.waiting_rows, l.reserved,
@@ -261,9 +172,9 @@ pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books
     );
     let Some(row) = sqlx::query(SQL).bind(id).fetch_optional(conn).await? else { return Ok(None) };
     let mut columns = Columns::of(&row);
-    Ok(Some(Books {
+    Ok(Some(EventAudit {
         state: columns.get()?,
-        capacity: columns.count()?,
+        capacity: columns.get::<Count>()?.0,
         held: columns.get()?,
         confirmed: columns.get()?,
         version: columns.get()?,
@@ -278,18 +189,4 @@ pub async fn books(conn: &mut PgConnection, id: &EventId) -> Result<Option<Books
         waiting_though_reserved: columns.get()?,
         is_unserved: columns.get()?,
     }))
-}
-
-/// No labels are stored as null: most rows have none.
-pub(super) fn labels_or_null(labels: &Labels) -> Option<Json<&Labels>> {
-    (!labels.0.is_empty()).then_some(Json(labels))
-}
-
-/// The policy of an event without a waitlist is stored as null.
-fn policy_or_null(policy: &Policy) -> Option<Json<&Policy>> {
-    (*policy != Policy::default()).then_some(Json(policy))
-}
-
-fn micros(span: std::time::Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

@@ -4,18 +4,16 @@
 //! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
 //! borrower says that it is clean; any other is closed, and PostgreSQL rolls back what it had open.
 //!
-//! While callers wait for a connection to begin a transaction on, whoever ends one begins the next in the
-//! same round trip (`AND CHAIN`). No connection is left like that unless somebody is about to take it.
-
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -27,9 +25,6 @@ use super::{StoreError, relay::Session};
 /// Idle for longer than this, a connection is tried before it is lent: a firewall or a failover may
 /// have cut it without a word.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
-/// The same where a transaction is begun on it, which PostgreSQL ends, and the connection with it, after ten
-/// seconds.
-const TRY_BEGUN_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long that trial, and an orderly close, may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -57,49 +52,21 @@ struct Shared {
     settings: PoolSettings,
     on_connect: String,
     permits: Arc<Semaphore>,
-    idle: Mutex<Idle>,
+    /// The connections that are not lent, the one used last at the end.
+    idle: Mutex<Vec<Pooled>>,
     made: AtomicU64,
-}
-
-/// The connections that are not lent, and who waits for one.
-#[derive(Default)]
-struct Idle {
-    connections: Vec<Pooled>,
-    /// How many wait for a connection to begin a transaction on.
-    to_begin: usize,
-    /// How many wait for a connection that is in no transaction.
-    others: usize,
-    /// How many transactions are being begun for those who wait.
-    promised: usize,
 }
 
 struct Pooled {
     connection: PgConnection,
     connected: Instant,
     idle_since: Instant,
-    /// Whether a transaction was begun on it, which has done nothing yet.
-    is_begun: bool,
-}
-
-/// How a transaction ends.
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    Commit,
-    Rollback,
-}
-
-/// Somebody who waits for a connection.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    to_begin: bool,
 }
 
 /// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
-    /// Whether a transaction is being begun on it for somebody who waits.
-    has_promised: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -119,35 +86,24 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout. Each statement
-    /// on it is a transaction of its own.
+    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout. Each statement on it is a
+    /// transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        self.lend(deadline, false).await
-    }
-
-    /// Lends a connection to begin a transaction on, where that has not been done: see [`Lease::take_begun`].
-    pub(super) async fn lease_to_begin(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        self.lend(deadline, true).await
-    }
-
-    async fn lend(&self, deadline: Instant, to_begin: bool) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
         let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
-        let waiting = (shared.permits.available_permits() == 0).then(|| Waiting::new(shared, to_begin));
         let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
             .await
             .map_err(|_| too_late(StoreError::PoolExhausted))?
             .map_err(|_| StoreError::PoolExhausted)?;
-        let idle = waiting.map_or_else(|| shared.lock_idle().take(to_begin), Waiting::take);
         let connected = timeout_at(limit, async {
-            match shared.tried(idle, to_begin).await {
+            match shared.idle_connection().await {
                 Some(pooled) => Ok(pooled),
                 None => shared.connect().await,
             }
         });
         let pooled = connected.await.map_err(|_| too_late(silent()))??;
-        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), has_promised: false, _permit: permit })
+        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
     }
 
     /// A connection beside those that are lent, for a session that lasts.
@@ -169,7 +125,7 @@ impl Pool {
     /// are dead too: each would cost another caller an error before it was found out.
     pub fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
-            self.shared.lock_idle().connections.clear();
+            self.shared.idle.lock().clear();
         }
     }
 
@@ -188,103 +144,33 @@ impl Pool {
     /// Closes idle connections, and lends none any more. Those on loan end with their borrowers.
     pub async fn close(&self) {
         self.shared.permits.close();
-        let idle = std::mem::take(&mut self.shared.lock_idle().connections);
+        let idle = std::mem::take(&mut *self.shared.idle.lock());
         for pooled in idle {
             let _ = timeout(TRIAL_LIMIT, pooled.connection.close()).await;
         }
     }
 }
 
-impl Idle {
-    /// The connection that was used last: a warm one, while those that load no longer needs grow old and are
-    /// found out. Preferably one on which a transaction is begun, or is not, as it is wanted.
-    fn take(&mut self, to_begin: bool) -> Option<Pooled> {
-        let begun = to_begin || self.has_too_many_begun();
-        let wanted = self.connections.iter().rposition(|pooled| pooled.is_begun == begun);
-        wanted.map(|index| self.connections.remove(index)).or_else(|| self.connections.pop())
-    }
-
-    /// On how many a transaction is begun.
-    fn begun(&self) -> usize {
-        self.connections.iter().filter(|pooled| pooled.is_begun).count()
-    }
-
-    /// Whether there is one more of them than will be taken by those who wait.
-    fn has_too_many_begun(&self) -> bool {
-        self.begun() > self.to_begin + self.others
-    }
-
-    /// Whether a transaction that is begun now would save somebody a round trip. Where others wait too, it
-    /// may come to one of these, and cost a round trip more.
-    fn has_use_for_begun(&self) -> bool {
-        self.others == 0 && self.to_begin > self.begun() + self.promised
-    }
-
-    fn waiting(&mut self, to_begin: bool) -> &mut usize {
-        if to_begin { &mut self.to_begin } else { &mut self.others }
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared, to_begin: bool) -> Self {
-        *shared.lock_idle().waiting(to_begin) += 1;
-        Self { shared, to_begin }
-    }
-
-    /// Ends the wait with the permit to have a connection.
-    fn take(self) -> Option<Pooled> {
-        let Self { shared, to_begin } = self;
-        let mut idle = shared.lock_idle();
-        *idle.waiting(to_begin) -= 1;
-        std::mem::forget(self); // or it would be counted off twice
-        idle.take(to_begin)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut idle = self.shared.lock_idle();
-        *idle.waiting(self.to_begin) -= 1;
-        // Perhaps it was this one, who gave up, for whom a transaction was begun.
-        if idle.has_too_many_begun() {
-            drop(idle.take(true));
-        }
-    }
-}
-
 impl Shared {
-    /// This connection, or another, if it still answers. It is in no transaction but one that `to_begin` asks
-    /// for.
-    async fn tried(&self, idle: Option<Pooled>, to_begin: bool) -> Option<Pooled> {
-        let mut next = idle;
-        while let Some(mut pooled) = next {
-            let limit = if pooled.is_begun { TRY_BEGUN_AFTER_IDLE } else { TRY_AFTER_IDLE };
-            let answers = async {
-                if pooled.is_begun && !to_begin {
-                    pooled.connection.execute("ROLLBACK").await?;
-                    pooled.is_begun = false;
-                } else if pooled.idle_since.elapsed() >= limit {
-                    pooled.connection.ping().await?;
-                }
-                Ok::<_, sqlx::Error>(())
-            };
-            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, answers).await {
+    /// The connection that was used last, if it still answers: a warm one, while those that load no longer needs grow
+    /// old and are found out.
+    async fn idle_connection(&self) -> Option<Pooled> {
+        loop {
+            let mut pooled = self.idle.lock().pop()?;
+            if pooled.idle_since.elapsed() < TRY_AFTER_IDLE {
                 return Some(pooled);
             }
-            next = self.lock_idle().take(to_begin);
+            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, pooled.connection.ping()).await {
+                return Some(pooled);
+            }
         }
-        None
     }
 
     async fn connect(&self) -> Result<Pooled, StoreError> {
         self.made.fetch_add(1, Ordering::SeqCst);
         let mut connection = self.options.connect().await.map_err(unavailable)?;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
-        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now(), is_begun: false })
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now() })
     }
 }
 
@@ -319,68 +205,13 @@ fn on_connect(settings: &PoolSettings) -> String {
 }
 
 impl Lease {
-    /// Hands the connection back for the next caller. It must be in no transaction that has done anything,
-    /// and no statement of it under way.
+    /// Hands the connection back for the next caller. It must be in no transaction, and no statement of it may be
+    /// running.
     pub fn give_back(mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
-        if pooled.connected.elapsed() >= self.shared.settings.max_lifetime || self.shared.permits.is_closed() {
-            return;
-        }
-        let mut idle = self.shared.lock_idle();
-        if pooled.is_begun && idle.to_begin <= idle.begun() {
-            drop(idle);
-            self.pooled = Some(pooled);
-            tokio::spawn(self.end_what_nobody_wants());
-            return;
-        }
-        pooled.idle_since = Instant::now();
-        idle.connections.push(pooled);
-    }
-
-    /// Whether a transaction is begun on it for its borrower; from now on it is the borrower's to end.
-    pub(super) fn take_begun(&mut self) -> bool {
-        std::mem::take(&mut self.pooled_mut().is_begun)
-    }
-
-    /// Ends the borrower's transaction, by COMMIT or ROLLBACK, and begins the next one where somebody waits
-    /// for that.
-    pub(super) async fn end(&mut self, how: End) -> Result<(), sqlx::Error> {
-        let begins_next = self.promise();
-        self.execute(match (how, begins_next) {
-            (End::Commit, false) => "COMMIT",
-            (End::Commit, true) => "COMMIT AND CHAIN",
-            (End::Rollback, false) => "ROLLBACK",
-            (End::Rollback, true) => "ROLLBACK AND CHAIN",
-        })
-        .await?;
-        self.pooled_mut().is_begun = begins_next;
-        Ok(())
-    }
-
-    /// Promises those who wait that a transaction will be begun on it, if that is of use.
-    fn promise(&mut self) -> bool {
-        let mut idle = self.shared.lock_idle();
-        self.has_promised = idle.has_use_for_begun();
-        idle.promised += usize::from(self.has_promised);
-        self.has_promised
-    }
-
-    async fn end_what_nobody_wants(mut self) {
-        if let Ok(Ok(_)) = timeout(TRIAL_LIMIT, self.execute("ROLLBACK")).await {
-            self.pooled_mut().is_begun = false;
-            self.give_back();
-        }
-    }
-
-    fn pooled_mut(&mut self) -> &mut Pooled {
-        self.pooled.as_mut().expect("a lease has its connection until it is given back")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.has_promised {
-            self.shared.lock_idle().promised -= 1;
+        if pooled.connected.elapsed() < self.shared.settings.max_lifetime && !self.shared.permits.is_closed() {
+            pooled.idle_since = Instant::now();
+            self.shared.idle.lock().push(pooled);
         }
     }
 }
@@ -395,6 +226,6 @@ impl Deref for Lease {
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.pooled_mut().connection
+        &mut self.pooled.as_mut().expect("a lease has its connection until it is given back").connection
     }
 }

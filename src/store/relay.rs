@@ -21,14 +21,15 @@
 
 use sqlx::{Connection, PgConnection, Row};
 
-use super::{StoreError, columns::Columns};
-use crate::{
-    change_columns,
-    domain::{
-        change::Change,
-        ids::EventId,
-        relay::{Fetched, Returned, Window},
-    },
+use super::{
+    StoreError,
+    columns::Columns,
+    tables::{Table, change_columns},
+};
+use crate::domain::{
+    change::Change,
+    ids::EventId,
+    relay::{Fetched, Returned, Window},
 };
 
 /// The advisory lock that makes one relay the active one. "rsvrelay" in ASCII.
@@ -103,11 +104,10 @@ impl Session {
         let rows = sqlx::query(SQL).bind(low).bind(i64::from(limit)).fetch_all(&mut self.connection).await?;
         let mut window = Window { low, high: low, changes: Vec::with_capacity(rows.len()) };
         for row in &rows {
-            window.high = row.try_get(0)?;
-            if let Some(txid) = row.try_get(1)? {
-                let mut columns = Columns::of(row);
-                columns.skip(2);
-                window.changes.push(Fetched { txid, change: columns.change()? });
+            let mut columns = Columns::of(row);
+            window.high = columns.get()?;
+            if let Some(txid) = columns.get()? {
+                window.changes.push(Fetched { txid, change: Change::read(&mut columns)? });
             }
         }
         Ok(window)
@@ -140,7 +140,7 @@ impl Session {
              WHERE r.republish ORDER BY r.event_id, r.version LIMIT $1"
         );
         let rows = sqlx::query(SQL).bind(i64::from(limit)).fetch_all(&mut self.connection).await?;
-        Ok(rows.iter().map(|row| Columns::of(row).change()).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(|row| Change::of(row)).collect::<Result<_, _>>()?)
     }
 
     /// Takes note of what became of changes that were published again: those in `returned` wait for the
@@ -193,8 +193,8 @@ pub async fn backlog(conn: &mut PgConnection, most: u32) -> Result<(i64, f64), S
 }
 
 /// Deletes up to `limit` records of returned changes that are older than `age`.
-pub async fn forget_returned(conn: &mut PgConnection, age: std::time::Duration, limit: u32) -> Result<(), StoreError> {
-    const SQL: &str = "-- relay::forget_returned
+pub async fn prune_returned(conn: &mut PgConnection, age: std::time::Duration, limit: u32) -> Result<(), StoreError> {
+    const SQL: &str = "-- relay::prune_returned
         DELETE FROM relay_returned WHERE (event_id, version) IN (
             SELECT event_id, version FROM relay_returned WHERE return_time < now() - make_interval(secs => $1)
              ORDER BY return_time LIMIT $2)";

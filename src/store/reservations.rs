@@ -6,19 +6,12 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
-    columns::Columns,
     page::{self, Page},
+    tables::{Table, reservation_columns},
 };
-use crate::{
-    domain::{
-        caller::Actor,
-        command::Target,
-        event::Event,
-        ids::{EventId, ReservationId, UserId},
-        reservation::{Reservation, State},
-        time::Timestamp,
-    },
-    reservation_columns,
+use crate::domain::{
+    ids::{EventId, ReservationId, Target, UserId},
+    reservation::{Reservation, State},
 };
 
 /// Reads one reservation.
@@ -42,7 +35,7 @@ pub async fn get(
         Target::Id(id) => sqlx::query(BY_ID).bind(event_id).bind(id).fetch_optional(conn).await?,
         Target::User(user) => sqlx::query(BY_USER).bind(event_id).bind(user).fetch_optional(conn).await?,
     };
-    Ok(row.map(|row| Columns::of(&row).reservation()).transpose()?)
+    Ok(row.map(|row| Reservation::of(&row)).transpose()?)
 }
 
 /// Which reservations to list.
@@ -84,61 +77,13 @@ pub async fn list(
         sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
     }
     sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Columns::of(row).reservation()).await
-}
-
-/// How many reservations ended with their event.
-pub struct Ended {
-    /// All of them: each is one change.
-    pub changes: u32,
-    /// Those that were cancelled; the others were lapsed holds, and expired.
-    pub cancelled: u32,
-}
-
-/// Ends every live reservation of an event in one statement, by `actor`, with a change each, at the versions
-/// after the event's. The caller holds the event's lock.
-pub async fn end_all(
-    conn: &mut PgConnection,
-    event: &Event,
-    reason: Option<&str>,
-    actor: Option<&Actor>,
-    now: Timestamp,
-) -> Result<Ended, StoreError> {
-    // The target's state is tested again where it is updated: a condition that only the subquery
-    // tested would not be looked at once more after a wait for the row.
-    const SQL: &str = "-- reservations::end_all
-        WITH live AS (
-            SELECT reservation_id, $2 + row_number() OVER (ORDER BY reservation_id) AS version
-              FROM reservations WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')
-        ), ended AS (
-            UPDATE reservations r
-               SET state = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN 'EXPIRED' ELSE 'CANCELLED' END,
-                   expire_time = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN r.expire_time END,
-                   cancel_reason = CASE WHEN r.state = 'HELD' AND r.expire_time <= $3 THEN r.cancel_reason
-                                        ELSE COALESCE($4, r.cancel_reason) END,
-                   version = live.version, update_time = $3
-              FROM live
-             WHERE r.event_id = $1 AND r.reservation_id = live.reservation_id AND r.state IN ('HELD', 'CONFIRMED')
-            RETURNING r.*
-        ), written AS (
-            INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, quantity, state,
-                                 expire_time, confirm_time, extensions, cancel_reason, labels, create_time, actor)
-            SELECT event_id, version, state, $3, reservation_id, user_id, quantity, state,
-                   expire_time, confirm_time, extensions, cancel_reason, labels, create_time,
-                   CASE WHEN state = 'CANCELLED' THEN $5 END
-              FROM ended
-        )
-        SELECT count(*)::integer, (count(*) FILTER (WHERE state = 'CANCELLED'))::integer FROM ended";
-    let query = sqlx::query(SQL).bind(&event.id).bind(event.counters.version).bind(now).bind(reason).bind(actor);
-    let row = query.fetch_one(conn).await?;
-    let mut columns = Columns::of(&row);
-    Ok(Ended { changes: columns.count()?, cancelled: columns.count()? })
+    page::read(sql.build().fetch(conn), size, |row| Reservation::of(row)).await
 }
 
 /// Deletes up to `limit` reservations that ended longer than `age` ago, the oldest first, and returns how
 /// many. Live ones stay, however old.
-pub async fn forget(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
-    const SQL: &str = "-- reservations::forget
+pub async fn prune(conn: &mut PgConnection, age: Duration, limit: u32) -> Result<u64, StoreError> {
+    const SQL: &str = "-- reservations::prune
         WITH old AS MATERIALIZED (
             SELECT event_id, reservation_id FROM reservations
              WHERE state IN ('CANCELLED', 'EXPIRED') AND update_time < now() - make_interval(secs => $1)

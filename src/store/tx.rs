@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, field, info_span};
 
-use super::{Lease, Pool, StoreError, pool::End};
+use super::{Lease, Pool, StoreError};
 
 /// How long a rollback may take before the connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
@@ -67,17 +67,14 @@ impl Pool {
     }
 
     /// Begins the same, but leaves it to the first statement that may have to wait to set the limits, as
-    /// [`context::lock_and_load`](super::context::lock_and_load) does.
+    /// [`load::lock_and_read`](super::load::lock_and_read) does.
     pub async fn begin_unlimited(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
         self.begin_with(name, budget, false).await
     }
 
     async fn begin_with(&self, name: &'static str, budget: Budget, is_limited: bool) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
-        let leased = async {
-            if is_limited { self.lease(budget.deadline).await } else { self.lease_to_begin(budget.deadline).await }
-        };
-        let mut lease = leased.instrument(span.clone()).await?;
+        let mut lease = self.lease(budget.deadline).instrument(span.clone()).await?;
         let Some(limits) = budget.limits() else {
             lease.give_back();
             return Err(StoreError::Deadline);
@@ -87,7 +84,7 @@ impl Pool {
             // BEGIN and its limits in one round trip.
             let sql = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
             lease.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        } else if !lease.take_begun() {
+        } else {
             lease.execute("BEGIN").await?;
         }
         Ok(Tx { lease, deadline: budget.deadline, limits, span })
@@ -123,8 +120,8 @@ impl Tx {
             self.rollback().await;
             return Err(StoreError::Deadline);
         }
-        match self.lease.end(End::Commit).instrument(self.span.clone()).await {
-            Ok(()) => {
+        match self.lease.execute("COMMIT").instrument(self.span.clone()).await {
+            Ok(_) => {
                 self.span.record("outcome", "commit");
                 self.lease.give_back();
                 Ok(())
@@ -146,7 +143,7 @@ impl Tx {
     /// Rolls back, and saves the connection where it still answers.
     pub async fn rollback(mut self) {
         self.span.record("outcome", "rollback");
-        if let Ok(Ok(())) = timeout(ROLLBACK_LIMIT, self.lease.end(End::Rollback)).await {
+        if let Ok(Ok(_)) = timeout(ROLLBACK_LIMIT, self.lease.execute("ROLLBACK")).await {
             self.lease.give_back();
         }
     }

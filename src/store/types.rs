@@ -1,6 +1,6 @@
 //! How the domain's values travel to PostgreSQL and back.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use sqlx::{
     Decode, Encode, Postgres, Type,
@@ -20,7 +20,7 @@ use crate::domain::{
     waitlist::EntryState,
 };
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// 2000-01-01T00:00:00Z in microseconds since 1970: PostgreSQL counts from there.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
@@ -52,6 +52,47 @@ impl Decode<'_, Postgres> for Timestamp {
         micros.checked_add(POSTGRES_EPOCH).and_then(Self::from_micros).ok_or_else(|| "timestamp out of range".into())
     }
 }
+
+/// Declares a domain value that travels as an integer of another type.
+macro_rules! as_integer {
+    ($(#[$doc:meta])* $name:ident($value:ty) as $integer:ty, $write:expr, $read:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(pub $value);
+
+        impl Type<Postgres> for $name {
+            fn type_info() -> PgTypeInfo {
+                <$integer as Type<Postgres>>::type_info()
+            }
+        }
+
+        impl Encode<'_, Postgres> for $name {
+            fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxError> {
+                let write: fn($value) -> $integer = $write;
+                <$integer as Encode<Postgres>>::encode(write(self.0), buffer)
+            }
+        }
+
+        impl Decode<'_, Postgres> for $name {
+            fn decode(value: PgValueRef<'_>) -> Result<Self, BoxError> {
+                let integer = <$integer as Decode<Postgres>>::decode(value)?;
+                let read: fn($integer) -> Option<$value> = $read;
+                read(integer).map(Self).ok_or_else(|| format!("out of range: {integer}").into())
+            }
+        }
+    };
+}
+
+as_integer!(
+    /// A number of things: an `integer` in the database.
+    Count(u32) as i32, u32::cast_signed, |count| count.try_into().ok()
+);
+as_integer!(
+    /// A span of time: a `bigint` of microseconds in the database.
+    Micros(Duration) as i64,
+    |span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
+    |micros| micros.try_into().ok().map(Duration::from_micros)
+);
 
 impl Type<Postgres> for ReservationId {
     fn type_info() -> PgTypeInfo {

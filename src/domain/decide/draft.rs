@@ -4,7 +4,7 @@ use crate::domain::{
     caller::Actor,
     change::{Change, ChangeKind, EventRecord, Subject},
     command::Command,
-    decide::Commit,
+    commit::{Commit, EndAll},
     event::{Counters, Event},
     ids::{Request, ReservationId},
     reservation::{Reservation, State, Weight},
@@ -24,7 +24,7 @@ pub(super) struct Draft<'a> {
     valid_until: Option<Timestamp>,
     creates: Option<ReservationId>,
     entries: Vec<Entry>,
-    ends_all: bool,
+    ends_all: Option<EndAll>,
 }
 
 impl<'a> Draft<'a> {
@@ -40,7 +40,7 @@ impl<'a> Draft<'a> {
             valid_until: None,
             creates: None,
             entries: Vec::new(),
-            ends_all: false,
+            ends_all: None,
         }
     }
 
@@ -94,22 +94,29 @@ impl<'a> Draft<'a> {
         self.counters.version += 1;
         event.counters = self.counters;
         event.update_time = self.now;
+        let ended = self.ends_all.as_ref().map(|ends| ends.totals).unwrap_or_default();
+        let cancelled_reservations = ended.reservations - ended.lapsed;
         self.changes.push(Change {
             version: self.counters.version,
             kind,
             time: self.now,
             request: self.request.cloned(),
             actor: self.actor.cloned(),
-            subject: Subject::Event(Box::new(EventRecord { event, cancelled_reservations: 0, ended_entries: 0 })),
+            subject: Subject::Event(Box::new(EventRecord {
+                event,
+                cancelled_reservations,
+                ended_entries: ended.entries,
+            })),
         });
     }
 
-    /// Ends every live reservation before what is drafted.
-    pub(super) fn end_all(&mut self) {
-        self.ends_all = true;
-        self.counters.held = 0;
-        self.counters.confirmed = 0;
-        self.counters.waiting = 0;
+    /// Drafts the end of every live reservation and waiting entry.
+    pub(super) fn end_all(&mut self, reason: Option<&String>) {
+        let totals = self.snapshot.totals.unwrap_or_default();
+        let (version, time, actor) = (self.counters.version, self.now, self.actor.cloned());
+        self.ends_all = Some(EndAll { totals, version, time, reason: reason.cloned(), actor });
+        let ended = i64::from(totals.reservations) + i64::from(totals.entries);
+        self.counters = Counters { held: 0, confirmed: 0, waiting: 0, version: version + ended };
     }
 
     /// Drafts a new waitlist entry, as the command's own change: its ticket is the version that it makes.

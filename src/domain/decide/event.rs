@@ -52,13 +52,13 @@ fn switch(draft: &mut Draft<'_>, from: EventState, to: EventState, kind: ChangeK
     Ok(())
 }
 
-pub(super) fn cancel(draft: &mut Draft<'_>, reason: Option<String>) -> Result<(), Refusal> {
+pub(super) fn cancel(draft: &mut Draft<'_>, reason: Option<&String>) -> Result<(), Refusal> {
     let old = &draft.snapshot.event;
     if old.state == EventState::Cancelled {
         return Err(Refusal::EventState(old.state));
     }
-    let after = Event { state: EventState::Cancelled, cancel_reason: reason, ..old.clone() };
-    draft.end_all();
+    let after = Event { state: EventState::Cancelled, cancel_reason: reason.cloned(), ..old.clone() };
+    draft.end_all(reason);
     draft.change_event(ChangeKind::EventCancelled, after);
     Ok(())
 }

@@ -10,69 +10,18 @@ mod reserve;
 mod waitlist;
 
 use super::{
-    change::{Change, Subject},
-    command::{Action, Command, Target},
-    event::Counters,
-    ids::ReservationId,
+    change::Change,
+    command::{Action, Command},
+    commit::{Commit, Decision, Step},
+    ids::Target,
+    needs::Needs,
     refusal::Refusal,
     reservation::Reservation,
     snapshot::Snapshot,
     time::Timestamp,
-    waitlist::Entry,
 };
 use draft::Draft;
 pub use waitlist::promote;
-
-/// A "yes".
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// The request was carried out before: tell this change again, and write nothing.
-    Replay(Box<Change>),
-    /// Write this.
-    Commit(Commit),
-}
-
-/// What to write for one command.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Commit {
-    /// The event's counters and version after it.
-    pub counters: Counters,
-    /// The changes in version order. The last one is the answer to the command; those before it
-    /// release lapsed holds whose units it takes, and end waitlist entries that it leaves no room for.
-    pub changes: Vec<Change>,
-    /// The decision is right only if this moment has not come when it is written: a hold on which it
-    /// rests lapses then, or booking closes.
-    pub valid_until: Option<Timestamp>,
-    /// The reservation that comes into being with it.
-    pub creates: Option<ReservationId>,
-    /// The waitlist entries that it touches, as they are after it.
-    pub entries: Vec<Entry>,
-    /// Every live reservation of the event ends with this commit, and every waitlist entry, before
-    /// `changes`.
-    pub ends_all: bool,
-}
-
-impl Commit {
-    /// The change that answers the command.
-    pub fn answer(&self) -> &Change {
-        self.changes.last().expect("a commit has at least the change that answers its command")
-    }
-
-    /// Makes room for one change for each reservation and each entry that ended with the event, before
-    /// its own; `cancelled` of the reservations were not lapsed already.
-    pub fn follow_ended(&mut self, reservations: u32, cancelled: u32, entries: u32) {
-        let ended = reservations + entries;
-        self.counters.version += i64::from(ended);
-        for change in &mut self.changes {
-            change.version += i64::from(ended);
-            if let Subject::Event(record) = &mut change.subject {
-                record.event.counters.version += i64::from(ended);
-                record.cancelled_reservations = cancelled;
-                record.ended_entries = entries;
-            }
-        }
-    }
-}
 
 /// Decides `command` on `snapshot` at `now`, PostgreSQL's time once exclusivity is had.
 ///
@@ -105,12 +54,14 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
             reservation::amend(&mut draft, old, *quantity, labels.as_ref())?;
         }
         Action::Expire(id) => reservation::expire(&mut draft, *id)?,
+        // Nothing to promote is no failure: another command may have done it.
+        Action::Promote => return promote(snapshot, now).map(Decision::Commit).ok_or(Refusal::EntryNotFound),
         Action::Join(wish) => {
             check_etag(command, || snapshot.event.etag())?;
             waitlist::join(&mut draft, wish)?;
         }
         Action::Leave { target } => {
-            let found = snapshot.line.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
+            let found = snapshot.queue.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
             let entry = found.ok_or(Refusal::EntryNotFound)?;
             check_etag(command, || entry.etag())?;
             waitlist::leave(&mut draft, entry)?;
@@ -129,28 +80,49 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
         }
         Action::CancelEvent { reason } => {
             check_etag(command, || snapshot.event.etag())?;
-            event::cancel(&mut draft, reason.clone())?;
+            event::cancel(&mut draft, reason.as_ref())?;
         }
     }
     Ok(Decision::Commit(draft.finish()))
 }
 
-/// Decides several commands on one event, one after the other, each on what those before it left.
-pub fn fold<'a>(
-    snapshot: &mut Snapshot,
-    commands: impl IntoIterator<Item = &'a Command>,
-    now: Timestamp,
-) -> Vec<Result<Decision, Refusal>> {
-    commands
-        .into_iter()
-        .map(|command| {
-            let decision = decide(snapshot, command, now);
-            if let Ok(Decision::Commit(commit)) = &decision {
-                snapshot.advance(commit);
-            }
-            decision
-        })
-        .collect()
+/// Decides `command`, if enough of `snapshot` is known, and advances the snapshot by what it does.
+///
+/// What a command needs depends on the event as the commands before it leave it, so it is asked for here, and not
+/// once for a batch.
+pub fn step(snapshot: &mut Snapshot, command: &Command, now: Timestamp) -> Step {
+    match replay(snapshot, command) {
+        Err(refusal) => return Step::Refused(refusal),
+        Ok(Some(change)) => return Step::Replayed(Box::new(change.clone())),
+        Ok(None) => {}
+    }
+    let needs = snapshot.missing(command);
+    if !needs.is_empty() {
+        return Step::Needs(needs);
+    }
+    match decide(snapshot, command, now) {
+        Err(refusal) => Step::Refused(refusal),
+        Ok(Decision::Replay(change)) => Step::Replayed(change),
+        Ok(Decision::Commit(commit)) => {
+            snapshot.advance(&commit);
+            Step::Accepted(commit)
+        }
+    }
+}
+
+/// Offers what is free to the waitlist, until no free unit fits an entry whose turn it is, and advances the
+/// snapshot. An error says what has to be read first; nothing is done then.
+pub fn promotions(snapshot: &mut Snapshot, now: Timestamp) -> Result<Vec<Commit>, Needs> {
+    let needs = snapshot.missing_to_promote(now);
+    if !needs.is_empty() {
+        return Err(needs);
+    }
+    let mut promotions = Vec::new();
+    while let Some(promotion) = promote(snapshot, now) {
+        snapshot.advance(&promotion);
+        promotions.push(promotion);
+    }
+    Ok(promotions)
 }
 
 /// The change that the command's request_id stands for, if it was carried out before.

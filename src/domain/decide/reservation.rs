@@ -8,8 +8,7 @@ use super::{
 };
 use crate::domain::{
     change::ChangeKind,
-    command::Target,
-    ids::ReservationId,
+    ids::{ReservationId, Target},
     limits::Labels,
     refusal::Refusal,
     reservation::{Reservation, State},

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::draft::Draft;
 use crate::domain::{
     change::ChangeKind,
-    command::{Reserve, ReserveMode, Target},
+    command::{Reserve, ReserveMode},
     event::Event,
-    ids::UserId,
+    ids::{Target, UserId},
     refusal::Refusal,
     reservation::{Reservation, State},
     time::Timestamp,
@@ -30,7 +30,7 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
     }
     take(draft, wish.quantity)?;
     // Who waits is a newcomer like any other; but nobody waits for what he has.
-    let own = draft.snapshot.line.find(&Target::User(wish.user_id.clone()));
+    let own = draft.snapshot.queue.find(&Target::User(wish.user_id.clone()));
     if let Some(entry) = own.filter(|entry| entry.waits()) {
         draft.step_out(entry);
     }

@@ -8,12 +8,13 @@ use uuid::Uuid;
 mod waitlist;
 mod world;
 
-use super::{Commit, Decision, decide, promote};
+use super::{promotions, step};
 use crate::domain::{
     caller::Caller,
-    command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode, Target},
+    command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
+    commit::{Commit, Decision, Step},
     event::Definition,
-    ids::{EventId, Fingerprint, Request, RequestId, ReservationId, UserId},
+    ids::{EventId, Fingerprint, Request, RequestId, ReservationId, Target, UserId},
     limits::Labels,
     refusal::Refusal,
     reservation::State,
@@ -62,7 +63,12 @@ fn an_action() -> impl Strategy<Value = Action> {
             values: Definition { capacity, ..Definition::default() },
             fields: vec![EventField::Capacity],
         })),
-        1 => prop_oneof![Just(Action::OpenEvent), Just(Action::CloseEvent)],
+        1 => prop_oneof![
+            4 => Just(Action::OpenEvent),
+            4 => Just(Action::CloseEvent),
+            1 => Just(Action::CancelEvent { reason: None }),
+            1 => Just(Action::Promote),
+        ],
         8 => a_join(8),
         2 => a_target().prop_map(|target| Action::Leave { target }),
         1 => a_policy().prop_map(|waitlist| Action::UpdateEvent(EventUpdate {
@@ -189,12 +195,25 @@ proptest! {
             number_from(&mut command.action, place as u128 + 1000);
             command
         }).collect();
-        let mut snapshot = world.load(&batch, now);
-        let folded: Vec<_> = batch.iter().map(|command| one_of_a_batch(&world, &mut snapshot, command, now)).collect();
+        // `base` is what a read shows, until the batch is cut in two: what ends everything is the first of its event
+        // in a batch, and the last.
+        let (mut base, mut written, mut is_ended) = (world.clone(), world.clone(), false);
+        let mut snapshot = base.load(&batch);
+        let mut folded = Vec::new();
+        for (place, command) in batch.iter().enumerate() {
+            if is_ended || command.ends_all() && snapshot.is_advanced() {
+                base = written.clone();
+                snapshot = base.load(&batch[place..]);
+            }
+            let (decision, commits) = commits_of_one(&base, &mut snapshot, command, now);
+            commits.iter().for_each(|commit| written.write(commit, now));
+            is_ended = commits.iter().any(|commit| commit.ends_all.is_some());
+            folded.push(decision);
+        }
         let single: Vec<_> = batch.iter().map(|command| world.carry_out(command, now)).collect();
         let forget_hint = |answers: Vec<Result<Decision, Refusal>>| answers.into_iter().map(without_hint).collect::<Vec<_>>();
         prop_assert_eq!(forget_hint(folded), forget_hint(single));
-        prop_assert_eq!(snapshot.event, world.event);
+        prop_assert_eq!(written, world);
     }
 
     /// A load made before other commands were carried out, advanced by what those did, is as good as one
@@ -217,17 +236,17 @@ proptest! {
         for command in first {
             let _ = world.carry_out(command, at(100));
         }
-        let mut known = world.load(third, now);
-        let mut ahead = world.load(&second, now);
+        let mut known = world.load(third);
+        let mut ahead = world.load(&second);
         let loaded = world.clone();
         let commits: Vec<_> = third.iter().flat_map(|one| commits_of_one(&loaded, &mut known, one, now).1).collect();
         for command in third {
             let _ = world.carry_out(command, now);
         }
         commits.iter().for_each(|commit| ahead.advance(commit));
-        let needs: u32 = second.iter().map(|command| command.needs(&ahead.event)).sum();
+        let needs: u32 = second.iter().map(|command| command.units(&ahead.event)).sum();
         if needs <= ahead.event.available() {
-            let mut fresh = world.load(&second, now);
+            let mut fresh = world.load(&second);
             for command in &second {
                 let after = one_of_a_batch(&world, &mut fresh, command, now);
                 prop_assert_eq!(one_of_a_batch(&world, &mut ahead, command, now), after, "{:?}", command);
@@ -237,37 +256,40 @@ proptest! {
     }
 }
 
-/// What an executor does with a command of a batch that was loaded once. Of the line it loads only as
-/// much as is needed.
+/// What the engine does with a command of a batch that was read once: it reads what the command turns out to need.
 fn one_of_a_batch(
-    loaded: &World,
+    read: &World,
     snapshot: &mut Snapshot,
     command: &Command,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    commits_of_one(loaded, snapshot, command, now).0
+    commits_of_one(read, snapshot, command, now).0
 }
 
 /// The same, and what it wrote.
 fn commits_of_one(
-    loaded: &World,
+    read: &World,
     snapshot: &mut Snapshot,
     command: &Command,
     now: Timestamp,
 ) -> (Result<Decision, Refusal>, Vec<Commit>) {
-    let decision = decide(snapshot, command, now);
     let mut commits = Vec::new();
-    if let Ok(Decision::Commit(commit)) = &decision {
-        snapshot.advance(commit);
-        commits.push(commit.clone());
-        let event = &snapshot.event;
-        if event.may_promote(now) {
-            if let Some(units) = snapshot.line.units_to_load(event.available(), event.counters.waiting) {
-                loaded.load_line(snapshot, units);
+    let decision = loop {
+        match step(snapshot, command, now) {
+            Step::Needs(needs) => read.meet(snapshot, &needs, now),
+            Step::Refused(refusal) => break Err(refusal),
+            Step::Replayed(change) => break Ok(Decision::Replay(change)),
+            Step::Accepted(commit) => {
+                commits.push(commit.clone());
+                break Ok(Decision::Commit(commit));
             }
-            while let Some(promotion) = promote(snapshot, now) {
-                snapshot.advance(&promotion);
-                commits.push(promotion);
+        }
+    };
+    if matches!(decision, Ok(Decision::Commit(_))) {
+        loop {
+            match promotions(snapshot, now) {
+                Ok(more) => break commits.extend(more),
+                Err(needs) => read.meet(snapshot, &needs, now),
             }
         }
     }

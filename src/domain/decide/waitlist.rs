@@ -5,8 +5,9 @@ use super::{
     reserve::{check_open, check_quantity, release_own},
 };
 use crate::domain::{
-    command::{Join, Target},
-    decide::Commit,
+    command::Join,
+    commit::Commit,
+    ids::Target,
     refusal::Refusal,
     reservation::{Reservation, State},
     snapshot::Snapshot,
@@ -28,7 +29,7 @@ pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
         return Err(Refusal::QuantityLimit { asked: wish.min_quantity, limit: capacity });
     }
     release_own(draft, &wish.user_id)?;
-    let known = draft.snapshot.line.find(&Target::User(wish.user_id.clone()));
+    let known = draft.snapshot.queue.find(&Target::User(wish.user_id.clone()));
     if let Some(entry) = known.filter(|entry| entry.waits()) {
         return Err(Refusal::AlreadyWaiting(Some(entry.id)));
     }
@@ -69,28 +70,27 @@ pub(super) fn leave(draft: &mut Draft<'_>, entry: &Entry) -> Result<(), Refusal>
 /// and would hold up all others for ever.
 pub(super) fn end_impossible(draft: &mut Draft<'_>, capacity: u32) {
     let snapshot = draft.snapshot;
-    for entry in snapshot.line.waiting().filter(|entry| entry.min_quantity > capacity) {
+    for entry in snapshot.queue.waiting().filter(|entry| entry.min_quantity > capacity) {
         draft.dismiss(entry);
     }
 }
 
-/// Serves the next in line, if somebody can be served: to be called after every commit until it
-/// returns none, in the same transaction. So no place is ever free while somebody waits whom it fits
-/// and whose turn it is.
+/// Promotes the next entry, if there is one that free units fit and whose turn it is. It is called after every
+/// commit until it returns none, and written with it: so no unit is free while an entry waits that it fits and
+/// whose turn it is.
 ///
-/// The whole line must be known, or enough of it for the units that are free
-/// ([`Line::units_to_load`](crate::domain::waitlist::Line::units_to_load)).
+/// The queue must be known well enough for the units that are free; [`promotions`](super::promotions) sees to that.
 pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {
     let event = &snapshot.event;
     if !event.may_promote(now) {
         return None;
     }
     let free = event.available();
-    let first = snapshot.line.waiting().next()?;
+    let first = snapshot.queue.waiting().next()?;
     let next = if first.min_quantity <= free {
         first
     } else if first.skips < event.definition.waitlist.max_skips {
-        snapshot.line.waiting().find(|entry| entry.min_quantity <= free)?
+        snapshot.queue.waiting().find(|entry| entry.min_quantity <= free)?
     } else {
         return None;
     };

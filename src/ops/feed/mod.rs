@@ -38,7 +38,7 @@ use tail::Tail;
 /// Watchers that may read an event's past at once; the others wait for their turn. A hundred that come
 /// back together must not take every connection.
 const READERS_OF_THE_PAST: usize = 4;
-/// How long one reading may take.
+/// ExecOptions long one reading may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// What it costs to tell somebody anything at all, in bytes that could be told for it.
 const COST_OF_A_MESSAGE: usize = 2048;
@@ -52,7 +52,7 @@ pub(super) struct Feed {
 struct Shared {
     settings: config::Watch,
     tails: Mutex<HashMap<EventId, Watched>>,
-    /// How many tails there are: a commit looks at no more than this where nobody watches.
+    /// ExecOptions many tails there are: a commit looks at no more than this where nobody watches.
     watched: AtomicUsize,
     places: Arc<Semaphore>,
     readers_of_the_past: Semaphore,
@@ -98,7 +98,7 @@ impl Feed {
         let watched = tails.entry(event_id.clone()).or_insert_with(|| {
             self.shared.watched.fetch_add(1, Ordering::SeqCst);
             let tail = Arc::new(Tail::new(event_id.clone(), version, self.shared.settings.buffer_bytes));
-            ledger.tasks.spawn(Arc::clone(&tail).follow(ledger.clone()));
+            ledger.env.tasks.spawn(Arc::clone(&tail).follow(ledger.clone()));
             Watched { tail, watchers: 0 }
         });
         watched.watchers += 1;
@@ -147,7 +147,7 @@ impl Ledger {
         deadline: Instant,
         until: Option<Instant>,
     ) -> Result<Watch, OpError> {
-        let place = Arc::clone(&self.feed.shared.places).try_acquire_owned();
+        let place = Arc::clone(&self.env.feed.shared.places).try_acquire_owned();
         let place = place.map_err(|_| OpError::Busy("too many watches are under way"))?;
         let (event, oldest) = self.kept(event_id, deadline).await?;
         let version = event.counters.version;
@@ -169,18 +169,19 @@ impl Ledger {
 
     /// Looks once which watched events other servers have changed, and wakes their tails.
     pub async fn poll_feed(&self) -> Result<(), OpError> {
-        let seen: Vec<_> = self.feed.lock().iter().map(|(id, watched)| (id.clone(), watched.tail.version())).collect();
+        let seen: Vec<_> =
+            self.env.feed.lock().iter().map(|(id, watched)| (id.clone(), watched.tail.version())).collect();
         if seen.is_empty() {
             return Ok(());
         }
         let limit = Instant::now() + READ_LIMIT;
         let newer = self.read(limit, move |conn| Box::pin(async move { changes::newer(conn, &seen).await })).await?;
-        newer.iter().for_each(|event_id| self.feed.note(event_id));
+        newer.iter().for_each(|event_id| self.env.feed.note(event_id));
         Ok(())
     }
 
     /// Ends every watch, and each that may yet begin: the server stops.
     pub fn end_watches(&self) {
-        self.feed.shared.ended.cancel();
+        self.env.feed.shared.ended.cancel();
     }
 }

@@ -203,12 +203,12 @@ impl Tail {
 
     /// Reads whenever it is woken, until its last watcher leaves or the server stops.
     pub(super) async fn follow(self: Arc<Self>, ledger: Ledger) {
-        let (ended, stopped) = (self.ended.clone(), ledger.feed.shared.ended.clone());
+        let (ended, stopped) = (self.ended.clone(), ledger.env.feed.shared.ended.clone());
         let work = async {
             loop {
                 self.wake.notified().await;
                 if let Err(error) = self.read_on(&ledger).await {
-                    ledger.metrics.worker_failures.with_label_values(&["feed"]).inc();
+                    ledger.env.metrics.worker_failures.with_label_values(&["feed"]).inc();
                     tracing::warn!(event_id = %self.event_id, %error, "changes could not be read; it is tried again");
                     sleep(FAILURE_PAUSE).await;
                     self.wake();
@@ -227,7 +227,7 @@ impl Tail {
         loop {
             let Some(news) = read_after(ledger, &self.event_id, self.version()).await? else { return Ok(()) };
             if let Some(first) = news.changes.first() {
-                ledger.metrics.feed_delay_seconds.observe(news.now.since(first.time).as_secs_f64());
+                ledger.env.metrics.feed_delay_seconds.observe(news.now.since(first.time).as_secs_f64());
             }
             let has_more = news.changes.len() >= READ_BATCH as usize;
             let crowd = self.version.receiver_count().max(1);
@@ -235,7 +235,7 @@ impl Tail {
                 let (bytes, version) = (page.footprint(), page.version());
                 self.lock().push(page);
                 self.version.send_replace(version);
-                ledger.feed.pace(bytes, self.version.receiver_count()).await;
+                ledger.env.feed.pace(bytes, self.version.receiver_count()).await;
             }
             if !has_more {
                 return Ok(());

@@ -28,7 +28,7 @@ pub enum Told {
     Changes {
         /// The page.
         page: Arc<Page>,
-        /// How many to leave out.
+        /// ExecOptions many to leave out.
         known: usize,
     },
     /// Nothing has happened since this version.
@@ -89,8 +89,8 @@ impl Watch {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let version = event.counters.version;
-        let tail = ledger.feed.join(ledger, &event.id, version);
-        ledger.metrics.watches.inc();
+        let tail = ledger.env.feed.join(ledger, &event.id, version);
+        ledger.env.metrics.watches.inc();
         Self {
             ledger: ledger.clone(),
             event_id: event.id.clone(),
@@ -111,13 +111,13 @@ impl Watch {
         let told = self.find_next().await;
         match &told {
             Ok(_) => self.told_at = Instant::now(),
-            Err(end) => self.ledger.metrics.watch_ends.with_label_values(&[end.why.name()]).inc(),
+            Err(end) => self.ledger.env.metrics.watch_ends.with_label_values(&[end.why.name()]).inc(),
         }
         told
     }
 
     async fn find_next(&mut self) -> Result<Told, End> {
-        let feed = self.feed().clone();
+        let feed = self.ledger.env.feed.clone();
         let shared = &feed.shared;
         if let Some(event) = self.snapshot.take() {
             return Ok(Told::Snapshot(event));
@@ -164,7 +164,7 @@ impl Watch {
     /// Tells what the tail never had in its memory: from the database, page by page, as fast as the
     /// watcher takes it.
     async fn read_the_past(&mut self) -> Result<Told, End> {
-        let feed = self.feed().clone();
+        let feed = self.ledger.env.feed.clone();
         // It is never closed.
         let _turn = feed.shared.readers_of_the_past.acquire().await;
         let news = match read_after(&self.ledger, &self.event_id, self.version).await {
@@ -183,7 +183,7 @@ impl Watch {
     }
 
     fn feed(&self) -> &Feed {
-        &self.ledger.feed
+        &self.ledger.env.feed
     }
 }
 
@@ -203,7 +203,7 @@ impl Why {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.ledger.metrics.watches.dec();
+        self.ledger.env.metrics.watches.dec();
         self.feed().leave(&self.event_id);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         ids::{EventId, Request, RequestId},
         limits,
     },
-    ops::{create_events::NewEvent, execute::How},
+    ops::{create_events::NewEvent, execute::ExecOptions},
     rpc::{
         fields::{Fields, quoted},
         pb,
@@ -33,7 +33,8 @@ fn event_order(
     request: Option<Option<Request>>,
     deadline: Instant,
 ) -> Result<Order, Status> {
-    let how = How { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false };
+    let how =
+        ExecOptions { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false };
     order(fields, event_id, action, etag, request, Some(how))
 }
 

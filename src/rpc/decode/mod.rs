@@ -15,10 +15,10 @@ use crate::{
     config::Strategy,
     domain::{
         caller::Caller,
-        command::{Action, Command, Target},
-        ids::{EventId, Fingerprint, Request, RequestId, UserId},
+        command::{Action, Command},
+        ids::{EventId, Fingerprint, Request, RequestId, Target, UserId},
     },
-    ops::execute::How,
+    ops::execute::ExecOptions,
     store::LockWait,
 };
 
@@ -80,7 +80,7 @@ pub fn entry_target(fields: &mut Fields, selector: Option<pb::WaitlistEntrySelec
 }
 
 /// A command and how to carry it out.
-pub type Order = (Command, How);
+pub type Order = (Command, ExecOptions);
 
 fn order(
     fields: Fields,
@@ -88,7 +88,7 @@ fn order(
     action: Option<Action>,
     etag: Option<Option<String>>,
     request: Option<Option<Request>>,
-    how: Option<How>,
+    how: Option<ExecOptions>,
 ) -> Result<Order, Status> {
     let order = || {
         let caller = Caller::default();

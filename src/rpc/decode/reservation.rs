@@ -14,7 +14,7 @@ use crate::{
         ids::ReservationId,
         limits,
     },
-    ops::execute::How,
+    ops::execute::ExecOptions,
     rpc::{fields::Fields, pb},
     store::LockWait,
 };
@@ -40,7 +40,7 @@ macro_rules! frame {
 pub(super) use frame;
 
 impl Frame {
-    pub(super) fn how(&self, fields: &mut Fields, default: Strategy, deadline: Instant) -> Option<How> {
+    pub(super) fn how(&self, fields: &mut Fields, default: Strategy, deadline: Instant) -> Option<ExecOptions> {
         let options = self.options.unwrap_or_default();
         let strategy = match options.strategy {
             0 => Some(default),
@@ -50,7 +50,7 @@ impl Frame {
             0 => Some(LockWait::Wait),
             other => fields.known::<pb::LockWait>("options.lock_wait", other).map(lock_wait_of),
         };
-        Some(How { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only: self.validate_only })
+        Some(ExecOptions { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only: self.validate_only })
     }
 }
 

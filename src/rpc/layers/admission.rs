@@ -29,7 +29,7 @@ use super::{
     streaming::LongStream,
 };
 use crate::{
-    ops::place::{Place, hold, within},
+    ops::permit::{Permit, hold, within},
     telemetry::metrics::Metrics,
 };
 
@@ -112,7 +112,7 @@ pin_project! {
     struct Admitted {
         #[pin]
         body: Body,
-        _place: Option<Place>,
+        _place: Option<Permit>,
     }
 }
 

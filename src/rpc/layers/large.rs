@@ -21,7 +21,7 @@ use super::{
     observe::method_paths,
     take_ready,
 };
-use crate::{ops::place::hold, rpc::listen::Caller, telemetry::metrics::Metrics};
+use crate::{ops::permit::hold, rpc::listen::Caller, telemetry::metrics::Metrics};
 
 /// The RPCs in an encoded set of descriptors that answer with any number of messages at once; but not those
 /// that were sent as many: what they answer is about as long, and they may have to wait for locks.

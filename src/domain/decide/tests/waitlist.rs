@@ -288,7 +288,7 @@ proptest! {
         (0..3).for_each(|number| world.yes(reserve(number, 3)));
         let mut ahead = std::collections::HashMap::new();
         for (command, now) in history {
-            let before = world.line().len();
+            let before = world.queue().len();
             if world.carry_out(&command, now).is_ok() && let Action::Join(join) = &command.action {
                 ahead.insert(join.id, before);
             }

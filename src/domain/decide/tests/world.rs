@@ -5,13 +5,15 @@ use std::{collections::HashMap, time::Duration};
 use super::at;
 use crate::domain::{
     change::{Change, ChangeKind, Subject},
-    command::{Command, Target},
-    decide::{Commit, Decision, decide, promote},
+    command::Command,
+    commit::{Commit, Decision, EndAll},
+    decide::{decide, promote},
     event::{Counters, Definition, Event, EventState, Limits},
-    ids::{EventId, ReservationId},
+    ids::{EventId, ReservationId, Target},
+    needs::{Needs, Totals},
     refusal::Refusal,
     reservation::{Reservation, State},
-    snapshot::Snapshot,
+    snapshot::{Loaded, Snapshot},
     time::Timestamp,
     waitlist::{Entry, EntryState, Policy},
 };
@@ -45,14 +47,9 @@ impl World {
         Self { event, rows: HashMap::new(), entries: HashMap::new(), changes: Vec::new() }
     }
 
-    /// What the loader would read for these commands.
-    pub(super) fn load(&self, commands: &[Command], now: Timestamp) -> Snapshot {
+    /// What is read for these commands before anything else is known.
+    pub(super) fn load(&self, commands: &[Command]) -> Snapshot {
         let mut snapshot = Snapshot::new(self.event.clone());
-        let mut holds: Vec<_> = self.rows.values().filter(|row| row.state == State::Held).collect();
-        holds.sort_by_key(|hold| (hold.expire_time, hold.id));
-        for hold in holds {
-            snapshot.add_hold(hold.clone(), now);
-        }
         for command in commands {
             let found = match command.target() {
                 Some(Target::Id(id)) => self.rows.get(&id),
@@ -66,67 +63,85 @@ impl World {
                 self.changes.iter().find(|change| change.request.as_ref().is_some_and(|known| known.id == request.id))
             });
             record.into_iter().for_each(|change| snapshot.add_record(change.clone()));
-            let entry = match command.entry_target(&self.event) {
-                Some(Target::Id(id)) => self.entries.get(&id),
-                Some(Target::User(user)) => self
-                    .entries
-                    .values()
-                    .filter(|entry| entry.user_id == user)
-                    .max_by_key(|entry| (entry.waits(), entry.ticket)),
-                None => None,
-            };
-            entry.into_iter().for_each(|entry| snapshot.line.add(entry.clone()));
-            if let Some(capacity) = command.shrinks_to(&self.event) {
-                let too_large = self.line().into_iter().filter(|entry| entry.min_quantity > capacity);
-                too_large.for_each(|entry| snapshot.line.add(entry.clone()));
-            }
         }
         snapshot
     }
 
-    /// Who waits, in order.
-    pub(super) fn line(&self) -> Vec<&Entry> {
-        let mut line: Vec<_> = self.entries.values().filter(|entry| entry.waits()).collect();
-        line.sort_by_key(|entry| entry.ticket);
-        line
+    /// Reads what else is needed.
+    pub(super) fn meet(&self, snapshot: &mut Snapshot, needs: &Needs, now: Timestamp) {
+        let mut loaded = Loaded { is_by_size: snapshot.event.definition.waitlist.max_skips > 0, ..Loaded::default() };
+        for target in &needs.entries {
+            let found = match target {
+                Target::Id(id) => self.entries.get(id),
+                Target::User(user) => {
+                    let of_user = self.entries.values().filter(|entry| entry.user_id == *user);
+                    of_user.max_by_key(|entry| (entry.waits(), entry.ticket))
+                }
+            };
+            loaded.entries.extend(found.cloned());
+        }
+        let queue = self.queue();
+        if let Some(units) = needs.entries_above {
+            loaded
+                .entries
+                .extend(queue.iter().filter(|entry| entry.min_quantity > units).map(|entry| (*entry).clone()));
+        }
+        if let Some(units) = needs.queue {
+            loaded.entries.extend(queue.iter().take(units as usize + 1).map(|entry| (*entry).clone()));
+            for size in (1..=units).filter(|_| loaded.is_by_size) {
+                let of_size = queue.iter().filter(|entry| entry.min_quantity == size).take((units / size) as usize);
+                loaded.entries.extend(of_size.map(|entry| (*entry).clone()));
+            }
+        }
+        if let Some(most) = needs.holds {
+            let mut holds: Vec<_> = self.rows.values().filter(|row| row.state == State::Held).cloned().collect();
+            holds.sort_by_key(|hold| (hold.expire_time, hold.id));
+            holds.truncate(most as usize);
+            loaded.holds = (holds, most);
+        }
+        loaded.totals = needs.totals.then(|| {
+            let live = || self.rows.values().filter(|row| row.state.is_live());
+            let count = |number: usize| u32::try_from(number).expect("few");
+            Totals {
+                reservations: count(live().count()),
+                lapsed: count(live().filter(|row| row.has_lapsed(now)).count()),
+                entries: count(queue.len()),
+            }
+        });
+        snapshot.add(needs, loaded, now);
     }
 
-    /// What the loader would read of the line, of which nothing has left yet.
-    pub(super) fn load_line(&self, snapshot: &mut Snapshot, units: u32) {
-        let line = self.line();
-        let head = line.iter().take(units as usize + 1);
-        let of_each_size = (1..=units).flat_map(|size| {
-            let of_size = line.iter().filter(move |entry| entry.min_quantity == size);
-            of_size.take((units / size) as usize)
-        });
-        let loaded: Vec<Entry> = head.chain(of_each_size).map(|entry| (*entry).clone()).collect();
-        loaded.into_iter().for_each(|entry| snapshot.line.add(entry));
-        snapshot.line.is_loaded_for(units);
+    /// The entries that wait, in order.
+    pub(super) fn queue(&self) -> Vec<&Entry> {
+        let mut queue: Vec<_> = self.entries.values().filter(|entry| entry.waits()).collect();
+        queue.sort_by_key(|entry| entry.ticket);
+        queue
     }
 
     /// Whether places are free that fit somebody whose turn it is.
     fn is_unserved(&self) -> bool {
         let free = self.event.definition.capacity - self.event.counters.reserved();
         let fits = |entry: &&Entry| free > 0 && entry.min_quantity <= free;
-        let line = self.line();
-        let may_skip = line.first().is_some_and(|first| first.skips < self.event.definition.waitlist.max_skips);
-        self.event.state == EventState::Open && (line.first().is_some_and(fits) || may_skip && line.iter().any(fits))
+        let queue = self.queue();
+        let may_skip = queue.first().is_some_and(|first| first.skips < self.event.definition.waitlist.max_skips);
+        self.event.state == EventState::Open && (queue.first().is_some_and(fits) || may_skip && queue.iter().any(fits))
     }
 
-    /// Decides one command on a fresh load, writes what was decided, and serves who waits.
+    /// Decides one command on a fresh read, writes what was decided, and promotes.
     pub(super) fn carry_out(&mut self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
-        let decision = decide(&self.load(std::slice::from_ref(command), now), command, now);
+        let mut snapshot = self.load(std::slice::from_ref(command));
+        while let needs = snapshot.missing(command)
+            && !needs.is_empty()
+        {
+            self.meet(&mut snapshot, &needs, now);
+        }
+        let decision = decide(&snapshot, command, now);
         if let Ok(Decision::Commit(commit)) = &decision {
-            let mut commit = commit.clone();
-            if commit.ends_all {
-                let (ended, entries) = self.end_all(now);
-                commit.follow_ended(ended, ended, entries);
-            }
-            self.write(&commit, now);
-            // With the whole line known, and read anew each time.
+            self.write(commit, now);
+            // With the whole queue known, and read again each time.
             loop {
-                let mut snapshot = self.load(&[], now);
-                self.line().into_iter().for_each(|entry| snapshot.line.add(entry.clone()));
+                let mut snapshot = self.load(&[]);
+                self.queue().into_iter().for_each(|entry| snapshot.queue.add(entry.clone()));
                 let Some(promotion) = promote(&snapshot, now) else { break };
                 self.write(&promotion, now);
             }
@@ -134,7 +149,11 @@ impl World {
         decision
     }
 
-    fn write(&mut self, commit: &Commit, now: Timestamp) {
+    /// Writes what was decided.
+    pub(super) fn write(&mut self, commit: &Commit, now: Timestamp) {
+        if let Some(ends) = &commit.ends_all {
+            self.end_all(ends);
+        }
         assert!(commit.valid_until.is_none_or(|end| now < end), "decided on what is over");
         for change in &commit.changes {
             match &change.subject {
@@ -148,40 +167,26 @@ impl World {
         self.event.counters = commit.counters;
     }
 
-    fn end_all(&mut self, now: Timestamp) -> (u32, u32) {
-        let mut version = self.event.counters.version;
+    fn end_all(&mut self, ends: &EndAll) {
+        let (mut version, now) = (ends.version, ends.time);
         let mut live: Vec<_> = self.rows.values_mut().filter(|row| row.state.is_live()).collect();
         live.sort_by_key(|row| row.id);
-        for row in &mut live {
+        for row in live {
             version += 1;
             row.state = if row.has_lapsed(now) { State::Expired } else { State::Cancelled };
             row.version = version;
-            self.changes.push(Change {
-                version,
-                kind: ChangeKind::Cancelled,
-                time: now,
-                request: None,
-                actor: None,
-                subject: Subject::Reservation(Box::new(row.clone())),
-            });
+            let subject = Subject::Reservation(Box::new(row.clone()));
+            self.changes.push(ended(version, ChangeKind::Cancelled, now, subject));
         }
-        let ended = u32::try_from(live.len()).expect("few");
-        let mut line: Vec<_> = self.entries.values_mut().filter(|entry| entry.waits()).collect();
-        line.sort_by_key(|entry| entry.ticket);
-        for entry in &mut line {
+        let mut queue: Vec<_> = self.entries.values_mut().filter(|entry| entry.waits()).collect();
+        queue.sort_by_key(|entry| entry.ticket);
+        for entry in queue {
             version += 1;
             entry.state = EntryState::Ended;
             entry.version = version;
-            self.changes.push(Change {
-                version,
-                kind: ChangeKind::WaitlistEnded,
-                time: now,
-                request: None,
-                actor: None,
-                subject: Subject::Entry(Box::new(entry.clone())),
-            });
+            let subject = Subject::Entry(Box::new(entry.clone()));
+            self.changes.push(ended(version, ChangeKind::WaitlistEnded, now, subject));
         }
-        (ended, u32::try_from(line.len()).expect("few"))
     }
 
     /// What must be so at every moment.
@@ -198,10 +203,10 @@ impl World {
             assert!(row.quantity > 0, "{id} is empty");
             assert_eq!(row.state == State::Held, row.expire_time.is_some() && row.state.is_live(), "{id}");
         }
-        let line = self.line();
-        assert_eq!(waiting as usize, line.len(), "the count of who waits");
-        for entry in &line {
-            assert!(line.iter().filter(|other| other.user_id == entry.user_id).count() == 1, "a user waits twice");
+        let queue = self.queue();
+        assert_eq!(waiting as usize, queue.len(), "the count of who waits");
+        for entry in &queue {
+            assert!(queue.iter().filter(|other| other.user_id == entry.user_id).count() == 1, "a user waits twice");
             let has = |row: &Reservation| row.user_id == entry.user_id && row.state.is_live();
             assert!(!self.rows.values().any(has), "{entry:?} waits for what its user has");
             assert!(entry.min_quantity <= self.event.definition.capacity, "{entry:?} waits in vain");
@@ -216,4 +221,8 @@ impl World {
             assert_eq!(promotions.count(), expected, "promoted once, if at all: {entry:?}");
         }
     }
+}
+
+fn ended(version: i64, kind: ChangeKind, time: Timestamp, subject: Subject) -> Change {
+    Change { version, kind, time, request: None, actor: None, subject }
 }

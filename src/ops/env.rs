@@ -1,0 +1,80 @@
+//! What every use case needs: the database, the settings, and those who are told what was done.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::{OpError, contention::Contention, execute::ExecStats, feed::Feed, permit};
+use crate::{
+    config::{Execution, Strategy},
+    domain::{backoff::full_jitter, command::Command},
+    store::Pool,
+    telemetry::metrics::Metrics,
+};
+
+/// What the engine and its queue need; `D` is a [`Database`](super::execute::Database).
+#[derive(Clone)]
+pub(super) struct Env<D = Pool> {
+    pub(super) database: D,
+    pub(super) settings: Execution,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) contention: Arc<Contention>,
+    pub(super) feed: Feed,
+    pub(super) tasks: TaskTracker,
+}
+
+impl<D> Env<D> {
+    /// Runs `work` to its end in a task of its own, whether or not the caller goes on waiting.
+    pub(super) async fn spawn_tracked<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, OpError>> + Send + 'static,
+    ) -> Result<T, OpError> {
+        let permit = permit::held();
+        let work = async move {
+            let _permit = permit;
+            work.await
+        };
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|failed| Err(OpError::Crashed(failed)))
+    }
+
+    /// Waits before the next attempt; refuses where the deadline would pass meanwhile.
+    pub(super) async fn back_off(&self, retry: u32, deadline: Instant) -> Result<(), OpError> {
+        let wait = full_jitter(retry, self.settings.backoff_base, self.settings.backoff_cap, fastrand::f64());
+        if Instant::now() + wait >= deadline {
+            return Err(OpError::Deadline);
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+
+    /// Counts an execution and its outcome: whether it was a replay, or what went wrong.
+    pub(super) fn count(&self, command: &Command, stats: &ExecStats, result: Result<bool, &OpError>) {
+        let (operation, strategy, metrics) = (command.operation(), stats.strategy.name(), &self.metrics);
+        let outcome = match result {
+            Ok(false) => "ok",
+            Ok(true) => "replayed",
+            Err(error) => error.reason(),
+        };
+        metrics.outcomes.with_label_values(&[operation, strategy, outcome]).inc();
+        metrics.version_conflicts.with_label_values(&[operation]).inc_by(stats.conflicts.into());
+        let retries = stats.attempts.saturating_sub(1);
+        metrics.retries.with_label_values(&[operation, strategy]).inc_by(retries.into());
+        if stats.strategy != Strategy::Optimistic {
+            metrics.lock_wait_seconds.with_label_values(&[operation]).observe(stats.lock_wait.as_secs_f64());
+        }
+        self.contention.note(&command.event_id, stats);
+        if matches!(result, Ok(false)) {
+            self.feed.note(&command.event_id);
+        }
+    }
+}
+
+impl ExecStats {
+    /// Of an execution that has not begun.
+    pub(super) fn begun(strategy: Strategy) -> Self {
+        let none = Duration::ZERO;
+        Self { strategy, attempts: 0, conflicts: 0, lock_wait: none, queue_wait: none, batch_size: 1 }
+    }
+}

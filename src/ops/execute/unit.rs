@@ -1,0 +1,146 @@
+//! What is executed, how, and what comes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::ops::OpError;
+use crate::{
+    config::Strategy,
+    domain::{change::Change, command::Command, commit::Commit, refusal::Refusal},
+    store::{LockWait, write::NotWritten},
+};
+
+/// How to execute a command.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecOptions {
+    /// How to be exclusive.
+    pub strategy: Strategy,
+    /// What to do when the event's row is locked.
+    pub lock_wait: LockWait,
+    /// When the caller stops listening.
+    pub deadline: Instant,
+    /// Decide, but change nothing.
+    pub validate_only: bool,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The change that answers the command.
+    pub change: Box<Change>,
+    /// Whether it was made before, by the same request.
+    pub replayed: bool,
+    /// What it took.
+    pub stats: ExecStats,
+}
+
+/// What an execution took.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecStats {
+    /// The strategy that was used last.
+    pub strategy: Strategy,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How often the event had changed since it was read.
+    pub conflicts: u32,
+    /// Time spent waiting for the row lock.
+    pub lock_wait: Duration,
+    /// Time spent waiting for a place in a batch.
+    pub queue_wait: Duration,
+    /// How many commands were committed together.
+    pub batch_size: u32,
+}
+
+impl ExecStats {
+    /// Time spent waiting for others.
+    pub fn waited(&self) -> Duration {
+        self.lock_wait + self.queue_wait
+    }
+}
+
+/// How an attempt is exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConcurrencyControl {
+    /// By the events' versions: read without locks, then write, in one statement that is the whole transaction, what
+    /// has not changed since. A row that another transaction has locked is waited for, or passed over.
+    Version {
+        /// Whether to wait for a locked row.
+        waits: bool,
+    },
+    /// By the events' row locks, taken in the order of their ids.
+    RowLock(LockWait),
+}
+
+/// What is written whole or not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Atomicity {
+    /// Each event by itself: a command is a unit of its own.
+    #[default]
+    EachEvent,
+    /// All commands of the attempt are one unit: if one is refused, none is written.
+    Whole,
+}
+
+/// A command that waits to be executed, with its caller.
+pub(super) trait Job: Send {
+    /// The command.
+    fn command(&self) -> &Command;
+    /// When the caller stops listening.
+    fn deadline(&self) -> Instant;
+}
+
+/// What became of one command in an attempt.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is accepted, and written with the attempt.
+    Accepted(Arc<Commit>),
+    /// It was carried out before.
+    Replayed(Box<Change>),
+    /// The rules refuse it.
+    Refused(Refusal),
+    /// It has to be executed in another way, or again.
+    Diverted(Diversion),
+    /// Its deadline passed before its turn.
+    Overdue,
+}
+
+/// Why a command is not done with its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Diversion {
+    /// Its event was not written.
+    NotWritten(NotWritten),
+    /// Its refusal rests on the clock, and has to be decided under the lock.
+    Clock,
+    /// It comes after a command of its event that was diverted, or that ended everything on it.
+    Behind,
+    /// Another command of its unit is refused.
+    Unit,
+}
+
+/// What a command comes to: the change that answers it, and whether that is a replay.
+pub(super) type Reply = Result<(Box<Change>, bool), OpError>;
+
+impl Outcome {
+    /// Whether a speculative command may have it: a refusal must come from a read.
+    pub(super) const fn is_acceptance(&self) -> bool {
+        matches!(self, Self::Accepted(_) | Self::Replayed(_) | Self::Overdue)
+    }
+
+    /// The reply. None: it has none yet.
+    pub(super) fn into_reply(self) -> Option<Reply> {
+        Some(match self {
+            Self::Accepted(commit) => {
+                let change = match Arc::try_unwrap(commit) {
+                    Ok(mut commit) => commit.changes.pop()?,
+                    Err(commit) => commit.answer().clone(),
+                };
+                Ok((Box::new(change), false))
+            }
+            Self::Replayed(change) => Ok((change, true)),
+            Self::Refused(refusal) => Err(refusal.into()),
+            Self::Overdue => Err(OpError::Deadline),
+            Self::Diverted(_) => return None,
+        })
+    }
+}

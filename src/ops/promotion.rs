@@ -1,0 +1,45 @@
+//! Promotion: offers free units to waitlists where no command does: when booking opens at its time, say.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Ledger, OpError, execute::execute_own};
+use crate::{
+    domain::{
+        caller::Caller,
+        command::{Action, Command},
+    },
+    store::waitlist,
+};
+
+/// How long one run may take.
+const RUN_LIMIT: Duration = Duration::from_secs(10);
+
+impl Ledger {
+    /// Promotes for up to `limit` events where free units fit a waiting entry whose turn it is, and returns for how
+    /// many events it did.
+    ///
+    /// Every command promotes for what it frees, in its own commit; what is left to do here is what no command causes.
+    pub async fn promote_waiting(&self, limit: u32) -> Result<u32, OpError> {
+        let ledger = self.clone();
+        self.env
+            .spawn_tracked(async move {
+                let deadline = Instant::now() + RUN_LIMIT;
+                let mut conn = ledger.env.database.lease(deadline).await?;
+                let unserved = waitlist::unserved(&mut conn, limit).await?;
+                conn.give_back();
+                let promote = |event_id| Command {
+                    event_id,
+                    action: Action::Promote,
+                    etag: None,
+                    request: None,
+                    caller: Caller::default(),
+                };
+                let commands = unserved.into_iter().map(promote).collect();
+                let promoted = execute_own(&ledger.env, commands, deadline, ledger.env.settings.max_lock_wait).await?;
+                Ok(u32::try_from(promoted.len()).unwrap_or(u32::MAX))
+            })
+            .await
+    }
+}

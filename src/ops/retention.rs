@@ -1,0 +1,100 @@
+//! Retention: deletes what is older than it, in small steps: changes event by event, round after
+//! round; reservations that ended, oldest first.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Ledger, OpError};
+use crate::{
+    domain::ids::EventId,
+    store::{
+        Budget, StoreError, Tx,
+        changes::{self, NextStep, Pruned},
+        relay, reservations, waitlist,
+        worker_locks::{self, Work},
+    },
+};
+
+/// How long one step may take.
+const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How far a round over all events has come; at first, nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct Cursor(Option<EventId>);
+
+/// How many changes that the broker returned are deleted in one step, at the most.
+const RETURNED_A_STEP: u32 = 1000;
+
+impl Ledger {
+    /// Deletes changes older than `age` of some events from `cursor` on, and returns the cursor where the
+    /// next step goes on. None: the round is over, or another server is at it. With `has_outbox`, changes
+    /// that were not delivered to the broker yet are kept.
+    pub async fn prune_changes(
+        &self,
+        age: Duration,
+        cursor: Cursor,
+        has_outbox: bool,
+    ) -> Result<Option<Cursor>, OpError> {
+        let ledger = self.clone();
+        self.env
+            .spawn_tracked(async move {
+                let mut tx = ledger.begin_to_prune().await?;
+                let result = prune_changes(&mut tx, age, cursor.0.as_ref(), has_outbox).await;
+                let Pruned { changes, next } = tx.finish(result, |_| true).await?;
+                ledger.env.metrics.changes_forgotten.inc_by(changes);
+                Ok(match next {
+                    NextStep::SameEvents => Some(cursor),
+                    NextStep::After(event_id) => Some(Cursor(Some(event_id))),
+                    NextStep::RoundIsOver => None,
+                })
+            })
+            .await
+    }
+
+    /// Deletes up to `limit` reservations that ended longer than `age` ago, and returns how many.
+    pub async fn prune_reservations(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
+        let ledger = self.clone();
+        self.env
+            .spawn_tracked(async move {
+                let mut tx = ledger.begin_to_prune().await?;
+                let result = reservations::prune(&mut tx, age, limit).await;
+                let pruned = tx.finish(result, |count| *count > 0).await?;
+                ledger.env.metrics.reservations_forgotten.inc_by(pruned);
+                Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
+            })
+            .await
+    }
+
+    /// Deletes up to `limit` waitlist entries that ended longer ago than `age`, and returns how many.
+    pub async fn prune_entries(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
+        let ledger = self.clone();
+        self.env
+            .spawn_tracked(async move {
+                let mut tx = ledger.begin_to_prune().await?;
+                let result = waitlist::prune(&mut tx, age, limit).await;
+                let pruned = tx.finish(result, |count| *count > 0).await?;
+                Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
+            })
+            .await
+    }
+
+    async fn begin_to_prune(&self) -> Result<Tx, StoreError> {
+        let budget = Budget { deadline: Instant::now() + STEP_LIMIT, max_lock_wait: self.env.settings.max_lock_wait };
+        self.env.database.begin("retention", budget).await
+    }
+}
+
+async fn prune_changes(
+    tx: &mut Tx,
+    age: Duration,
+    after: Option<&EventId>,
+    has_outbox: bool,
+) -> Result<Pruned, StoreError> {
+    if worker_locks::try_lock_in_transaction(tx, Work::Retention).await? {
+        relay::prune_returned(tx, age, RETURNED_A_STEP).await?;
+        changes::prune(tx, age, after, has_outbox).await
+    } else {
+        Ok(Pruned { changes: 0, next: NextStep::RoundIsOver })
+    }
+}

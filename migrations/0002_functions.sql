@@ -114,7 +114,7 @@ BEGIN
           FROM (SELECT e.event_id, w.valid_until
                   FROM unnest(p_events) AS w
                   JOIN events e ON e.event_id = w.event_id AND e.version = w.seen_version
-                 ORDER BY e.event_id
+                 ORDER BY e.event_id OFFSET 0
                    FOR UPDATE OF e SKIP LOCKED) AS locked
          WHERE locked.valid_until IS NULL OR clock_timestamp() < locked.valid_until;
     ELSE
@@ -124,7 +124,7 @@ BEGIN
           FROM (SELECT e.event_id, w.valid_until
                   FROM unnest(p_events) AS w
                   JOIN events e ON e.event_id = w.event_id AND e.version = w.seen_version
-                 ORDER BY e.event_id
+                 ORDER BY e.event_id OFFSET 0 -- so that the clock is read after the locks are had
                    FOR UPDATE OF e) AS locked
          WHERE locked.valid_until IS NULL OR clock_timestamp() < locked.valid_until;
     END IF;

@@ -245,6 +245,7 @@ impl Command {
             Action::UpdateEvent(update) if is_waited_for && self.units(event) > 0 => {
                 needs.entries_above = Some(update.values.capacity);
             }
+            Action::Promote => needs.queue = Some(event.available()),
             Action::CancelEvent { .. } => needs.totals = true,
             _ => {}
         }

@@ -104,8 +104,15 @@ impl Snapshot {
         needs.entries.retain(|target| !self.queue.has_looked_up(target));
         needs.entries_above = needs.entries_above.filter(|units| !self.queue.knows_above(*units));
         needs.holds = self.holds_to_load(command.units(&self.event).saturating_sub(self.event.available()));
+        needs.queue = needs.queue.and_then(|_| self.queue_to_load());
         needs.totals &= self.totals.is_none();
         needs
+    }
+
+    /// For how many units the waitlist has to be read before free ones can be offered to it.
+    fn queue_to_load(&self) -> Option<u32> {
+        let (counters, policy) = (self.event.counters, &self.event.definition.waitlist);
+        self.queue.units_to_load(self.event.available(), counters.waiting, policy.max_skips > 0)
     }
 
     /// How many holds have to be read, from the first one, before `units` can be freed by those that have
@@ -124,9 +131,8 @@ impl Snapshot {
 
     /// What has to be read before free units can be offered to the waitlist.
     pub(super) fn missing_to_promote(&self, now: Timestamp) -> Needs {
-        let (event, policy) = (&self.event, &self.event.definition.waitlist);
-        let units = self.queue.units_to_load(event.available(), event.counters.waiting, policy.max_skips > 0);
-        Needs { queue: units.filter(|_| event.may_promote(now)), ..Needs::default() }
+        let queue = self.queue_to_load().filter(|_| self.event.may_promote(now));
+        Needs { queue, ..Needs::default() }
     }
 
     /// Adds what was read at the event's version to meet `needs`.

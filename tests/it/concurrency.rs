@@ -283,7 +283,7 @@ async fn confirm_or_cancel(
 async fn what_was_read_before_the_lock_was_had_is_read_again() {
     const HELD_UP: &str = "
         CREATE FUNCTION hold_up() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-            IF starts_with(current_query(), '-- context::lock_free_and_load') THEN
+            IF starts_with(current_query(), '-- load::lock_free_and_read') THEN
                 PERFORM pg_advisory_xact_lock_shared(1);
             END IF;
             RETURN true;

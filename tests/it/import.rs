@@ -134,8 +134,8 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
     // Somebody else is about to make an event of the second batch, which waits for it.
     let mut other = server.sql().await;
     let insert = "BEGIN; INSERT INTO events (event_id, display_name, state, max_quantity, hold_ttl_default,
-        hold_ttl_max, max_extensions, capacity, held, confirmed, version, create_time, update_time)
-        VALUES ('event-0700', '', 'OPEN', 1, 1, 1, 0, 5, 0, 0, 1, now(), now())";
+        hold_ttl_max, max_extensions, capacity, held, confirmed, version, waiting, create_time, update_time)
+        VALUES ('event-0700', '', 'OPEN', 1, 1, 1, 0, 5, 0, 0, 1, 0, now(), now())";
     other.execute(insert).await.expect("inserted");
 
     let address = format!("http://{}", server.app.address);

@@ -180,6 +180,8 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
                 Ok(None) => return Err(StoreError::Deadline),
                 // What a later attempt says of itself says nothing of the commit before.
                 Err(StoreError::Unavailable(error)) if is_unknown => StoreError::OutcomeUnknown(error),
+                // A wait for a lock that lasted until the deadline was ended by the deadline.
+                Err(StoreError::LockTimeout) if Instant::now() >= latest => StoreError::Deadline,
                 Err(error) => error,
             };
             if matches!(error, StoreError::LockTimeout) {

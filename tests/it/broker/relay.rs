@@ -346,11 +346,11 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
         } else {
             // Once they are delivered there is nothing to keep them for; until then they stay.
             let forgotten =
-                reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
             sql.execute("UPDATE relay SET delivered_below = pg_current_xact_id()::text::bigint").await.expect("moved");
             let forgotten =
-                reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             forgotten.await.expect("it can be looked for them");
             // By this or by the twin, which may not have looked before.
             assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable"), 1);

@@ -1,5 +1,5 @@
-//! Who a client certificate names. That an authority of ours has signed it, and that its bearer has its
-//! key, TLS has checked.
+//! The name in a client certificate. TLS has already verified that a trusted authority signed it and that the
+//! client has its key.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -13,8 +13,8 @@ const SET: u8 = 0x31;
 /// 2.5.4.3, commonName.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
-/// The name that a certificate gives to its bearer: its SPIFFE id, or else `CN=` and the common name of
-/// its subject. None: it gives none, or more than one.
+/// The name in a certificate: its SPIFFE id, or else `CN=` and the common name of its subject. None: it has no such
+/// name, or more than one.
 pub fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let mut ids = certificate.valid_uri_names().filter(|uri| uri.starts_with("spiffe://"));
@@ -46,11 +46,11 @@ fn common_name(mut subject: &[u8]) -> Option<&str> {
     found
 }
 
-/// Takes one element of this tag from the front, and returns its content.
+/// Takes an element with this tag from the front, and returns its content.
 fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
     let (head, rest) = der.split_first()?;
     let (length, rest) = rest.split_first()?;
-    // A longer form than these two is no name's.
+    // A name never needs the longer forms.
     let (length, rest) = match length {
         0x81 => rest.split_first().map(|(length, rest)| (*length, rest))?,
         short if *short < 0x80 => (*short, rest),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_der_names_nobody() {
+    fn malformed_der_has_no_name() {
         let pair = |value: &[u8]| {
             let pair = [&[6, 3, 0x55, 4, 3], value].concat();
             let pair = [&[0x30, pair.len() as u8], &pair[..]].concat();

@@ -41,7 +41,7 @@ impl Ledger {
             let mut tx = ledger.begin_to_forget().await?;
             let result = forget_changes(&mut tx, age, place.0.as_ref(), has_outbox).await;
             let Forgotten { changes, next } = tx.finish(result, |_| true).await?;
-            ledger.metrics.changes_forgotten.inc_by(changes);
+            ledger.metrics.retention_changes.inc_by(changes);
             Ok(match next {
                 NextStep::SameEvents => Some(place),
                 NextStep::After(event_id) => Some(Place(Some(event_id))),
@@ -58,7 +58,7 @@ impl Ledger {
             let mut tx = ledger.begin_to_forget().await?;
             let result = reservations::forget(&mut tx, age, limit).await;
             let forgotten = tx.finish(result, |count| *count > 0).await?;
-            ledger.metrics.reservations_forgotten.inc_by(forgotten);
+            ledger.metrics.retention_reservations.inc_by(forgotten);
             Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
         })
         .await

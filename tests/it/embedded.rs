@@ -183,7 +183,7 @@ async fn a_folder_of_another_major_version_is_refused() {
     let error = refusal(&folder.options()).await;
 
     assert!(matches!(error, EmbeddedError::OtherVersion { .. }), "{error:?}");
-    assert!(error.to_string().contains("was made by PostgreSQL 11"), "{error}");
+    assert!(error.to_string().contains("was created by PostgreSQL 11"), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     TestDatabase,
-    process::{Process, Said, TempFolder, finish, program},
+    process::{CommandOutput, Process, TempFolder, finish, program},
 };
 
 /// Tries to serve, and returns the one line that says why not.
@@ -22,9 +22,9 @@ async fn refusal(database_url: Option<&str>, arguments: &[&str]) -> String {
     one_line(finish(command).await)
 }
 
-fn one_line(said: Said) -> String {
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
-    let line = said.err.strip_suffix('\n').expect("a line");
+fn one_line(output: CommandOutput) -> String {
+    assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
+    let line = output.err.strip_suffix('\n').expect("a line");
     assert!(!line.contains('\n'), "more than one line: {line}");
     line.strip_prefix("reservd: ").expect("it says who speaks").to_owned()
 }
@@ -130,8 +130,8 @@ async fn settings_that_are_wrong() {
     let missing = folder.path("missing.toml").display().to_string();
     let cases: [(&[&str], &[&str]); 9] = [
         (&["--config", &unknown], &["unknown setting server.listn", &unknown, "did you mean server.listen?"]),
-        (&["--set", "holds.sweep_intervall=1s"], &["holds.sweep_intervall", "did you mean holds.sweep_interval?"]),
-        (&["--set", "holds.sweep_interval=soon"], &["holds.sweep_interval", "soon", "command line"]),
+        (&["--set", "expiry.intervall=1s"], &["expiry.intervall", "did you mean expiry.interval?"]),
+        (&["--set", "expiry.interval=soon"], &["expiry.interval", "soon", "command line"]),
         (&["--set", "retention.changes=1h"], &["retention.changes must be from 1day"]),
         (&["--config", &broken], &[&broken, "not valid TOML", "line 3"]),
         (&["--config", &binary], &["cannot read the configuration file", &binary]),
@@ -164,18 +164,18 @@ async fn a_data_folder_that_cannot_be_made() {
     let folder = TempFolder::new();
     let file = folder.file("file", "not a folder");
     let inside = format!("{file}/data");
-    assert_says(&refusal(None, &["--data-dir", &inside]).await, &["cannot make the folder", &inside]);
+    assert_says(&refusal(None, &["--data-dir", &inside]).await, &["cannot create the folder", &inside]);
     // Where even root may not write.
-    assert_says(&refusal(None, &["--data-dir", "/proc/reservd"]).await, &["cannot make the folder /proc/reservd"]);
+    assert_says(&refusal(None, &["--data-dir", "/proc/reservd"]).await, &["cannot create the folder /proc/reservd"]);
 }
 
 #[tokio::test]
 async fn several_wrong_settings_are_told_at_once() {
-    let mut command = program(["serve", "--set", "holds.sweep_batch=0", "--set", "database.max_connections=1"]);
+    let mut command = program(["serve", "--set", "expiry.batch=0", "--set", "database.max_connections=1"]);
     command.env("RESERVD_RETENTION__CHANGES", "1h");
-    let said = finish(command).await;
-    assert_eq!(said.code, Some(1));
-    for key in ["holds.sweep_batch", "database.max_connections", "retention.changes"] {
-        assert!(said.err.lines().any(|line| line.contains(key)), "{key}: {}", said.err);
+    let output = finish(command).await;
+    assert_eq!(output.code, Some(1));
+    for key in ["expiry.batch", "database.max_connections", "retention.changes"] {
+        assert!(output.err.lines().any(|line| line.contains(key)), "{key}: {}", output.err);
     }
 }

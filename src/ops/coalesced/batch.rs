@@ -136,7 +136,7 @@ pub(super) async fn carry_out(ledger: &Ledger, batch: Batch, by: By) -> Carried 
                     }
                 }
                 if finished.done.may_be_read && !left.is_empty() {
-                    ledger.metrics.batch_mistaken.inc_by(left.len() as u64);
+                    ledger.metrics.batch_mispredicted.inc_by(left.len() as u64);
                     parts.push_front(Batch { items: left, stage: Stage::Fresh, began });
                 } else {
                     carried.left_out.append(&mut left);

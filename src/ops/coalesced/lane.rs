@@ -116,7 +116,7 @@ impl State {
 
 impl Lane {
     pub(super) fn new(settings: Execution) -> Self {
-        let memory = Memory::new(settings.remembered_events.div_ceil(settings.lanes.max(1)));
+        let memory = Memory::new(settings.cached_events.div_ceil(settings.lanes.max(1)));
         Self { settings, state: Mutex::default(), memory: Mutex::new(memory), arrivals: Notify::new() }
     }
 

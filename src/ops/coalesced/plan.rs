@@ -105,7 +105,7 @@ impl Stage {
         };
         let Some(draft) = draft else { return Self::Fresh };
         let presumed = draft.is_presumed.iter().filter(|is_presumed| **is_presumed).count();
-        ledger.metrics.batch_presumed.inc_by(presumed as u64);
+        ledger.metrics.batch_speculative.inc_by(presumed as u64);
         Self::Planned(draft.finish(items))
     }
 

@@ -16,10 +16,10 @@ async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<
         .args(["--broker", &broker.url, "--exchange", &broker.exchange, "--commands", &broker.commands])
         .args(["--name", &broker.exchange, "--hold", "1.5s", "concert"])
         .args(customers);
-    let said = finish(shop).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = finish(shop).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
     let (mut customer_of, mut told) = (BTreeMap::new(), BTreeMap::<String, Vec<String>>::new());
-    for line in said.out.lines() {
+    for line in output.out.lines() {
         let order = line.strip_prefix("order ").and_then(|line| line.split_once(' '));
         let (number, what) = order.expect("it tells of orders");
         let customer = *customer_of.entry(number).or_insert_with(|| what.split(' ').next().unwrap_or_default());

@@ -12,10 +12,10 @@ async fn refusal(settings: &[&str]) -> String {
     for setting in settings {
         command.args(["--set", setting]);
     }
-    let said = finish(command).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
-    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
-    said.err
+    let output = finish(command).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
+    assert_eq!(output.err.lines().count(), 1, "{}", output.err);
+    output.err
 }
 
 #[tokio::test]
@@ -47,8 +47,8 @@ async fn who_names_the_risk_is_served_and_loopback_needs_nothing() {
     server.stop().await;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = Process::on(&database.url, &[&format!("server.listen={address}")]).await;
-        let said = server.log().join("\n");
-        assert!(said.contains("not asked who they are") && said.contains("\"loopback_only\":true"), "{said}");
+        let output = server.log().join("\n");
+        assert!(output.contains("not asked who they are") && output.contains("\"loopback_only\":true"), "{output}");
         server.stop().await;
     }
 }
@@ -82,7 +82,7 @@ async fn what_is_wrong_with_the_files_is_one_line_without_their_content() {
         let settings: Vec<_> = settings.iter().map(String::as_str).chain(["server.listen=127.0.0.1:0"]).collect();
         let line = refusal(&settings).await;
         assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line}");
-        let said = line.replace(&canary, "");
-        assert!(!said.contains("canary"), "{line}");
+        let output = line.replace(&canary, "");
+        assert!(!output.contains("canary"), "{line}");
     }
 }

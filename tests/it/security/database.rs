@@ -30,8 +30,8 @@ async fn the_service_runs_with_a_role_that_can_change_rows_and_nothing_else() {
     }
     let mut migrate = program(["migrate"]);
     migrate.env("DATABASE_URL", url_of(&database, "reservd_owner"));
-    let said = finish(migrate).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = finish(migrate).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
 
     let server = Process::on(&url_of(&database, "reservd_app"), &["database.migrate=false"]).await;
     let (mut events, mut reservations) = clients(&server.connect().await);
@@ -140,8 +140,8 @@ async fn postgresql_is_spoken_to_with_tls_and_must_be_who_its_url_says() {
     ] {
         let mut migrate = program(["migrate"]);
         migrate.env("DATABASE_URL", bad);
-        let said = finish(migrate).await;
-        assert_ne!(said.code, Some(0), "{why}: {said:?}");
+        let output = finish(migrate).await;
+        assert_ne!(output.code, Some(0), "{why}: {output:?}");
     }
     embedded.stop().await.expect("PostgreSQL stops");
 }

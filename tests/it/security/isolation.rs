@@ -162,7 +162,7 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
     let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
 
     let unguarded = guarded.unguarded();
-    unguarded.event_with_line("gig", 1, strict()).await;
+    unguarded.event_with_waitlist("gig", 1, strict()).await;
     unguarded.reserve(reserve("gig", "zoe")).await.expect("the only place");
     let wish = pb::JoinWaitlistRequest { request_id: "order-7".into(), ..join("gig", "ann", 1) };
     let waits = ann.waitlist().join_waitlist(wish).await.expect("a turn").into_inner().entry.expect("told").entry_id;
@@ -214,7 +214,7 @@ async fn a_user_reserves_for_itself_and_sees_its_own_only() {
 async fn a_user_waits_for_itself_and_reads_its_own_history() {
     let guarded = Guarded::start().await;
     let (ann, bob, shop) = (guarded.user("ann"), guarded.user("bob"), guarded.service("shop"));
-    guarded.unguarded().event_with_line("gig", 1, strict()).await;
+    guarded.unguarded().event_with_waitlist("gig", 1, strict()).await;
     shop.reservations().reserve(reserve("gig", "zoe")).await.expect("the only place");
     let denied = bob.waitlist().join_waitlist(join("gig", "ann", 1)).await;
     assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");

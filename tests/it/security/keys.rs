@@ -37,10 +37,10 @@ async fn a_new_key_is_fetched_when_a_token_names_it() {
 
     let new = Issuer::new();
     web.set(Some(&jwks_of(&new, "new")));
-    let asked = web.asked();
+    let asked = web.requests();
     let client = guarded.with_token(&token_of(&new, "new"));
     eventually("the new key is fetched", async || ask(&client).await.is_ok()).await;
-    assert!(web.asked() > asked);
+    assert!(web.requests() > asked);
     assert_eq!(reason(&ask(&old_client).await.expect_err("its key is withdrawn")), "TOKEN_INVALID");
     guarded.check_and_stop().await;
 }
@@ -55,7 +55,7 @@ async fn invented_names_do_not_make_the_service_ask_for_keys_each_time() {
         let status = assert_refused(answer, Code::Unauthenticated, "TOKEN_INVALID");
         assert_eq!(metadata(&status)["problem"], "KEY");
     }
-    assert_eq!(web.asked(), 1, "at the start, and not once for all the others");
+    assert_eq!(web.requests(), 1, "at the start, and not once for all the others");
     ask(&guarded.with_token(&token_of(&issuer, "known"))).await.expect("a known key");
     guarded.check_and_stop().await;
 }
@@ -75,10 +75,10 @@ async fn keys_that_can_not_be_renewed_serve_on_until_they_are_too_old() {
     ask(&client).await.expect("good");
     for broken in [None, Some("<html>"), Some("{\"keys\": []}")] {
         web.set(broken);
-        let asked = web.asked();
-        eventually("it is asked in vain", async || web.asked() > asked + 1).await;
+        let asked = web.requests();
+        eventually("it is asked in vain", async || web.requests() > asked + 1).await;
         web.set(Some(&jwks_of(&issuer, "key")));
-        eventually("it is asked again", async || web.asked() > asked + 3).await;
+        eventually("it is asked again", async || web.requests() > asked + 3).await;
         ask(&client).await.expect("as before");
     }
     web.set(None);

@@ -64,7 +64,7 @@ async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
     let redis = TestRedis::new().await;
     let proxy = Proxy::to(&redis.address()).await;
     proxy.cut();
-    let (near, far) = (on(&redis, &[]).await, redis.by_way_of(proxy.address));
+    let (near, far) = (on(&redis, &[]).await, redis.through(proxy.address));
     let server = near.twin_with(&far.settings()).await;
     let token = open(&near, wish("ann", &[])).await.0;
     let ann = Client::new(server.channel(), &token);

@@ -2,7 +2,7 @@
 
 use redis::AsyncCommands;
 use reservd::{
-    auth::sessions::token::{SessionId, Token},
+    auth::session_token::{SessionId, SessionToken},
     rpc::pb::{self, Role},
 };
 use tonic::{Code, Request, Status};
@@ -70,7 +70,7 @@ async fn bad_sessions_are_refused_each_for_its_own_reason() {
     ];
     let ended = [
         ("one that was never opened", format!("rs_{}", "A".repeat(43))),
-        ("another that was never opened", Token::new().expect("chance").expose().to_owned()),
+        ("another that was never opened", SessionToken::new().expect("randomness").expose().to_owned()),
         ("one that is revoked", revoked),
         ("one that has lapsed", lapsed),
         ("one with another first character", other(3)),
@@ -136,7 +136,7 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
         ("expire_ms", "1900000000000"),
     ];
     let write = async |change: Option<(&str, &str)>, lapses: bool| {
-        let token = Token::new().expect("chance");
+        let token = SessionToken::new().expect("randomness");
         let key = format!("{}session:{}", redis.prefix, SessionId::of_token(token.expose()).expect("good"));
         let mut connection = connection.clone();
         connection.hset_multiple::<_, _, _, ()>(&key, good).await.expect("written");
@@ -161,7 +161,7 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
         assert_refused(write(Some(change), true).await, Code::Unauthenticated, "SESSION_ENDED");
     }
     // A session that is something else altogether.
-    let token = Token::new().expect("chance");
+    let token = SessionToken::new().expect("randomness");
     connection
         .set_ex::<_, _, ()>(format!("{}session:{}", redis.prefix, token.id()), "ann admin", 60)
         .await

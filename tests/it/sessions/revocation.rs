@@ -83,7 +83,7 @@ async fn far(settings: &[(&str, &str)]) -> (Guarded, crate::support::TestServer,
     let redis = TestRedis::new().await;
     let guarded = on(&redis, &[]).await;
     let proxy = Proxy::to(&redis.address()).await;
-    let away = redis.by_way_of(proxy.address);
+    let away = redis.through(proxy.address);
     let far = guarded.twin_with(&[&away.settings()[..], settings].concat()).await;
     listens(&far).await;
     (guarded, far, proxy)

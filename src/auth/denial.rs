@@ -51,79 +51,50 @@ impl Denial {
     }
 }
 
-/// What is wrong with a token. Its bearer may know: it reveals nothing about the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "`text` says what each means")]
-pub enum TokenProblem {
-    Scheme,
-    Kind,
-    SessionShape,
-    TooLong,
-    Shape,
-    Header,
-    Critical,
-    Type,
-    Algorithm,
-    Key,
-    Signature,
-    Claims,
-    Issuer,
-    Audience,
-    Expired,
-    NotYetValid,
-    Lifetime,
-    Subject,
-    Roles,
+macro_rules! token_problems {
+    ($($problem:ident = $name:literal: $text:literal;)+) => {
+        /// What is wrong with a token. Its bearer may know: it reveals nothing about the keys.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum TokenProblem {
+            $(#[doc = $text] $problem,)+
+        }
+
+        impl TokenProblem {
+            /// Its name, for the metadata of the error.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$problem => $name,)+
+                }
+            }
+
+            /// Its explanation, for the message of the error.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$problem => $text,)+
+                }
+            }
+        }
+    };
 }
 
-impl TokenProblem {
-    /// Its name, for the metadata of the error.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scheme => "SCHEME",
-            Self::Kind => "KIND",
-            Self::SessionShape => "SESSION_SHAPE",
-            Self::TooLong => "TOO_LONG",
-            Self::Shape => "SHAPE",
-            Self::Header => "HEADER",
-            Self::Critical => "CRITICAL",
-            Self::Type => "TYPE",
-            Self::Algorithm => "ALGORITHM",
-            Self::Key => "KEY",
-            Self::Signature => "SIGNATURE",
-            Self::Claims => "CLAIMS",
-            Self::Issuer => "ISSUER",
-            Self::Audience => "AUDIENCE",
-            Self::Expired => "EXPIRED",
-            Self::NotYetValid => "NOT_YET_VALID",
-            Self::Lifetime => "LIFETIME",
-            Self::Subject => "SUBJECT",
-            Self::Roles => "ROLES",
-        }
-    }
-
-    /// Its explanation, for the message of the error.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Scheme => "the authorization must be one `Bearer` token",
-            Self::Kind => "this server does not accept this kind of token",
-            Self::SessionShape => "a session token is `rs_` and 43 characters of base64url",
-            Self::TooLong => "the token is too long",
-            Self::Shape => "the token is not three parts of base64url",
-            Self::Header => "the token's header can't be read",
-            Self::Critical => "the token's header has an unknown critical extension",
-            Self::Type => "the token is not an access token",
-            Self::Algorithm => "the token is signed with an algorithm that is not allowed for its key",
-            Self::Key => "the token's key is unknown",
-            Self::Signature => "the token's signature is invalid",
-            Self::Claims => "the token must have valid iss, aud, sub, exp and nbf claims",
-            Self::Issuer => "the token is from another issuer",
-            Self::Audience => "the token is for another audience",
-            Self::Expired => "the token has expired",
-            Self::NotYetValid => "the token is not valid yet",
-            Self::Lifetime => "the token is valid for longer than allowed",
-            Self::Subject => "the token does not name a user",
-            Self::Roles => "the token's roles can't be read",
-        }
-    }
+token_problems! {
+    Scheme = "SCHEME": "the authorization must be one `Bearer` token";
+    Kind = "KIND": "this server does not accept this kind of token";
+    SessionShape = "SESSION_SHAPE": "a session token is `rs_` and 43 characters of base64url";
+    TooLong = "TOO_LONG": "the token is too long";
+    Shape = "SHAPE": "the token is not three parts of base64url";
+    Header = "HEADER": "the token's header can't be read";
+    Critical = "CRITICAL": "the token's header has an unknown critical extension";
+    Type = "TYPE": "the token is not an access token";
+    Algorithm = "ALGORITHM": "the token is signed with an algorithm that is not allowed for its key";
+    Key = "KEY": "the token's key is unknown";
+    Signature = "SIGNATURE": "the token's signature is invalid";
+    Claims = "CLAIMS": "the token must have valid iss, aud, sub, exp and nbf claims";
+    Issuer = "ISSUER": "the token is from another issuer";
+    Audience = "AUDIENCE": "the token is for another audience";
+    Expired = "EXPIRED": "the token has expired";
+    NotYetValid = "NOT_YET_VALID": "the token is not valid yet";
+    Lifetime = "LIFETIME": "the token is valid for longer than allowed";
+    Subject = "SUBJECT": "the token does not name a user";
+    Roles = "ROLES": "the token's roles can't be read";
 }

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, DEFAULTS, Flags},
 };
 
-/// The gRPC reservation ledger: never oversells, never books one user twice, never forgets an answer.
+/// The gRPC reservation ledger: never oversells, never books one user twice, never loses a response.
 #[derive(Debug, Parser)]
 #[command(name = "reservd", version, max_term_width = 100)]
 pub struct Cli {

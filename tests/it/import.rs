@@ -1,5 +1,5 @@
-//! `reservd events import`: good lines are kept, bad ones told by number and reason, and it is safe to
-//! repeat, also when it was interrupted.
+//! `reservd events import`: imports good lines, reports bad ones by number and reason, and is safe to repeat, even
+//! after an interruption.
 
 use sqlx::{Connection, Executor};
 
@@ -24,7 +24,7 @@ async fn events(server: &TestServer) -> i64 {
 }
 
 #[tokio::test]
-async fn a_good_file_is_imported_and_importing_it_again_changes_nothing() {
+async fn a_repeated_import_changes_nothing() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     let content = "event_id,display_name,series,venue,start_time,end_time,capacity\n\
@@ -53,7 +53,7 @@ async fn a_good_file_is_imported_and_importing_it_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_lines_are_told_by_number_and_reason_and_good_ones_kept() {
+async fn bad_lines_are_reported_and_good_ones_imported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     let long = "x".repeat(129);
@@ -112,7 +112,7 @@ async fn bad_lines_are_told_by_number_and_reason_and_good_ones_kept() {
 }
 
 #[tokio::test]
-async fn an_event_that_others_made_is_existing_if_it_is_as_the_line_says() {
+async fn an_existing_event_with_the_same_fields_counts_as_imported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     server.event("alike", 5).await;
@@ -125,13 +125,13 @@ async fn an_event_that_others_made_is_existing_if_it_is_as_the_line_says() {
 }
 
 #[tokio::test]
-async fn an_import_killed_half_way_is_finished_by_the_next() {
+async fn the_next_import_finishes_a_killed_one() {
     let server = TestServer::with(&[("server.default_deadline", "60s")]).await;
     let folder = TempFolder::new();
     let ids: Vec<_> = (0..1200).map(|number| format!("event-{number:04}")).collect();
     let lines: String = ids.iter().map(|id| format!("{id},5\n")).collect();
     let file = folder.file("events.csv", format!("event_id,capacity\n{lines}"));
-    // Somebody else is about to make an event of the second batch, which waits for it.
+    // Another transaction creates an event of the second batch, which waits for it.
     let mut other = server.sql().await;
     let insert = "BEGIN; INSERT INTO events (event_id, display_name, state, max_quantity, hold_ttl_default,
         hold_ttl_max, max_extensions, capacity, held, confirmed, version, create_time, update_time)
@@ -148,7 +148,7 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
 
     let output = import(&server, &file).await;
     let created: usize = output.out.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
-    // The killed one's second batch may yet have been finished by the server.
+    // The server may still complete the second batch of the killed import.
     assert!([700, 200].contains(&created), "{output:?}");
     assert_tally(&output, created, 1200 - created, 0);
     assert_eq!(events(&server).await, 1200);
@@ -157,7 +157,7 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
+async fn a_malformed_file_is_refused_before_any_call() {
     let folder = TempFolder::new();
     let cases: [(&[u8], &str); 6] = [
         (b"", "the header line has no column event_id"),
@@ -169,7 +169,7 @@ async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
     ];
     for (content, problem) in cases {
         let file = folder.file("bad.csv", content);
-        // Nobody is there: it must not come to that.
+        // There is no server: no call must happen.
         let output = run(&["events", "import", &file, "--server", "http://127.0.0.1:1"]).await;
         assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
         assert!(output.err.starts_with(&format!("reservd: {file}: {problem}")), "{output:?}");
@@ -181,10 +181,10 @@ async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_spreadsheet_s_file_is_read_and_a_missing_server_named() {
+async fn a_file_of_a_spreadsheet_is_read_and_a_missing_server_reported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
-    // A byte order mark, CRLF, columns in another order, no end of the last line.
+    // A byte order mark, CRLF, columns in another order, no newline at the end.
     let file = folder.file("sheet.csv", b"\xEF\xBB\xBFcapacity,event_id\r\n5,first\r\nx,second\r\n7,third");
     let output = import(&server, &file).await;
     assert_tally(&output, 2, 0, 1);

@@ -235,7 +235,7 @@ impl SessionCache {
         due
     }
 
-    /// Redis did not answer for a session in use. Its streams end once the session is no longer trusted.
+    /// Redis did not reply for a session in use. Its streams end once the session is no longer trusted.
     pub fn recheck_failed(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
         let is_good = now < session.expires && (self.covers(session, now) || now < session.trusted_until);

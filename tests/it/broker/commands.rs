@@ -1,4 +1,4 @@
-//! Commands over the broker do what the RPCs of the same names do, once, whatever happens on the way.
+//! Commands over the broker have the effect of the RPC of the same name, exactly once, despite failures.
 
 use lapin::{BasicProperties, types::ShortString};
 use reservd::{config::PayloadFormat, rpc::pb};
@@ -13,7 +13,7 @@ use crate::support::{
 const FORMATS: [PayloadFormat; 2] = [PayloadFormat::Json, PayloadFormat::Protobuf];
 
 #[tokio::test]
-async fn commands_do_what_the_rpcs_do_and_are_answered_alike() {
+async fn commands_have_the_effects_and_responses_of_the_rpcs() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     let mut client = CommandClient::open(&broker).await;
@@ -56,12 +56,12 @@ async fn commands_do_what_the_rpcs_do_and_are_answered_alike() {
         let sample = format!("reservd_broker_commands_total{{command=\"{command}\",outcome=\"{outcome}\"}}");
         assert_eq!(server.metric(&sample).await, count, "{sample}");
     }
-    assert_eq!(client.dead_letter().await, None, "a no is an answer");
+    assert_eq!(client.dead_letter().await, None, "a refusal gets a reply");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn a_command_that_comes_again_has_no_second_effect() {
+async fn a_repeated_command_has_no_second_effect() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     let twin = server.twin_with(&broker.settings()).await;
@@ -108,8 +108,8 @@ async fn a_command_is_acknowledged_only_when_its_commit_is_known() {
     let commits = server.hold_commits().await;
     client.send(&CommandMessage::new("Reserve", "take", &reserve("show", "ann"), PayloadFormat::Json)).await;
     server.waiting(1).await;
-    assert_eq!(client.ready().await, 0, "it is with the service");
-    // The service loses the broker before it knows the outcome: the broker has the command still.
+    assert_eq!(client.ready().await, 0, "the server has it");
+    // The server loses the broker before it knows the outcome, so the broker still has the command.
     proxy.cut();
     eventually("the command is in the queue again", async || client.ready().await == 1).await;
     commits.release().await;
@@ -118,12 +118,12 @@ async fn a_command_is_acknowledged_only_when_its_commit_is_known() {
     let told = client.reply().await.done();
     assert!(told.execution.replayed, "the second delivery tells what the first has done");
     assert_eq!(told.reservation, server.reservation("show", "ann").await);
-    eventually("it is done with", async || client.ready().await == 0).await;
+    eventually("it is acknowledged", async || client.ready().await == 0).await;
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_is_set_aside_with_the_reason() {
+async fn malformed_commands_are_dead_letters_with_the_reason() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     let mut client = CommandClient::open(&broker).await;
@@ -162,7 +162,7 @@ async fn what_can_not_be_read_is_set_aside_with_the_reason() {
         assert!(error.contains(about), "{error}");
         assert_eq!(queue, broker.commands);
 
-        // Who asks is told as well.
+        // The sender gets a reply too.
         let order = |id: &ShortString| id.to_string();
         let id = properties.message_id().as_ref().map(order).unwrap_or_default();
         let asking = properties.with_reply_to(format!("answers-{}", broker.commands).into());
@@ -171,7 +171,7 @@ async fn what_can_not_be_read_is_set_aside_with_the_reason() {
         let status = reply.refused();
         assert_eq!((status.code(), crate::support::reason(&status)), (Code::InvalidArgument, reason));
         assert_eq!(reply.correlation_id, id, "the message's own id, where there is no correlation_id");
-        eventually("it is set aside again", async || client.dead_letter().await.is_some()).await;
+        eventually("it is a dead letter again", async || client.dead_letter().await.is_some()).await;
     }
     assert_eq!(client.ready().await, 0);
     assert_eq!(server.get_event("show").await.version, 1, "nothing was done");
@@ -179,7 +179,7 @@ async fn what_can_not_be_read_is_set_aside_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_database_delays_commands_and_costs_none() {
+async fn an_outage_of_the_database_delays_commands_and_loses_none() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&[&broker.settings()[..], &[("broker.prefetch", "4")]].concat()).await;
     let mut client = CommandClient::open(&broker).await;
@@ -202,7 +202,7 @@ async fn an_outage_of_the_database_delays_commands_and_costs_none() {
     all(orders.iter().map(|order| client.send(order))).await;
     let sample = "reservd_broker_commands_total{command=\"Reserve\",outcome=\"DATABASE_UNAVAILABLE\"}";
     eventually("some were tried twice", async || server.metric(sample).await > 8.0).await;
-    assert_eq!(client.ready().await, 8, "no more are taken than can be carried out at once");
+    assert_eq!(client.ready().await, 8, "the prefetch limits the delivered commands");
 
     let back = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
     admin.execute(AssertSqlSafe(back)).await.expect("it can be opened");

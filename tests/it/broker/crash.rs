@@ -1,5 +1,5 @@
-//! Sudden ends in mid-load, of the server, of PostgreSQL and of the broker: the consumer gets every change
-//! that was committed and no other, in the order of its event.
+//! Crashes of the server, of PostgreSQL and of the broker under load: the consumer gets every committed change and no
+//! other, in the order of its event.
 
 use std::{
     collections::BTreeSet,
@@ -23,10 +23,10 @@ use crate::support::{
 
 const EVENTS: [&str; 2] = ["left", "right"];
 const CALLERS: usize = 8;
-/// Reservations before the blow falls, and after.
+/// Reservations before and after the crash.
 const WARM: usize = 100;
 
-/// Callers that reserve, and confirm or cancel, one user after the other.
+/// Callers that reserve, then confirm or cancel, for one user after another.
 struct Load {
     done: AtomicUsize,
     failed: AtomicUsize,
@@ -54,12 +54,12 @@ impl Load {
                 Err(_) => &self.failed,
             };
             counted.fetch_add(1, Ordering::Relaxed);
-            // Calls that fail do so at once: others must get a turn.
+            // Failing calls return at once: yield to other tasks.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Waits until so many more users have been served.
+    /// Waits for this number of further users.
     async fn more(&self, users: usize) {
         let target = self.done.load(Ordering::Relaxed) + users;
         eventually("the load goes on", async || self.done.load(Ordering::Relaxed) >= target).await;
@@ -95,7 +95,7 @@ fn assert_same(received: &[ReceivedChange], committed: &BTreeSet<(String, i64)>)
     );
 }
 
-/// Every change that a server has, asked page by page.
+/// Every change of a server, read page by page.
 async fn committed(server: &Process) -> BTreeSet<(String, i64)> {
     let (_, mut reservations) = clients(&server.connect().await);
     let mut found = BTreeSet::new();
@@ -154,7 +154,7 @@ async fn a_killed_broker_costs_no_reservation_and_no_change() {
     let mut rabbit = Rabbit::start().await;
     let broker = rabbit.names();
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
-    // RabbitMQ writes down within some seconds that there are an exchange, a queue and a binding.
+    // RabbitMQ persists the exchange, the queue and the binding within some seconds.
     eventually("the queue is on disk", async || rabbit.has_on_disk(queue.name()) >= 2).await;
     let server = TestServer::with(&broker.settings()).await;
     for event_id in EVENTS {

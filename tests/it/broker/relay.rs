@@ -1,5 +1,5 @@
-//! Every change is published: as a CloudEvent, after its commit, in the order of its event, and until the
-//! broker has it.
+//! Every change is published as a CloudEvent: after its commit, in the order of its event, and until the broker
+//! confirms it.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::{
     millis, of_user, reserve, strict,
 };
 
-/// The history of an event, as the API tells it.
+/// The history of an event from the API.
 async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     let request = pb::ListChangesRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
     let page = server.reservations().list_changes(request).await.expect("a history can be listed").into_inner();
@@ -19,19 +19,19 @@ async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     page.changes
 }
 
-/// The place of every change that there is.
+/// The event and version of every change.
 pub async fn places(sql: &mut PgConnection) -> BTreeSet<(String, i64)> {
     let places = sqlx::query_as("SELECT event_id, version FROM changes").fetch_all(sql).await;
     places.expect("the changes can be read").into_iter().collect()
 }
 
-/// How many changes have not been delivered.
+/// The number of unpublished changes.
 async fn waiting(sql: &mut PgConnection) -> i64 {
     let waiting = "SELECT count(*) FROM changes WHERE txid >= (SELECT delivered_below FROM relay)";
     sqlx::query_scalar(waiting).fetch_one(sql).await.expect("the outbox can be read")
 }
 
-/// Everything that can happen to an event and its reservations, but for what a waitlist does.
+/// One change of each kind, except those of the waitlist.
 async fn live(server: &TestServer, event_id: &str) {
     let event_id = || event_id.to_owned();
     server.event(&event_id(), 10).await;
@@ -97,7 +97,7 @@ async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
         assert_in_order(&received);
         let mut kinds = BTreeSet::new();
         for (message, change) in received.into_iter().zip(changes) {
-            assert_eq!(message.change, change, "it tells what the history tells");
+            assert_eq!(message.change, change, "it equals the history");
             let (_, key) = KEYS[KEYS.iter().position(|(kind, _)| *kind == change.kind()).expect("a known kind")];
             kinds.insert(key);
             assert_eq!((message.routing_key.as_str(), message.content_type.as_str()), (key, content_type));
@@ -111,7 +111,7 @@ async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
 }
 
 #[tokio::test]
-async fn the_line_is_told_of_too() {
+async fn changes_of_the_waitlist_are_published_too() {
     let broker = TestBroker::new().await;
     let mut queue = AmqpQueue::open(&broker, &["waitlist.#"]).await;
     let server = TestServer::with(&broker.settings()).await;
@@ -156,14 +156,14 @@ fn assert_attributes(message: &ReceivedChange, change: &pb::Change) {
     assert_eq!(message.attributes.len(), 8);
 }
 
-/// A transaction beside the service, which has its id from the beginning.
+/// A transaction of the test, which has its id from the start.
 async fn begin(server: &TestServer) -> PgConnection {
     let mut sql = server.sql().await;
     sql.execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction can begin");
     sql
 }
 
-/// Writes the next change of an event, as the service would, and leaves the transaction open.
+/// Writes the next change of an event like the server, and leaves the transaction open.
 async fn change(sql: &mut PgConnection, event_id: &str) {
     let lock = sqlx::query("UPDATE events SET version = version + 1 WHERE event_id = $1").bind(event_id);
     lock.execute(&mut *sql).await.expect("the event can be updated");
@@ -179,7 +179,7 @@ async fn commit(mut sql: PgConnection) {
 }
 
 #[tokio::test]
-async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions() {
+async fn versions_are_published_in_order_whatever_the_order_of_transactions() {
     let broker = TestBroker::new().await;
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let server = TestServer::with(&broker.settings()).await;
@@ -188,7 +188,7 @@ async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions()
         assert_eq!(queue.next().await.place(), (event_id.into(), 1));
     }
 
-    // The first to get its id is the second to get the lock; a third, between the two, goes on.
+    // The first transaction to get an id is the second to get the lock; a third one in between stays open.
     let mut late = begin(&server).await;
     let mut other = begin(&server).await;
     let mut early = begin(&server).await;
@@ -197,10 +197,10 @@ async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions()
     commit(early).await;
     change(&mut late, "show").await;
     commit(late).await;
-    assert_eq!(queue.next().await.place(), ("show".into(), 2), "the order in which they were made");
+    assert_eq!(queue.next().await.place(), ("show".into(), 2), "the order of their versions");
     assert_eq!(queue.next().await.place(), ("show".into(), 3));
 
-    // Nothing was published of the one that goes on, nothing of it is missed, and nothing comes twice.
+    // Changes of the open transaction are not published, not lost, and not repeated.
     commit(other).await;
     assert_eq!(queue.next().await.place(), ("another".into(), 2));
     server.reserve(reserve("show", "ann")).await.expect("there is room");
@@ -212,7 +212,7 @@ async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions()
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_published() {
+async fn uncommitted_changes_are_not_published() {
     let broker = TestBroker::new().await;
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let server = TestServer::with(&broker.settings()).await;
@@ -223,12 +223,12 @@ async fn what_is_not_committed_is_not_published() {
     undone.execute("ROLLBACK").await.expect("it can be rolled back");
     server.reserve(reserve("show", "ann")).await.expect("there is room");
     let message = queue.next().await;
-    assert_eq!((message.place().1, message.change.kind()), (2, ChangeKind::Held), "and not what was rolled back");
+    assert_eq!((message.place().1, message.change.kind()), (2, ChangeKind::Held), "not the rolled back change");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn the_cursor_waits_for_the_brokers_word() {
+async fn the_cursor_waits_for_the_confirmation() {
     let broker = TestBroker::new().await;
     let proxy = Proxy::to(&broker.address()).await;
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
@@ -240,7 +240,7 @@ async fn the_cursor_waits_for_the_brokers_word() {
 
     proxy.mute();
     server.reserve(reserve("show", "ann")).await.expect("the broker's silence costs no reservation");
-    assert_eq!(queue.next().await.place().1, 2, "the message gets there");
+    assert_eq!(queue.next().await.place().1, 2, "the message arrives");
     assert_eq!(waiting(&mut sql).await, 1, "but nobody knows yet");
     proxy.cut();
     proxy.open();
@@ -250,7 +250,7 @@ async fn the_cursor_waits_for_the_brokers_word() {
     server.check_and_stop().await;
 }
 
-/// The changes that the broker had no queue for, as they are kept.
+/// The stored changes that matched no queue.
 async fn returned(server: &TestServer, filter: &str) -> Vec<(String, i64, String)> {
     let query = format!("SELECT event_id, version, routing_key FROM relay_returned {filter} ORDER BY event_id");
     let rows = sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut server.sql().await).await;
@@ -258,7 +258,7 @@ async fn returned(server: &TestServer, filter: &str) -> Vec<(String, i64, String
 }
 
 #[tokio::test]
-async fn what_finds_no_queue_is_counted_and_kept_and_published_again_when_asked() {
+async fn returned_changes_are_counted_kept_and_republished_on_request() {
     let broker = TestBroker::new().await;
     let mut queue = AmqpQueue::open(&broker, &["reservation.#"]).await;
     let server = TestServer::with(&broker.settings()).await;
@@ -293,7 +293,7 @@ async fn what_finds_no_queue_is_counted_and_kept_and_published_again_when_asked(
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_reservations_are_made_and_nothing_is_lost() {
+async fn an_outage_of_the_broker_costs_no_reservation_and_no_change() {
     let broker = TestBroker::new().await;
     let proxy = Proxy::to(&broker.address()).await;
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
@@ -328,7 +328,7 @@ async fn while_the_broker_is_away_reservations_are_made_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
+async fn with_an_outbox_unpublished_changes_are_retained() {
     const OLD: &str = "UPDATE changes SET change_time = change_time - interval '2 days'";
     for (outbox, kept) in [("true", 3_i64), ("false", 1)] {
         let server = TestServer::with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
@@ -338,7 +338,7 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
         }
         let mut sql = server.sql().await;
         sql.execute(OLD).await.expect("changes can be made old");
-        // A server looks for old changes when it starts.
+        // A server runs retention at startup.
         let twin = server.twin_with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
         let count = "SELECT count(*) FROM changes";
         if kept == 1 {
@@ -347,7 +347,7 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
             })
             .await;
         } else {
-            // Once they are delivered there is nothing to keep them for; until then they stay.
+            // Published changes are deleted; unpublished ones stay.
             let forgotten =
                 reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
@@ -355,17 +355,17 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
             let forgotten =
                 reservd::store::changes::forget(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             forgotten.await.expect("it can be looked for them");
-            // By this or by the twin, which may not have looked before.
+            // By this server or its twin, whose first run may be later.
             assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable"), 1);
         }
         twin.app.stop().await;
-        // The history begins late by now, which the usual last check would take for a loss.
+        // The history is truncated, which the usual final check would report as a loss.
         server.app.stop().await;
     }
 }
 
 #[tokio::test]
-async fn tls_wants_a_certificate_that_is_trusted() {
+async fn tls_needs_a_trusted_certificate() {
     let broker = TestBroker::new().await;
     let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let by_tls = TestBroker { url: broker.tls_url.clone(), ..broker.clone() };

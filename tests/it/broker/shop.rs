@@ -9,7 +9,7 @@ use crate::support::{
     process::{checkout, finish, tool},
 };
 
-/// Lets the shop serve its customers, and returns what it says of the orders of each.
+/// Runs the shop, and returns its output by order.
 async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut shop = tool("python/bin/python");
     shop.arg(checkout("examples/order-service/shop.py"))
@@ -29,7 +29,7 @@ async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<
 }
 
 #[tokio::test]
-async fn a_python_shop_sells_over_the_broker_and_hears_of_lapses() {
+async fn a_python_shop_sells_over_the_broker_and_receives_expiries() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     server.event("concert", 3).await;

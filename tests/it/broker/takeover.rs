@@ -1,4 +1,4 @@
-//! One relay leads; another takes over at once, and between them nothing is lost or out of order.
+//! One relay leads; another takes over at once, without loss or reordering.
 
 use sqlx::Executor;
 
@@ -8,7 +8,7 @@ use crate::support::{AmqpQueue, TestBroker, TestServer, all, assert_in_order, ev
 const LEADER: &str = "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()";
 
-/// Which of the servers leads; none if not exactly one does.
+/// The server that leads; none unless exactly one does.
 async fn leader(servers: &[TestServer]) -> Option<usize> {
     let active = all(servers.iter().map(|server| server.metric("reservd_relay_active"))).await;
     let leaders: Vec<_> = (0..servers.len()).filter(|n| active[*n] == 1.0).collect();

@@ -1,4 +1,4 @@
-//! What others can reach is not served by oversight.
+//! An insecure server on a public address must be configured explicitly.
 
 use crate::support::{
     TestDatabase,
@@ -6,7 +6,7 @@ use crate::support::{
     process::{Process, TempFolder, finish, program},
 };
 
-/// Why the program does not serve with these settings: one line.
+/// The error line for these settings.
 async fn refusal(settings: &[&str]) -> String {
     let mut command = program(["serve", "--set", "server.metrics_listen=", "--set", "embedded.data_dir=/proc/reservd"]);
     for setting in settings {
@@ -19,7 +19,7 @@ async fn refusal(settings: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_needs_tls_and_auth_or_the_risk_named() {
+async fn a_public_address_needs_tls_and_auth_or_an_explicit_setting() {
     let folder = TempFolder::new();
     let jwks = format!("auth.jwks={}", folder.file("jwks.json", Issuer::new().jwks().to_string()));
     let risk = "security.allow_unauthenticated_network";
@@ -40,7 +40,7 @@ async fn an_address_that_others_can_reach_needs_tls_and_auth_or_the_risk_named()
 }
 
 #[tokio::test]
-async fn who_names_the_risk_is_served_and_loopback_needs_nothing() {
+async fn an_explicit_setting_or_a_loopback_address_is_enough() {
     let database = TestDatabase::new().await;
     let named = ["security.allow_unauthenticated_network=true", "security.allow_plaintext_network=true"];
     let server = Process::on(&database.url, &[&["server.listen=0.0.0.0:0"], &named[..]].concat()).await;
@@ -54,7 +54,7 @@ async fn who_names_the_risk_is_served_and_loopback_needs_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_files_is_one_line_without_their_content() {
+async fn a_problem_with_a_file_is_one_line_without_its_content() {
     let folder = TempFolder::new();
     let canary = folder.file("canary", "canary");
     let jwks = folder.file("jwks.json", "{\"keys\": []}");

@@ -1,5 +1,4 @@
-//! A secret stays one: what is planted in settings, keys and tokens appears in no log, error, span or
-//! metric, however much is logged.
+//! Secrets in settings, keys and tokens appear in no log, error, span or metric, at any log level.
 
 use reservd::rpc::pb;
 use serde_json::json;
@@ -12,11 +11,11 @@ use crate::support::{
     reserve,
 };
 
-/// What must be found nowhere.
+/// The planted secrets.
 const CANARY: &str = "canary-7f3a";
 
 #[tokio::test]
-async fn what_is_secret_is_told_nowhere() {
+async fn secrets_are_printed_nowhere() {
     let (database, folder, issuer, mut capture) =
         (TestDatabase::new().await, TempFolder::new(), Issuer::new(), LogCapture::default());
     let collector = Collector::default();
@@ -57,7 +56,7 @@ async fn what_is_secret_is_told_nowhere() {
         value[name] = json!(CANARY);
         value
     };
-    // The parts of a good token are secret too.
+    // The parts of a valid token are secret too.
     let good = sign(&header(), &planted(claims("shop", &["service", "event.manager"]), "note"));
     let mut secrets: Vec<String> = good.split('.').skip(1).map(str::to_owned).collect();
     secrets.extend([CANARY.to_owned(), part(CANARY)]);
@@ -90,11 +89,11 @@ async fn what_is_secret_is_told_nowhere() {
     let mut basic = Request::new(pb::ListEventsRequest::default());
     basic.metadata_mut().insert("authorization", format!("Basic {CANARY}").parse().expect("a header's value"));
     capture.add_result(events.list_events(basic).await);
-    // The issuer fails, and its answer is repeated nowhere.
+    // The issuer fails, and its response is printed nowhere.
     for document in [None, Some(CANARY), Some("{\"keys\": [{\"kty\": \"canary-7f3a\"}]}")] {
         web.set(document);
-        let asked = web.requests();
-        crate::support::eventually("the keys are asked for", async || web.requests() > asked + 1).await;
+        let requests = web.requests();
+        crate::support::eventually("the keys are fetched", async || web.requests() > requests + 1).await;
     }
 
     let metrics = server.metrics().await;

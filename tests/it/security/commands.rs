@@ -1,4 +1,4 @@
-//! `reservd token`, the commands that need one, and what docs/SECURITY.md tells to type.
+//! `reservd token`, the commands that need one, and the commands in docs/SECURITY.md.
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -16,7 +16,7 @@ async fn run_with(token: &str, arguments: &[&str]) -> CommandOutput {
     finish(command).await
 }
 
-/// A token that the program makes with the keys of this folder.
+/// A token that the program signs with the keys of this folder.
 async fn token(keys: &str, who: &[&str]) -> String {
     let output = finish(program([&["token", "--keys", keys][..], who].concat())).await;
     assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:?}");
@@ -24,7 +24,7 @@ async fn token(keys: &str, who: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
+async fn a_server_with_the_keys_accepts_tokens_of_the_program() {
     let (database, folder) = (TestDatabase::new().await, TempFolder::new());
     let keys = folder.path("keys").display().to_string();
     let admin = token(&keys, &["--admin", "root"]).await;
@@ -49,7 +49,7 @@ async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
     let probe = ["probe", "--remote", "--operations", "20", "--server", &url, "--token-file", &file];
     let output = finish(program(probe)).await;
     assert_eq!(output.code, Some(0), "{output:?}");
-    // The same folder gives tokens of the same keys, now and later.
+    // A second token from the same folder is signed with the same keys.
     let output =
         run_with(&token(&keys, &["--service", "shop", "--ttl", "1m"]).await, &["probe", "--remote", "--server", &url])
             .await;
@@ -58,7 +58,7 @@ async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
 }
 
 #[tokio::test]
-async fn wrong_usage_of_token_is_told() {
+async fn wrong_usage_of_token_is_reported() {
     for wrong in
         [&["token"][..], &["token", "--user", "a", "--admin", "b"], &["token", "--user", "a", "--role", "king"]]
     {
@@ -77,7 +77,7 @@ fn checkout(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The blocks of shell of a document, those first that come first.
+/// The shell blocks of a document, in order.
 fn blocks(markdown: &str) -> Vec<String> {
     markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }
@@ -102,7 +102,7 @@ async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> Comman
     finish(command).await
 }
 
-/// The settings of a line that serves.
+/// The settings of a command line that serves.
 fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
     let words: Vec<_> = line.split_whitespace().collect();
     let set = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1].trim_matches('\'').to_owned());
@@ -114,7 +114,7 @@ fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_security_document_tells_to_type_works() {
+async fn the_commands_in_the_security_document_work() {
     let text = std::fs::read_to_string(checkout("docs/SECURITY.md")).expect("there is a document");
     let blocks = blocks(&text);
     let runs: Vec<_> = blocks.iter().filter(|block| block.contains("reservd serve")).collect();

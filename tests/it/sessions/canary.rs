@@ -1,5 +1,5 @@
-//! No token of a session, and no password of Redis, is told anywhere but to its bearer: not in a log, an
-//! error, a span or a metric, however much is logged.
+//! Neither a session token nor the password of Redis appears in a log, an error, a span or a metric, at any log
+//! level.
 
 use reservd::rpc::pb;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
+async fn session_tokens_and_the_password_of_redis_are_printed_nowhere() {
     let (database, folder, issuer, redis) =
         (TestDatabase::new().await, TempFolder::new(), Issuer::new(), TestRedis::new().await);
     let (collector, mut capture, mut secrets) =
@@ -71,7 +71,7 @@ async fn a_sessions_token_and_the_password_of_redis_are_told_nowhere() {
     assert!(log.contains("lost the connection to Redis") && log.contains("a session was created"), "{log}");
     capture.add("the log", log);
 
-    // A wrong password is a secret as well: more often than not it is nearly the right one.
+    // A wrong password is a secret too: often it is nearly the right one.
     let wrong = url.replace(PASSWORD, "canary-wrong");
     secrets.push("canary-wrong".to_owned());
     let settings =

@@ -1,4 +1,4 @@
-//! `reservd sessions`: past every server, and yet heard by all.
+//! `reservd sessions` works without a server, and every server applies its revocations.
 
 use super::{ask, guarded, list};
 use crate::support::{
@@ -52,7 +52,7 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
 }
 
 #[tokio::test]
-async fn wrong_usage_of_sessions_is_told() {
+async fn wrong_usage_of_sessions_is_reported() {
     let redis = TestRedis::new().await;
     for wrong in [
         &["create"][..],

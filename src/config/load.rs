@@ -47,12 +47,8 @@ struct Layer {
 impl Layer {
     /// A line for each setting that has another name today.
     fn renamed(&self) -> impl Iterator<Item = String> {
-        let is_set = |old: &str| {
-            old.split_once('.').is_some_and(|(section, name)| {
-                self.settings.get(section).and_then(Value::as_dict).is_some_and(|section| section.contains_key(name))
-            })
-        };
-        let renamed = RENAMED.iter().filter(move |(old, _)| is_set(old));
+        let settings = Value::from(self.settings.clone());
+        let renamed = RENAMED.iter().filter(move |(old, _)| settings.find_ref(old).is_some());
         renamed.map(|(old, new)| format!("unknown setting {old}, set {}: it is {new} now", self.place))
     }
 }

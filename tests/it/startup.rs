@@ -126,13 +126,18 @@ async fn invalid_settings() {
     let folder = TempFolder::new();
     let unknown = folder.file("unknown.toml", "[server]\nlistn = \"127.0.0.1:1\"\n");
     let broken = folder.file("broken.toml", "[database]\n\nurl = \"postgres://me:canary@host/x\n");
+    let renamed = folder.file("renamed.toml", "[execution]\nremembered_events = 7\n");
     let binary = folder.file("binary.toml", b"\xff\xfe");
     let missing = folder.path("missing.toml").display().to_string();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--config", &unknown], &["unknown setting server.listn", &unknown, "did you mean server.listen?"]),
         (&["--set", "expiry.intervall=1s"], &["expiry.intervall", "did you mean expiry.interval?"]),
         (&["--set", "expiry.interval=soon"], &["expiry.interval", "soon", "command line"]),
         (&["--set", "retention.changes=1h"], &["retention.changes must be from 1day"]),
+        (
+            &["--config", &renamed],
+            &["unknown setting execution.remembered_events", &renamed, "it is execution.cached_events now"],
+        ),
         (&["--config", &broken], &[&broken, "not valid TOML", "line 3"]),
         (&["--config", &binary], &["cannot read the configuration file", &binary]),
         (&["--config", &missing], &["there is no configuration file", &missing]),
@@ -149,6 +154,7 @@ async fn an_invalid_variable_is_named() {
     for (name, value, words) in [
         ("RESERVD_SERVER__LISTN", "x", ["unknown setting server.listn", "did you mean server.listen?"]),
         ("RESERVD_LISTEN", "127.0.0.1:1", ["unknown setting listen", "did you mean server.listen?"]),
+        ("RESERVD_HOLDS__SWEEP_INTERVAL", "1s", ["unknown setting holds.sweep_interval", "it is expiry.interval now"]),
         ("RESERVD_STRATEGY__RESERVE", "LUCKY", ["strategy.reserve", "must be one of PESSIMISTIC, OPTIMISTIC"]),
     ] {
         let mut command = program(["serve"]);

@@ -13,7 +13,7 @@ const SERVICES: [&str; 5] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_ROOT}");
-    // `migrate!` embeds the migrations and cannot watch their folder itself.
+    // `migrate!` embeds the migrations but does not watch their folder.
     println!("cargo:rerun-if-changed=migrations");
 
     let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
@@ -24,9 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
-        // Ordered maps encode the same way each time, which the fingerprint of a request relies on.
+        // Ordered maps have a deterministic encoding, which the fingerprint of a request needs.
         .btree_map(".")
-        // It has a secret: `rpc::pb` prints it without.
+        // `rpc::pb` has a `Debug` for it that omits the secret.
         .skip_debug(["reservd.v1.CreateSessionResponse"])
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

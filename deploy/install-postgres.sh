@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs PostgreSQL's server programs where this machine has none, without leaving a
-# server running: reservd starts its own. Does nothing where they are there already.
+# Installs PostgreSQL's server programs if they are missing, without leaving a server running: reservd
+# starts its own.
 set -eu
 . "$(dirname "$0")/packages.sh"
 
-# Below this reservd refuses it.
+# reservd refuses older versions.
 oldest_major=14
 
-# A postgres that is new enough, with initdb beside it once links are resolved.
+# Whether the folder has a postgres that is new enough, with initdb beside it after resolving links.
 is_usable() {
     [ -x "$1/postgres" ] || return 1
     program=$(readlink -f "$1/postgres") && [ -x "${program%/*}/initdb" ] || return 1
@@ -16,7 +16,7 @@ is_usable() {
     [ "${major:-0}" -ge "$oldest_major" ]
 }
 
-# The places where reservd itself looks. In a subshell, for the sake of IFS.
+# Searches the same folders as reservd. In a subshell, since it changes IFS.
 is_installed() (
     for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
         /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
@@ -31,14 +31,14 @@ is_installed() (
     exit 1
 )
 
-# Debian's package makes a cluster and starts it at boot, unless told not to beforehand.
-# The wish is withdrawn afterwards: it is not for us to decide about later versions.
+# Debian's package creates a cluster and starts it at boot unless its configuration forbids that. The
+# configuration is removed afterwards, so that it does not affect later versions.
 install_with_apt() {
-    wish=/etc/postgresql-common/createcluster.d/reservd.conf
-    as_root mkdir -p "${wish%/*}"
-    echo 'create_main_cluster = false' | as_root tee "$wish" >/dev/null
-    apt_install postgresql || { as_root rm -f "$wish"; fail "apt-get could not install postgresql"; }
-    as_root rm -f "$wish"
+    config=/etc/postgresql-common/createcluster.d/reservd.conf
+    as_root mkdir -p "${config%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$config" >/dev/null
+    apt_install postgresql || { as_root rm -f "$config"; fail "apt-get could not install postgresql"; }
+    as_root rm -f "$config"
 }
 
 is_installed && exit 0

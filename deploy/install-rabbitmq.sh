@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs RabbitMQ's server, for the tests, where this machine has none, without leaving one
-# running: the tests start their own. Does nothing where it is there already.
+# Installs RabbitMQ's server for the tests if it is missing, without leaving it running: the tests start
+# their own.
 set -eu
 . "$(dirname "$0")/packages.sh"
 
-# Debian's package keeps the programs out of PATH, in its library folder.
+# Debian's package has the programs in its library folder, outside PATH.
 is_installed() {
     has rabbitmq-server || ls /usr/lib/rabbitmq/bin/rabbitmq-server \
         /opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server \

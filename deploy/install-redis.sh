@@ -1,6 +1,5 @@
 #!/bin/sh
-# Installs Redis, for the tests, where this machine has none, without leaving one running: the tests
-# start their own. Does nothing where it is there already.
+# Installs Redis for the tests if it is missing, without leaving it running: the tests start their own.
 set -eu
 . "$(dirname "$0")/packages.sh"
 

@@ -1,4 +1,4 @@
-# Sourced by the installing scripts: system packages, as root or through sudo.
+# Sourced by the install scripts: installs system packages, as root or through sudo.
 # shellcheck shell=sh
 
 has() {
@@ -26,8 +26,8 @@ apt_install() {
         apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
 }
 
-# Debian's packages start their service at once and at each boot. A policy forbids the first while the
-# package is installed, unless this machine has one of its own; the second is taken back afterwards.
+# Debian's packages start their service after the installation and at each boot. A temporary policy prevents the
+# first, unless this machine has a policy already; the second is disabled afterwards.
 apt_install_stopped() {
     policy=/usr/sbin/policy-rc.d
     ours=
@@ -45,7 +45,7 @@ apt_install_stopped() {
     fi
 }
 
-# A server that is not to run afterwards: its name, then its package for apt-get, for dnf and for brew.
+# Installs a server without running it. Arguments: its name, then its package for apt-get, dnf and brew.
 install_stopped() {
     echo "Installing $1."
     if has apt-get; then

@@ -1,13 +1,13 @@
--- The two roles of a reservd that is run with least privilege. Run it once, as a superuser, in the
--- database that reservd is to use, before the first `reservd migrate`; it can be repeated.
+-- The two roles for running reservd with least privilege. Run this as a superuser in reservd's database,
+-- before the first `reservd migrate`; it can be repeated.
 --
 --   psql --dbname=reservd --set=ON_ERROR_STOP=1 --file=deploy/roles.sql
 --   psql --dbname=reservd --command='\password reservd_owner' --command='\password reservd_app'
 --
 -- reservd_owner owns the tables and changes the schema:
 --   DATABASE_URL=postgres://reservd_owner@host/reservd reservd migrate
--- reservd_app reads and writes rows, and nothing else: no DDL, no TRUNCATE, and of what the ledger
--- promises to keep, no deletion:
+-- reservd_app only reads and writes rows: no DDL, no TRUNCATE, and no deletion of rows that the ledger must
+-- keep:
 --   DATABASE_URL=postgres://reservd_app@host/reservd reservd serve --set database.migrate=false
 
 DO $$
@@ -27,8 +27,8 @@ $$;
 ALTER ROLE reservd_owner NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
 ALTER ROLE reservd_app NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
 
--- The last line behind reservd's own time-outs, which are shorter: whatever a defect or a stolen
--- password does, it does not hold a row or a connection for ever.
+-- A last defence behind reservd's own, shorter timeouts: neither a bug nor a stolen password can hold a row or a
+-- connection forever.
 ALTER ROLE reservd_app SET statement_timeout = '2min';
 ALTER ROLE reservd_app SET lock_timeout = '2min';
 ALTER ROLE reservd_app SET idle_in_transaction_session_timeout = '30s';
@@ -39,7 +39,8 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO reservd_owner;
 GRANT USAGE ON SCHEMA public TO reservd_app;
 
--- What the owner makes, now or later, the app may use. Functions and types are PUBLIC's by default.
+-- The app may use everything that the owner creates, now or later. Functions and types are granted to PUBLIC by
+-- default.
 ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO reservd_app;
 ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public

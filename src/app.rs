@@ -24,7 +24,7 @@ use crate::{
     auth::{
         guard::Guard,
         keys::KeysError,
-        sessions::{Sessions, store::Trouble},
+        sessions::{Sessions, store::SessionStoreError},
     },
     broker,
     config::Config,
@@ -87,7 +87,7 @@ pub enum StartError {
     },
     /// The settings' way to Redis is none.
     #[error(transparent)]
-    Sessions(#[from] Trouble),
+    Sessions(#[from] SessionStoreError),
     /// `database.url` is no PostgreSQL URL.
     #[error("database.url (DATABASE_URL) is not a PostgreSQL URL such as postgres://user:password@host/database")]
     Url,
@@ -346,7 +346,7 @@ fn is_loopback(address: SocketAddr) -> bool {
 async fn get_keys(config: &Config, guard: &Guard) -> Result<(), StartError> {
     let Some(tokens) = guard.tokens() else { return Ok(()) };
     let from = &config.auth.jwks;
-    match tokens.keys.renew().await {
+    match tokens.keys.refresh().await {
         Err(cause) if from.file().is_some() => Err(StartError::Keys { from: from.to_string(), cause }),
         Err(error) => {
             tracing::warn!(%from, %error, "auth.jwks: no keys yet; calls with tokens are UNAVAILABLE until there are");
@@ -362,7 +362,7 @@ fn keep_fresh(tls: Option<&Arc<Tls>>, guard: &Arc<Guard>, tasks: &TaskTracker, s
         tasks.spawn(Arc::clone(tls).keep_fresh(stop.clone()));
     }
     if let Some(sessions) = guard.sessions() {
-        tasks.spawn(Arc::clone(sessions).keep(stop.clone()));
+        tasks.spawn(Arc::clone(sessions).run(stop.clone()));
     }
     if guard.tokens().is_some() {
         let (guard, stop) = (Arc::clone(guard), stop.clone());

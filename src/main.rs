@@ -1,4 +1,4 @@
-//! Parses the command line, runs it, and exits: 0 done, 1 failed, 2 wrong usage.
+//! Parses and runs the command line. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 #![forbid(unsafe_code)]
 
@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use reservd::cli::Cli;
 
-/// How many tasks run before sockets are looked at again. With tokio's default of 61, PostgreSQL's
-/// answer to a batch would lie there while the callers of the batch before are answered.
+/// The number of tasks between two polls of the sockets. With tokio's default of 61, PostgreSQL's response to a batch
+/// would wait until the responses of the previous batch are sent.
 const EVENT_INTERVAL: u32 = 7;
 
 fn main() -> ExitCode {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("reservd: cannot start its runtime: {error}");
+            eprintln!("reservd: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::{Config, Holds, Retention},
+    config::{Config, Expiry, Retention},
     ops::{Ledger, OpError, expiry::Left, retention::Cursor},
     rpc::server::set_serving,
 };
@@ -30,16 +30,16 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts every worker in `tasks`; they end with `stop`.
 pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (holds, retention, poll_interval) = (config.holds, config.retention, config.watch.poll_interval);
-    let serve_interval = config.waitlist.serve_interval;
+    let (expiry, retention, poll_interval) = (config.expiry, config.retention, config.watch.poll_interval);
+    let promotion_interval = config.waitlist.promotion_interval;
     let has_outbox = config.broker.has_outbox();
     let place = Arc::new(Mutex::new(Cursor::default()));
     let workers = Workers { ledger, tasks, stop };
-    workers.start("sweep", move |ledger| sweep(ledger, holds));
+    workers.start("sweep", move |ledger| sweep(ledger, expiry));
     workers.start("forget_changes", move |ledger| forget_changes(ledger, retention, has_outbox, Arc::clone(&place)));
     workers.start("forget_reservations", move |ledger| forget_reservations(ledger, retention));
     workers.start("forget_entries", move |ledger| forget_entries(ledger, retention));
-    workers.start("serve_waiting", move |ledger| serve_waiting(ledger, serve_interval));
+    workers.start("serve_waiting", move |ledger| serve_waiting(ledger, promotion_interval));
     workers.start("feed", move |ledger| async move { ledger.poll_feed().await.map(|()| poll_interval) });
     workers.start("gauges", move |ledger| async move {
         if has_outbox {
@@ -51,11 +51,11 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
 }
 
 /// Releases what has lapsed, and sleeps until the next hold does.
-async fn sweep(ledger: Ledger, holds: Holds) -> Result<Duration, OpError> {
-    Ok(match ledger.expire_lapsed(holds.sweep_batch).await? {
+async fn sweep(ledger: Ledger, expiry: Expiry) -> Result<Duration, OpError> {
+    Ok(match ledger.expire_lapsed(expiry.batch).await? {
         Left::More => Duration::ZERO,
         // A hold that is made meanwhile may lapse earlier.
-        Left::Nothing(next) => next.unwrap_or(Duration::MAX).max(SWEEP_PAUSE).min(holds.sweep_interval),
+        Left::Nothing(next) => next.unwrap_or(Duration::MAX).max(SWEEP_PAUSE).min(expiry.interval),
     })
 }
 

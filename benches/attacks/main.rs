@@ -15,8 +15,8 @@ mod server;
 
 #[path = "../../tests/it/attacks/arsenal.rs"]
 mod arsenal;
-#[path = "../../tests/it/support/frames.rs"]
-mod frames;
+#[path = "../../tests/it/support/http2_frames.rs"]
+mod http2_frames;
 
 use std::{
     error::Error,

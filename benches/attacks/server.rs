@@ -28,7 +28,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start(with_tls: bool) -> Result<Self, Failure> {
-        let folder = embedded::passing_data_parent().join(format!("reservd-attacks-{}", std::process::id()));
+        let folder = embedded::temporary_data_parent().join(format!("reservd-attacks-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen=", "--set"]);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
 use reservd::{
-    auth::{claims::Expectations, jwks::KeySet, jws::Jws, sessions::token::SessionId},
+    auth::{claims::Expectations, jwks::KeySet, jws::Jws, session_token::SessionId},
     cli::csv_lines,
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},

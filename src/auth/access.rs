@@ -1,70 +1,70 @@
-//! What a call was granted.
+//! The access that a call is granted.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{clock, principal::Principal, sessions::token::SessionId};
+use super::{clock, principal::Principal, session_token::SessionId};
 use crate::domain::{caller::Caller, ids::UserId};
 
-/// How far a grant reaches.
+/// Whose data a call may access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everybody's.
+    /// Everyone's.
     All,
-    /// What is this user's.
+    /// This user's own.
     Own(UserId),
 }
 
-/// What a principal has shown, and how long that is good.
+/// A verified principal, and how long the verification is valid.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// Who it is.
+    /// The caller.
     pub principal: Arc<Principal>,
-    /// Seconds since 1970 from which on they are good no more; none: as long as the connection.
+    /// When they expire, in seconds since 1970; none: with the connection.
     pub expires_at: Option<i64>,
-    /// Cancelled once what they rest on is withdrawn.
-    pub withdrawn: CancellationToken,
-    /// Cancelled once nobody can tell any more whether it is.
-    pub unsure: CancellationToken,
-    /// The session that they are of, if they are of one.
+    /// Cancelled when the key or the session behind them is revoked.
+    pub revoked: CancellationToken,
+    /// Cancelled when it can no longer be verified whether they are revoked.
+    pub unverifiable: CancellationToken,
+    /// The session, if they are a session's.
     pub session: Option<SessionId>,
 }
 
 impl Credentials {
-    /// Those of a principal, which are good for as long as its connection.
+    /// Credentials that are valid as long as the connection.
     pub fn of(principal: Principal) -> Self {
-        let (withdrawn, unsure) = Default::default();
-        Self { principal: Arc::new(principal), expires_at: None, withdrawn, unsure, session: None }
+        let (revoked, unverifiable) = Default::default();
+        Self { principal: Arc::new(principal), expires_at: None, revoked, unverifiable, session: None }
     }
 
-    /// Whether they are still good.
+    /// Whether they are neither expired nor revoked.
     pub fn are_good(&self) -> bool {
-        self.expires_at.is_none_or(|end| clock::now() < end) && !self.withdrawn.is_cancelled()
+        self.expires_at.is_none_or(|end| clock::now() < end) && !self.revoked.is_cancelled()
     }
 }
 
-/// What a call was granted; in the extensions of its request.
+/// The access that a call is granted; in the extensions of its request.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Who calls; none where nobody is asked.
+    /// The caller; none where authentication is off.
     pub credentials: Option<Arc<Credentials>>,
-    /// How far it reaches.
+    /// Whose data it may access.
     pub scope: Scope,
 }
 
 impl Access {
-    /// That of callers who are not asked who they are.
-    pub const fn of_anyone() -> Self {
+    /// Full access, for every caller where authentication is off.
+    pub const fn unauthenticated() -> Self {
         Self { credentials: None, scope: Scope::All }
     }
 
-    /// Who calls.
+    /// The caller.
     pub fn principal(&self) -> Option<&Principal> {
         self.credentials.as_ref().map(|credentials| &*credentials.principal)
     }
 
-    /// The one user whose things it reaches; all users' if none.
+    /// The only user whose data it may access; none: all users.
     pub const fn only(&self) -> Option<&UserId> {
         match &self.scope {
             Scope::All => None,

@@ -1,5 +1,5 @@
-//! Who a client certificate names. That an authority of ours has signed it, and that its bearer has its
-//! key, TLS has checked.
+//! The name in a client certificate. TLS has already verified that a trusted authority signed it and that the
+//! client has its key.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -13,8 +13,8 @@ const SET: u8 = 0x31;
 /// 2.5.4.3, commonName.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
-/// The name that a certificate gives to its bearer: its SPIFFE id, or else `CN=` and the common name of
-/// its subject. None: it gives none, or more than one.
+/// The name in a certificate: its SPIFFE id, or else `CN=` and the common name of its subject. None: it has no such
+/// name, or more than one.
 pub fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let mut ids = certificate.valid_uri_names().filter(|uri| uri.starts_with("spiffe://"));
@@ -46,11 +46,11 @@ fn common_name(mut subject: &[u8]) -> Option<&str> {
     found
 }
 
-/// Takes one element of this tag from the front, and returns its content.
+/// Takes an element with this tag from the front, and returns its content.
 fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
     let (head, rest) = der.split_first()?;
     let (length, rest) = rest.split_first()?;
-    // A longer form than these two is no name's.
+    // A name never needs the longer forms.
     let (length, rest) = match length {
         0x81 => rest.split_first().map(|(length, rest)| (*length, rest))?,
         short if *short < 0x80 => (*short, rest),
@@ -62,45 +62,4 @@ fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
-
-    use super::*;
-
-    fn named(common_names: &[&str], uris: &[&str]) -> Option<String> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Example");
-        common_names.iter().for_each(|name| params.distinguished_name.push(DnType::CommonName, *name));
-        let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII")));
-        params.subject_alt_names = uris.collect();
-        let key = KeyPair::generate().expect("a key");
-        name(params.self_signed(&key).expect("a certificate").der())
-    }
-
-    #[test]
-    fn a_certificate_names_one_spiffe_id_or_one_common_name() {
-        assert_eq!(named(&["shop"], &["spiffe://a.example/shop"]).as_deref(), Some("spiffe://a.example/shop"));
-        assert_eq!(named(&["shop"], &["https://a.example/"]).as_deref(), Some("CN=shop"));
-        assert_eq!(named(&["Köche, alle"], &[]).as_deref(), Some("CN=Köche, alle"));
-        assert_eq!(named(&["shop"], &["spiffe://a.example/shop", "spiffe://a.example/admin"]), None);
-        assert_eq!(named(&[], &[]), None);
-    }
-
-    #[test]
-    fn what_is_no_der_names_nobody() {
-        let pair = |value: &[u8]| {
-            let pair = [&[6, 3, 0x55, 4, 3], value].concat();
-            let pair = [&[0x30, pair.len() as u8], &pair[..]].concat();
-            [&[0x31, pair.len() as u8], &pair[..]].concat()
-        };
-        assert_eq!(common_name(&pair(&[0x0c, 1, b'a'])), Some("a"));
-        assert_eq!(common_name(&[pair(&[0x0c, 1, b'a']), pair(&[0x0c, 1, b'b'])].concat()), None, "two names");
-        for bad in
-            [&[0x0c, 2, b'a'][..], &[0x0c], &[], &[0x0c, 0x82, 0, 1, b'a'], &[0x1e, 2, 0, b'a'], &[0x0c, 1, 0xff]]
-        {
-            assert_eq!(common_name(&pair(bad)), None, "{bad:?}");
-        }
-        assert_eq!(common_name(&[0x31, 200, 1]), None);
-    }
-}
+mod tests;

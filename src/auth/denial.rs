@@ -1,34 +1,34 @@
-//! Why a call is not let in.
+//! Why a call is denied.
 
 use std::time::Duration;
 
-/// Why a call is not let in. Nothing of it was begun.
+/// Why a call is denied before it has any effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// It has neither a token nor a certificate.
     CredentialsMissing,
-    /// Its token is not good.
+    /// Its token is invalid.
     Token(TokenProblem),
-    /// No keys are known that could tell whether its token is good.
+    /// There are no keys to verify its token with.
     KeysUnavailable,
-    /// There is no session of its token, or no longer.
+    /// The session of its token has ended, or never existed.
     SessionEnded,
-    /// Redis, which knows the sessions, can't be asked.
+    /// Redis, which stores the sessions, has no answer.
     SessionsUnavailable,
-    /// Its certificate does not say who it is.
+    /// Its certificate has no usable name.
     Certificate,
-    /// None of its principal's roles opens the RPC: one of these would.
+    /// The principal has none of these roles, one of which the RPC needs.
     Role(Vec<&'static str>),
-    /// No such RPC is open to anyone.
+    /// The table of permissions has no such RPC.
     UnknownMethod,
-    /// Too many calls; room for one more comes after this time.
+    /// Too many calls.
     Rate {
-        /// Whose: "principal" or "address".
+        /// Whose calls: "principal" or "address".
         of: &'static str,
-        /// How long to wait.
+        /// The time until the next call is accepted.
         wait: Duration,
     },
-    /// Too many streams at once: more than this.
+    /// More than this number of concurrent streams.
     Streams(u32),
 }
 
@@ -51,80 +51,50 @@ impl Denial {
     }
 }
 
-/// What is wrong with a token. Said to its bearer: it is about the token alone, and tells nobody
-/// anything about the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "`text` says what each means")]
-pub enum TokenProblem {
-    Scheme,
-    Kind,
-    SessionShape,
-    TooLong,
-    Shape,
-    Header,
-    Critical,
-    Type,
-    Algorithm,
-    Key,
-    Signature,
-    Claims,
-    Issuer,
-    Audience,
-    Expired,
-    NotYetValid,
-    Lifetime,
-    Subject,
-    Roles,
+macro_rules! token_problems {
+    ($($problem:ident = $name:literal: $text:literal;)+) => {
+        /// What is wrong with a token. Its bearer may know: it reveals nothing about the keys.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum TokenProblem {
+            $(#[doc = $text] $problem,)+
+        }
+
+        impl TokenProblem {
+            /// Its name, for the metadata of the error.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$problem => $name,)+
+                }
+            }
+
+            /// Its explanation, for the message of the error.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$problem => $text,)+
+                }
+            }
+        }
+    };
 }
 
-impl TokenProblem {
-    /// Its name, in metadata.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scheme => "SCHEME",
-            Self::Kind => "KIND",
-            Self::SessionShape => "SESSION_SHAPE",
-            Self::TooLong => "TOO_LONG",
-            Self::Shape => "SHAPE",
-            Self::Header => "HEADER",
-            Self::Critical => "CRITICAL",
-            Self::Type => "TYPE",
-            Self::Algorithm => "ALGORITHM",
-            Self::Key => "KEY",
-            Self::Signature => "SIGNATURE",
-            Self::Claims => "CLAIMS",
-            Self::Issuer => "ISSUER",
-            Self::Audience => "AUDIENCE",
-            Self::Expired => "EXPIRED",
-            Self::NotYetValid => "NOT_YET_VALID",
-            Self::Lifetime => "LIFETIME",
-            Self::Subject => "SUBJECT",
-            Self::Roles => "ROLES",
-        }
-    }
-
-    /// What it means.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Scheme => "the authorization must be one `Bearer` token",
-            Self::Kind => "tokens of this kind are not taken here",
-            Self::SessionShape => "the token of a session is `rs_` and 43 characters of base64url",
-            Self::TooLong => "the token is longer than any that is taken",
-            Self::Shape => "the token is not three parts of base64url",
-            Self::Header => "the token's header can't be read",
-            Self::Critical => "the token's header has a critical extension that is not known here",
-            Self::Type => "the token is of a type that is not an access token",
-            Self::Algorithm => "the token is signed with an algorithm that is not allowed for its key",
-            Self::Key => "the token's key is not known",
-            Self::Signature => "the token's signature is wrong",
-            Self::Claims => "the token must have iss, aud, sub, exp and nbf, each of its type",
-            Self::Issuer => "the token is of another issuer",
-            Self::Audience => "the token is for another audience",
-            Self::Expired => "the token's time is over",
-            Self::NotYetValid => "the token's time has not begun",
-            Self::Lifetime => "the token is good for longer than is allowed",
-            Self::Subject => "the token does not name a user",
-            Self::Roles => "the token's roles can't be read",
-        }
-    }
+token_problems! {
+    Scheme = "SCHEME": "the authorization must be one `Bearer` token";
+    Kind = "KIND": "this server does not accept this kind of token";
+    SessionShape = "SESSION_SHAPE": "a session token is `rs_` and 43 characters of base64url";
+    TooLong = "TOO_LONG": "the token is too long";
+    Shape = "SHAPE": "the token is not three parts of base64url";
+    Header = "HEADER": "the token's header can't be read";
+    Critical = "CRITICAL": "the token's header has an unknown critical extension";
+    Type = "TYPE": "the token is not an access token";
+    Algorithm = "ALGORITHM": "the token is signed with an algorithm that is not allowed for its key";
+    Key = "KEY": "the token's key is unknown";
+    Signature = "SIGNATURE": "the token's signature is invalid";
+    Claims = "CLAIMS": "the token must have valid iss, aud, sub, exp and nbf claims";
+    Issuer = "ISSUER": "the token is from another issuer";
+    Audience = "AUDIENCE": "the token is for another audience";
+    Expired = "EXPIRED": "the token has expired";
+    NotYetValid = "NOT_YET_VALID": "the token is not valid yet";
+    Lifetime = "LIFETIME": "the token is valid for longer than allowed";
+    Subject = "SUBJECT": "the token does not name a user";
+    Roles = "ROLES": "the token's roles can't be read";
 }

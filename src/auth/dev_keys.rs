@@ -1,4 +1,4 @@
-//! Keys and tokens for development: what an identity provider does in earnest.
+//! Keys and tokens for development, in place of an identity provider.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use ring::{
 use serde_json::{Value, json};
 use tokio_rustls::rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
-/// The files of a folder of keys.
+/// The files in a folder of keys.
 const KEY: &str = "signing-key.pem";
 const JWKS: &str = "jwks.json";
 
@@ -28,10 +28,10 @@ pub enum DevKeysError {
     File {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The cause.
         cause: io::Error,
     },
-    /// The file is no private key.
+    /// The file is not a private key.
     #[error("{} is not an Ed25519 key in PEM", .0.display())]
     Key(PathBuf),
 }
@@ -42,8 +42,8 @@ pub struct DevKeys {
 }
 
 impl DevKeys {
-    /// The keys in this folder. Makes them where they are missing: a private key that only its owner
-    /// can read, and a key set for `auth.jwks`.
+    /// The keys in this folder. Creates them where they are missing: a private key that only its owner can read,
+    /// and a key set for `auth.jwks`.
     pub fn in_folder(folder: &Path) -> Result<Self, DevKeysError> {
         let (key, jwks) = (folder.join(KEY), folder.join(JWKS));
         fs::create_dir_all(folder).map_err(|cause| DevKeysError::File { file: folder.to_owned(), cause })?;
@@ -60,13 +60,13 @@ impl DevKeys {
         Ok(keys)
     }
 
-    /// The key set that trusts them.
+    /// The key set for `auth.jwks`.
     pub fn jwks(&self) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(self.pair.public_key());
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid(), "x": x }] })
     }
 
-    /// Signs a token of these claims.
+    /// Signs a token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
         let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": self.kid() });
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -75,7 +75,7 @@ impl DevKeys {
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Follows from the key, so that another key has another name.
+    /// Derived from the key, so that different keys have different ids.
     fn kid(&self) -> String {
         let digest = digest(&SHA256, self.pair.public_key().as_ref());
         BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12])
@@ -87,7 +87,7 @@ fn new_key_pem() -> String {
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der.as_ref()))
 }
 
-/// Writes a new file, and never over one that is there.
+/// Writes a new file, and never overwrites one.
 fn write(file: &Path, mode: u32, content: &[u8]) -> Result<(), DevKeysError> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(file);
     let written = opened.and_then(|mut opened| opened.write_all(content));

@@ -1,5 +1,5 @@
-//! One GET of one small document, over HTTPS: all that keys need of HTTP. No redirects, no proxies, no
-//! cookies; bounded in size and time.
+//! A GET of one small document over HTTPS, which is all that fetching keys needs. No redirects, proxies or cookies;
+//! bounded in size and time.
 
 use std::{
     io,
@@ -24,59 +24,59 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
-/// How long a GET may take.
-const LIMIT: Duration = Duration::from_secs(5);
-/// No key set is longer.
+/// The time for a GET.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than any key set.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Why there is no document. It never has the URL, which may hold a secret.
+/// Why there is no document. It never prints the URL, which may hold a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The URL can't be used.
-    #[error("it is not a URL that can be fetched")]
+    #[error("the URL can't be fetched")]
     Url,
-    /// Nobody can be reached there.
+    /// The connection failed.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
-    /// The conversation broke.
-    #[error("the answer can't be read: {0}")]
+    /// The response is not HTTP.
+    #[error("the response can't be read: {0}")]
     Http(#[from] hyper::Error),
-    /// The answer is no.
-    #[error("the answer is {0}")]
+    /// The status is not 200.
+    #[error("the response is {0}")]
     Status(StatusCode),
-    /// The answer is too long, or breaks off.
-    #[error("the answer is longer than {MAX_BYTES} bytes, or breaks off")]
+    /// The body is too long or truncated.
+    #[error("the response is longer than {MAX_BYTES} bytes, or truncated")]
     Body,
-    /// It took too long.
-    #[error("no answer within {LIMIT:?}")]
-    Late,
+    /// The time is over.
+    #[error("no response within {TIMEOUT:?}")]
+    Timeout,
 }
 
-/// Fetches what is at `url`.
+/// Fetches the document at `url`.
 pub async fn get(url: &str) -> Result<Bytes, FetchError> {
     let uri: Uri = url.parse().map_err(|_| FetchError::Url)?;
-    timeout(LIMIT, converse(&uri)).await.map_err(|_| FetchError::Late)?
+    timeout(TIMEOUT, fetch(&uri)).await.map_err(|_| FetchError::Timeout)?
 }
 
-async fn converse(uri: &Uri) -> Result<Bytes, FetchError> {
+async fn fetch(uri: &Uri) -> Result<Bytes, FetchError> {
     let host = uri.host().ok_or(FetchError::Url)?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let is_tls = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let stream = TcpStream::connect((name, port)).await?;
     if !is_tls {
-        return ask(uri, host, stream).await;
+        return request(uri, host, stream).await;
     }
     let name = ServerName::try_from(name.to_owned()).map_err(|_| FetchError::Url)?;
-    ask(uri, host, TlsConnector::from(client_config()?).connect(name, stream).await?).await
+    request(uri, host, TlsConnector::from(client_config()?).connect(name, stream).await?).await
 }
 
-async fn ask<S>(uri: &Uri, host: &str, stream: S) -> Result<Bytes, FetchError>
+async fn request<S>(uri: &Uri, host: &str, stream: S) -> Result<Bytes, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the sender.
+    // The task ends with the sender.
     tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -90,7 +90,7 @@ where
     Ok(body.to_bytes())
 }
 
-/// Trusts the authorities that this system trusts; SSL_CERT_FILE names others.
+/// Trusts the authorities of the system; SSL_CERT_FILE names others.
 fn client_config() -> io::Result<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {

@@ -1,16 +1,17 @@
-//! Asked about every call: who is it, may it, and not too often?
+//! Checks every call: authentication, authorization and rate limits.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -20,81 +21,82 @@ use super::{
     denial::{Denial, TokenProblem},
     permissions::{self, Need},
     principal::{Principal, Roles},
-    rate::Buckets,
-    sessions::{Sessions, token},
+    rate_limit::RateLimit,
+    session_token,
+    sessions::Sessions,
     tokens::{LastToken, Tokens},
 };
 use crate::{config::Config, domain::caller::Actor, telemetry::metrics::Metrics};
 
-/// Refusals that are logged a second, and at once. More are counted only: who is refused must not be
-/// able to fill a disk.
+/// Denials logged per second, and in a burst. Further ones are only counted: denied callers must not be able to
+/// fill a disk.
 const LOGGED_PER_SECOND: u32 = 5;
 const LOGGED_AT_ONCE: u32 = 50;
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The address.
+    /// Its address.
     pub address: IpAddr,
-    /// What its certificate shows; none without one.
+    /// The result for its certificate; none without one.
     pub certificate: Option<Result<Arc<Credentials>, Denial>>,
-    /// The token that it showed last.
+    /// The last token that it sent.
     pub last_token: Arc<LastToken>,
 }
 
-/// A call, as far as it matters here.
+/// The parts of a call that the guard checks.
 #[derive(Clone, Copy)]
 pub struct Call<'c> {
     /// The RPC's path.
     pub method: &'c str,
     /// The call's metadata.
     pub headers: &'c HeaderMap,
-    /// Who is at the other end.
+    /// The client of its connection.
     pub peer: &'c Peer,
 }
 
-/// What a call gets.
+/// The decision about a call.
 pub enum Verdict {
-    /// It may go on.
+    /// It may proceed.
     Granted(Access),
     /// It may not.
     Denied(Denial),
-    /// Others have to be asked to tell, for keys or about a session: [`Guard::decide_anew`].
-    AskAnew,
+    /// Its key or session must be looked up first, by [`Guard::decide_with_lookup`].
+    LookupNeeded,
 }
 
-/// Asked about every call.
+/// Checks every call.
 pub struct Guard {
     tokens: Option<Tokens>,
     sessions: Option<Arc<Sessions>>,
     certificate_roles: HashMap<String, Roles>,
-    asks: bool,
+    has_authentication: bool,
     needs: HashMap<&'static str, Need>,
-    by_principal: Option<Buckets>,
-    by_address: Option<Buckets>,
+    principal_limit: Option<RateLimit>,
+    address_limit: Option<RateLimit>,
     max_streams: u32,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
     hasher: RandomState,
-    logged: Option<Buckets>,
+    log_limit: Option<RateLimit>,
     unlogged: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
-/// A token that a call has shown.
+/// The token of a call, and its verifier.
 enum Presented<'c> {
     Jwt(&'c Tokens, &'c str),
     Session(&'c Arc<Sessions>, &'c str),
 }
 
-/// A stream under way, counted until this is dropped.
-pub struct StreamPlace {
+/// Counts an open stream until this is dropped.
+pub struct StreamPermit {
     of: u64,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
 }
 
-impl Drop for StreamPlace {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.lock();
         if let Some(count) = streams.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
@@ -105,7 +107,7 @@ impl Drop for StreamPlace {
 }
 
 impl Guard {
-    /// The guard that the settings describe. Its tokens have no keys yet.
+    /// A guard without keys for tokens yet.
     pub fn new(config: &Config, sessions: Option<Arc<Sessions>>, metrics: Arc<Metrics>) -> Self {
         let limits = &config.limits;
         let roles = config.auth.certificate_roles.iter().map(|(name, roles)| (name.clone(), Roles::of(roles)));
@@ -113,20 +115,20 @@ impl Guard {
             tokens: (!config.auth.jwks.is_empty()).then(|| Tokens::new(&config.auth)),
             sessions,
             certificate_roles: roles.collect(),
-            asks: config.has_authentication(),
+            has_authentication: config.has_authentication(),
             needs: permissions::by_path(),
-            by_principal: Buckets::new(limits.principal_rate, limits.principal_burst),
-            by_address: Buckets::new(limits.address_rate, limits.address_burst),
+            principal_limit: RateLimit::new(limits.principal_rate, limits.principal_burst),
+            address_limit: RateLimit::new(limits.address_rate, limits.address_burst),
             max_streams: limits.watches_per_principal,
             streams: Arc::default(),
             hasher: RandomState::new(),
-            logged: Buckets::new(LOGGED_PER_SECOND, LOGGED_AT_ONCE),
+            log_limit: RateLimit::new(LOGGED_PER_SECOND, LOGGED_AT_ONCE),
             unlogged: AtomicU64::new(0),
             metrics,
         }
     }
 
-    /// Its tokens, if it takes any.
+    /// The verifier of tokens, if tokens are accepted.
     pub const fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
     }
@@ -136,8 +138,8 @@ impl Guard {
         self.sessions.as_ref()
     }
 
-    /// Who a client certificate shows its bearer to be.
-    pub fn of_certificate(&self, certificate: &CertificateDer<'_>) -> Result<Arc<Credentials>, Denial> {
+    /// The credentials of a client certificate.
+    pub fn check_certificate(&self, certificate: &CertificateDer<'_>) -> Result<Arc<Credentials>, Denial> {
         let name = certificate::name(certificate).ok_or(Denial::Certificate)?;
         let roles = self.certificate_roles.get(&name).copied().unwrap_or_default();
         let name = Actor::parse(&format!("certificate:{name}")).ok_or(Denial::Certificate)?;
@@ -148,39 +150,39 @@ impl Guard {
     pub fn decide(&self, call: Call<'_>) -> Verdict {
         let need = self.needs.get(call.method).copied();
         if need == Some(Need::Nothing) {
-            return Verdict::Granted(Access::of_anyone());
+            return Verdict::Granted(Access::unauthenticated());
         }
-        if let Some(buckets) = &self.by_address
-            && let Err(wait) = buckets.take(&network_of(call.peer.address), Instant::now())
+        if let Some(limit) = &self.address_limit
+            && let Err(wait) = limit.take(&network_of(call.peer.address), Instant::now())
         {
             return self.denied(call, None, Denial::Rate { of: "address", wait });
         }
-        if !self.asks {
-            return Verdict::Granted(Access::of_anyone());
+        if !self.has_authentication {
+            return Verdict::Granted(Access::unauthenticated());
         }
-        match self.identify(call) {
-            Ok(Some(credentials)) => self.settle(call, need, credentials),
-            Ok(None) => Verdict::AskAnew,
+        match self.authenticate(call) {
+            Ok(Some(credentials)) => self.authorize(call, need, credentials),
+            Ok(None) => Verdict::LookupNeeded,
             Err(denial) => self.denied(call, None, denial),
         }
     }
 
-    /// Decides about a call once those were asked who can tell.
-    pub async fn decide_anew(&self, call: Call<'_>) -> Verdict {
+    /// Decides about a call after looking its key or its session up.
+    pub async fn decide_with_lookup(&self, call: Call<'_>) -> Verdict {
         let checked = match self.presented(call) {
-            Ok(Some(Presented::Jwt(tokens, token))) => tokens.check_anew(token).await,
+            Ok(Some(Presented::Jwt(tokens, token))) => tokens.check_with_fresh_keys(token).await,
             Ok(Some(Presented::Session(sessions, token))) => sessions.look_up(token).await,
             Ok(None) => Err(Denial::CredentialsMissing),
             Err(denial) => Err(denial),
         };
         match checked {
-            Ok(credentials) => self.settle(call, self.needs.get(call.method).copied(), credentials),
+            Ok(credentials) => self.authorize(call, self.needs.get(call.method).copied(), credentials),
             Err(denial) => self.denied(call, None, denial),
         }
     }
 
-    /// Who calls: the bearer of its token, which must then be good; else who its certificate names.
-    fn identify(&self, call: Call<'_>) -> Result<Option<Arc<Credentials>>, Denial> {
+    /// The credentials of the token, which must be valid if there is one, or else of the certificate.
+    fn authenticate(&self, call: Call<'_>) -> Result<Option<Arc<Credentials>>, Denial> {
         match self.presented(call)? {
             Some(Presented::Jwt(tokens, token)) => tokens.check(token, &call.peer.last_token),
             Some(Presented::Session(sessions, token)) => sessions.check(token),
@@ -188,13 +190,13 @@ impl Guard {
         }
     }
 
-    /// The token of a call, with who can tell whose it is; none where there is none, or none are taken.
+    /// The token of a call and its verifier; none without a token, or where tokens are not accepted.
     fn presented<'c>(&'c self, call: Call<'c>) -> Result<Option<Presented<'c>>, Denial> {
         if self.tokens.is_none() && self.sessions.is_none() {
             return Ok(None);
         }
         let Some(token) = bearer(call.headers)? else { return Ok(None) };
-        let presented = if token.starts_with(token::PREFIX) {
+        let presented = if token.starts_with(session_token::PREFIX) {
             self.sessions.as_ref().map(|sessions| Presented::Session(sessions, token))
         } else {
             self.tokens.as_ref().map(|tokens| Presented::Jwt(tokens, token))
@@ -202,10 +204,10 @@ impl Guard {
         presented.map(Some).ok_or(Denial::Token(TokenProblem::Kind))
     }
 
-    fn settle(&self, call: Call<'_>, need: Option<Need>, credentials: Arc<Credentials>) -> Verdict {
+    fn authorize(&self, call: Call<'_>, need: Option<Need>, credentials: Arc<Credentials>) -> Verdict {
         let principal = &credentials.principal;
-        if let Some(buckets) = &self.by_principal
-            && let Err(wait) = buckets.take(&principal.name, Instant::now())
+        if let Some(limit) = &self.principal_limit
+            && let Err(wait) = limit.take(&principal.name, Instant::now())
         {
             return self.denied(call, Some(principal), Denial::Rate { of: "principal", wait });
         }
@@ -216,8 +218,8 @@ impl Guard {
         }
     }
 
-    /// Counts one stream more of a caller, if it may have one.
-    pub fn open_stream(&self, access: &Access, call: Call<'_>) -> Result<Option<StreamPlace>, Denial> {
+    /// Counts another stream of the caller, or denies it.
+    pub fn open_stream(&self, access: &Access, call: Call<'_>) -> Result<Option<StreamPermit>, Denial> {
         if self.max_streams == 0 {
             return Ok(None);
         }
@@ -225,40 +227,39 @@ impl Guard {
             Some(principal) => self.hasher.hash_one(&principal.name),
             None => self.hasher.hash_one(network_of(call.peer.address)),
         };
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.lock();
         let count = streams.entry(of).or_default();
         if *count >= self.max_streams {
             drop(streams);
             let denial = Denial::Streams(self.max_streams);
-            self.note(call, access.principal(), denial.reason());
+            self.record_denial(call, access.principal(), denial.reason());
             return Err(denial);
         }
         *count += 1;
-        Ok(Some(StreamPlace { of, streams: Arc::clone(&self.streams) }))
+        Ok(Some(StreamPermit { of, streams: Arc::clone(&self.streams) }))
     }
 
     fn denied(&self, call: Call<'_>, principal: Option<&Principal>, denial: Denial) -> Verdict {
-        self.note(call, principal, denial.reason());
+        self.record_denial(call, principal, denial.reason());
         Verdict::Denied(denial)
     }
 
-    /// Takes note of a call that was refused: always in the metrics, and in the log while that is not
-    /// too much.
-    pub fn note(&self, call: Call<'_>, principal: Option<&Principal>, reason: &str) {
+    /// Counts a denied call, and logs it unless there are too many.
+    pub fn record_denial(&self, call: Call<'_>, principal: Option<&Principal>, reason: &str) {
         self.metrics.calls_denied.with_label_values(&[reason]).inc();
-        if self.logged.as_ref().is_some_and(|buckets| buckets.take("", Instant::now()).is_err()) {
+        if self.log_limit.as_ref().is_some_and(|limit| limit.take("", Instant::now()).is_err()) {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
-        // A method that there is: a caller's own words don't get into the log.
+        // Only known methods: text from the caller must not reach the log.
         let method = self.needs.get_key_value(call.method).map_or("unknown", |(method, _)| *method);
-        let principal = principal.map_or("nobody", |principal| principal.name.as_str());
-        tracing::warn!(principal, address = %call.peer.address, method, reason, unlogged, "a call was refused");
+        let principal = principal.map_or("none", |principal| principal.name.as_str());
+        tracing::warn!(principal, address = %call.peer.address, method, reason, unlogged, "denied a call");
     }
 }
 
-/// The one token of the metadata; none if there is no authorization at all.
+/// The single token in the metadata; none without an authorization header.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -268,7 +269,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     token.map(|(_, token)| Some(token)).ok_or(Denial::Token(TokenProblem::Scheme))
 }
 
-/// What stands for an address: of IPv6 its /64, since who has one has all of that.
+/// The network of an address: for IPv6 its /64, since a client controls all of it.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,4 +1,4 @@
-//! JSON Web Key Sets (RFC 7517): public keys, each for one algorithm.
+//! JSON Web Key Sets (RFC 7517): public keys, each for one signature algorithm.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::signature::{
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::denial::TokenProblem;
 use crate::config::Algorithm;
 
-/// Nobody has more keys in use.
+/// More than any issuer has in use.
 const MAX_KEYS: usize = 100;
 
 /// A public key.
@@ -19,8 +19,8 @@ const MAX_KEYS: usize = 100;
 pub struct Key {
     kid: Option<String>,
     public: Public,
-    /// Cancelled once the key is withdrawn.
-    pub withdrawn: CancellationToken,
+    /// Cancelled when the key is removed from the set.
+    pub revoked: CancellationToken,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,22 +34,22 @@ enum Public {
     },
 }
 
-/// The keys that are trusted.
+/// The trusted keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet(Vec<Key>);
 
-/// Why a text is no key set.
+/// Why a text is not a key set.
 #[derive(Debug, thiserror::Error)]
 pub enum JwksError {
-    /// Not of the form.
+    /// It is malformed.
     #[error("it is not a JSON Web Key Set")]
     Shape,
-    /// Nothing in it can check a signature.
+    /// No key can verify a signature.
     #[error(
-        "it has no key that can be used: one must be OKP (Ed25519), EC (P-256) or RSA (2048 bits or more), for signatures"
+        "it has no usable key: at least one must be OKP (Ed25519), EC (P-256) or RSA (2048 bits or more), for signatures"
     )]
     Empty,
-    /// More than any issuer has.
+    /// It has too many keys.
     #[error("it has more than {MAX_KEYS} keys")]
     TooMany,
 }
@@ -76,8 +76,8 @@ struct RawKey {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are not for the signatures known here are passed over; so is one whose
-    /// private half is in it, since everybody could sign with that.
+    /// Reads a set. Skips keys for other algorithms or purposes, and a key that includes its private half, since
+    /// everyone who reads the set could sign with it.
     pub fn parse(json: &[u8]) -> Result<Self, JwksError> {
         let raw: RawSet = serde_json::from_slice(json).map_err(|_| JwksError::Shape)?;
         if raw.keys.len() > MAX_KEYS {
@@ -85,16 +85,15 @@ impl KeySet {
         }
         let mut keys = Vec::new();
         for (place, key) in raw.keys.into_iter().enumerate() {
-            match Key::of(key) {
+            match Key::parse(key) {
                 Ok(key) => keys.push(key),
-                Err(why) => tracing::warn!(place, why, "a key of the key set is not used"),
+                Err(why) => tracing::warn!(place, why, "skipped a key of the key set"),
             }
         }
         if keys.is_empty() { Err(JwksError::Empty) } else { Ok(Self(keys)) }
     }
 
-    /// The keys that a token may be signed with: of its kid, or without one the only key for its
-    /// algorithm.
+    /// The key for a token: the one with its kid, or without a kid the only key for its algorithm.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, TokenProblem> {
         let mut of_algorithm = self.0.iter().filter(|key| key.algorithm() == algorithm);
         let Some(kid) = kid else {
@@ -110,41 +109,40 @@ impl KeySet {
         })
     }
 
-    /// Becomes the successor of `old`: keys that are in both live on, the others of `old` are
-    /// withdrawn.
+    /// Succeeds `old`: revokes the keys of `old` that are missing in this set.
     #[must_use]
     pub fn after(mut self, old: &Self) -> Self {
-        for known in &old.0 {
-            match self.0.iter_mut().find(|key| key.kid == known.kid && key.public == known.public) {
-                Some(same) => same.withdrawn = known.withdrawn.clone(),
-                None => known.withdrawn.cancel(),
+        for old in &old.0 {
+            match self.0.iter_mut().find(|key| key.kid == old.kid && key.public == old.public) {
+                Some(same) => same.revoked = old.revoked.clone(),
+                None => old.revoked.cancel(),
             }
         }
         self
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl Key {
-    fn of(key: Value) -> Result<Self, &'static str> {
+    fn parse(key: Value) -> Result<Self, &'static str> {
         let raw: RawKey = serde_json::from_value(key).map_err(|_| "it can't be read")?;
         if raw.d.is_some() {
-            return Err("its private half is in it: who can read the key set can sign");
+            return Err("it includes the private half, with which everyone who reads the key set can sign");
         }
         if raw.usage.is_some_and(|usage| usage != "sig") {
             return Err("it is not for signatures");
         }
         if raw.key_ops.is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
-            return Err("it is not for checking signatures");
+            return Err("it is not for verifying signatures");
         }
         let bytes = |text: Option<String>| BASE64_URL_SAFE_NO_PAD.decode(text.unwrap_or_default()).unwrap_or_default();
         let public = match (raw.kty.as_str(), raw.crv.as_deref()) {
@@ -155,26 +153,26 @@ impl Key {
             }
             ("RSA", _) => {
                 let (n, e) = (bytes(raw.n), bytes(raw.e));
-                // Shorter ones ring refuses too; here it is said when they are read.
+                // ring refuses shorter keys too, but only at the first signature.
                 if n.len() < 256 || e.is_empty() {
                     Err("it is shorter than 2048 bits")
                 } else {
                     Ok(Public::Rsa { n, e })
                 }?
             }
-            ("oct", _) => return Err("it is symmetric: who can check a signature could make one"),
-            _ => return Err("its kind is not known here"),
+            ("oct", _) => return Err("it is symmetric: every verifier could sign"),
+            _ => return Err("its type is unknown"),
         };
-        let key = Self { kid: raw.kid, public, withdrawn: CancellationToken::new() };
+        let key = Self { kid: raw.kid, public, revoked: CancellationToken::new() };
         let is_for_this =
             |alg: String| alg == key.algorithm().name() || (alg == "Ed25519" && key.algorithm() == Algorithm::EdDSA);
         if raw.alg.is_some_and(|alg| !is_for_this(alg)) {
-            return Err("it is for an algorithm that is not known here");
+            return Err("it is for another algorithm");
         }
         Ok(key)
     }
 
-    /// The one algorithm that it is for.
+    /// The only algorithm that it verifies.
     pub const fn algorithm(&self) -> Algorithm {
         match self.public {
             Public::Ed25519(_) => Algorithm::EdDSA,
@@ -183,8 +181,8 @@ impl Key {
         }
     }
 
-    /// Whether its other half has made this signature.
-    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether the signature is valid.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.public {
             Public::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(message, signature),
             Public::P256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature),
@@ -197,77 +195,8 @@ impl Key {
 }
 
 fn exactly(bytes: Vec<u8>, length: usize) -> Result<Vec<u8>, &'static str> {
-    if bytes.len() == length { Ok(bytes) } else { Err("its numbers are not of the curve's length") }
+    if bytes.len() == length { Ok(bytes) } else { Err("its coordinates do not have the length of the curve") }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn ed25519(kid: &str, byte: u8) -> Value {
-        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": BASE64_URL_SAFE_NO_PAD.encode([byte; 32])})
-    }
-
-    fn set(keys: &[Value]) -> Result<KeySet, JwksError> {
-        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
-    }
-
-    #[test]
-    fn keys_that_could_do_harm_or_are_for_something_else_are_not_used() {
-        let with = |name: &str, value: Value| {
-            let mut key = ed25519("a", 1);
-            key[name] = value;
-            key
-        };
-        let short = BASE64_URL_SAFE_NO_PAD.encode([7; 128]);
-        for bad in [
-            json!({"kty": "oct", "kid": "a", "k": "c2VjcmV0"}),
-            json!({"kty": "RSA", "kid": "a", "n": short, "e": "AQAB"}),
-            json!({"kty": "EC", "crv": "P-384", "kid": "a", "x": "", "y": ""}),
-            json!({"kty": "OKP", "crv": "X25519", "kid": "a", "x": ""}),
-            with("d", json!("AAAA")),
-            with("use", json!("enc")),
-            with("key_ops", json!(["sign"])),
-            with("alg", json!("HS256")),
-            with("alg", json!("ES256")),
-            with("x", json!("AAAA")),
-            with("x", json!(7)),
-            json!("key"),
-        ] {
-            assert!(matches!(set(std::slice::from_ref(&bad)), Err(JwksError::Empty)), "{bad}");
-            assert_eq!(set(&[bad.clone(), ed25519("b", 2)]).expect("one is good").len(), 1, "{bad}");
-        }
-        for good in [with("use", json!("sig")), with("alg", json!("EdDSA")), with("key_ops", json!(["verify"]))] {
-            assert!(set(std::slice::from_ref(&good)).is_ok(), "{good}");
-        }
-        for nonsense in ["", "{}", "[]", "{\"keys\": {}}"] {
-            assert!(matches!(KeySet::parse(nonsense.as_bytes()), Err(JwksError::Shape)), "{nonsense}");
-        }
-        assert!(matches!(set(&vec![ed25519("a", 1); 101]), Err(JwksError::TooMany)));
-    }
-
-    #[test]
-    fn a_key_is_found_by_its_kid_or_where_it_is_the_only_one() {
-        let one = set(&[ed25519("a", 1)]).expect("good");
-        let two = set(&[ed25519("a", 1), ed25519("b", 2)]).expect("good");
-        assert!(one.find(None, Algorithm::EdDSA).is_ok() && two.find(Some("b"), Algorithm::EdDSA).is_ok());
-        for (set, kid, algorithm, problem) in [
-            (&one, Some("b"), Algorithm::EdDSA, TokenProblem::Key),
-            (&one, None, Algorithm::RS256, TokenProblem::Key),
-            (&one, Some("a"), Algorithm::RS256, TokenProblem::Algorithm),
-            (&two, None, Algorithm::EdDSA, TokenProblem::Key),
-        ] {
-            assert_eq!(set.find(kid, algorithm).expect_err("not found"), problem, "{kid:?} {algorithm:?}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_gone_is_withdrawn_and_one_that_stays_is_not() {
-        let old = set(&[ed25519("a", 1), ed25519("b", 2), ed25519("c", 3)]).expect("good");
-        let new = set(&[ed25519("b", 2), ed25519("c", 4)]).expect("good").after(&old);
-        let withdrawn = |set: &KeySet| set.0.iter().map(|key| key.withdrawn.is_cancelled()).collect::<Vec<_>>();
-        assert_eq!((withdrawn(&old), withdrawn(&new)), (vec![true, false, true], vec![false, false]));
-    }
-}
+mod tests;

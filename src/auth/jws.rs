@@ -1,7 +1,7 @@
-//! Signed tokens in their compact form (RFC 7515): three parts, one signature, nothing negotiable.
+//! Signed tokens in compact form (RFC 7515): three parts and one signature.
 //!
-//! Written on `ring`, which TLS brings along, and for just this: what a general library would have to
-//! be kept from doing (`none`, HMAC, keys that the token itself brings along) is not there.
+//! Built on `ring`, which TLS needs anyway. The dangerous features of a general library (`none`, HMAC, keys inside
+//! the token) do not exist here.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -9,17 +9,17 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use super::{denial::TokenProblem, jwks::Key};
 use crate::config::Algorithm;
 
-/// Nothing longer is looked at.
+/// The longest accepted token.
 pub const MAX_BYTES: usize = 8 * 1024;
 
-/// A token, taken apart. Nothing in it is to be believed yet.
+/// A parsed token, not verified yet.
 pub struct Jws<'t> {
     signed: &'t str,
     signature: Vec<u8>,
     payload: Vec<u8>,
-    /// The algorithm that it claims.
+    /// The algorithm in its header.
     pub algorithm: Algorithm,
-    /// The key that it claims.
+    /// The key id in its header.
     pub kid: Option<String>,
 }
 
@@ -28,19 +28,19 @@ struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     crit: bool,
-    #[serde(default, deserialize_with = "is_there")]
+    #[serde(default, deserialize_with = "is_present")]
     b64: bool,
 }
 
 /// True, whatever the value is.
-fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+fn is_present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }
 
 impl<'t> Jws<'t> {
-    /// Takes a token apart.
+    /// Parses a token.
     pub fn parse(token: &'t str) -> Result<Self, TokenProblem> {
         if token.len() > MAX_BYTES {
             return Err(TokenProblem::TooLong);
@@ -65,18 +65,18 @@ impl<'t> Jws<'t> {
         Ok(Self { signed, signature, payload, algorithm, kid: header.kid })
     }
 
-    /// What is signed, if it is by this key.
+    /// The payload, if this key verifies its signature.
     pub fn payload_signed_by(&self, key: &Key) -> Result<&[u8], TokenProblem> {
         if key.algorithm() != self.algorithm {
             return Err(TokenProblem::Algorithm);
         }
-        let is_right = key.has_signed(self.signed.as_bytes(), &self.signature);
-        is_right.then_some(self.payload.as_slice()).ok_or(TokenProblem::Signature)
+        let is_valid = key.verifies(self.signed.as_bytes(), &self.signature);
+        is_valid.then_some(self.payload.as_slice()).ok_or(TokenProblem::Signature)
     }
 }
 
-/// Other tokens of the same issuer, such as the ID tokens of a login or the tokens of a logout, are
-/// no keys to this house. Many issuers say just `JWT`.
+/// Other tokens of the same issuer, such as ID tokens and logout tokens, grant no access. Many issuers just use
+/// `JWT`.
 fn is_access_token(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")

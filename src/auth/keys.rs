@@ -1,11 +1,8 @@
-//! The keys that are trusted: read from a file or fetched from a URL, kept, and renewed at a bounded
-//! rate.
+//! The trusted keys: read from a file or fetched from a URL, and refreshed at a bounded rate.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep},
@@ -19,7 +16,7 @@ use super::{
 };
 use crate::config::{Auth, Location};
 
-/// How often a file is looked at: that costs nothing.
+/// How often a file is checked, which is cheap.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why there are no keys.
@@ -31,74 +28,72 @@ pub enum KeysError {
     /// The URL can't be fetched.
     #[error("{0}")]
     Fetch(#[from] FetchError),
-    /// What is there is no key set.
+    /// It is not a key set.
     #[error("{0}")]
     Jwks(#[from] JwksError),
 }
 
-/// The keys that are trusted now, and where new ones come from.
+/// The trusted keys, and their source.
 pub struct Keys {
-    from: Location,
+    source: Location,
     refresh: Duration,
     refetch_pause: Duration,
     max_age: Duration,
-    kept: RwLock<Option<Kept>>,
-    /// When keys were last fetched, or tried to be. Locked while they are: one at a time.
-    turn: Mutex<Option<Instant>>,
+    current: RwLock<Option<Fetched>>,
+    /// When the keys were last fetched or a fetch last failed. Locked during a fetch.
+    last_fetch: Mutex<Option<Instant>>,
 }
 
-struct Kept {
+struct Fetched {
     set: Arc<KeySet>,
     since: Instant,
 }
 
 impl Keys {
-    /// No keys yet; [`Keys::renew`] gets them.
+    /// No keys yet; [`Keys::refresh`] fetches them.
     pub fn new(settings: &Auth) -> Self {
         let is_file = settings.jwks.file().is_some();
         Self {
-            from: settings.jwks.clone(),
+            source: settings.jwks.clone(),
             refresh: if is_file { settings.jwks_refresh.min(FILE_INTERVAL) } else { settings.jwks_refresh },
             refetch_pause: settings.jwks_refetch_pause,
             max_age: settings.jwks_max_age,
-            kept: RwLock::new(None),
-            turn: Mutex::new(None),
+            current: RwLock::new(None),
+            last_fetch: Mutex::new(None),
         }
     }
 
-    /// The keys, unless there never were any or they are too old to be trusted: a key that was
-    /// withdrawn meanwhile would still be among them.
+    /// The keys. None if they were never fetched, or are too old to be trusted: a key that was revoked since may be
+    /// among them.
     pub fn now(&self) -> Result<Arc<KeySet>, Denial> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let fresh = kept.as_ref().filter(|kept| kept.since.elapsed() <= self.max_age);
-        fresh.map(|kept| Arc::clone(&kept.set)).ok_or(Denial::KeysUnavailable)
+        let current = self.current.read();
+        let fresh = current.as_ref().filter(|current| current.since.elapsed() <= self.max_age);
+        fresh.map(|current| Arc::clone(&current.set)).ok_or(Denial::KeysUnavailable)
     }
 
-    /// Gets the keys anew. The old stay where that fails.
-    pub async fn renew(&self) -> Result<(), KeysError> {
-        let mut turn = self.turn.lock().await;
-        self.fetch(&mut turn).await
+    /// Fetches the keys. The old ones stay in use if that fails.
+    pub async fn refresh(&self) -> Result<(), KeysError> {
+        let mut last_fetch = self.last_fetch.lock().await;
+        self.fetch(&mut last_fetch).await
     }
 
-    /// Gets the keys anew for a token that names one that is not among `known`, unless that was tried a
-    /// moment ago: whoever invents names must not make us ask each time. Returns those that are kept
-    /// then.
-    pub async fn renew_for_unknown(&self, known: &Arc<KeySet>) -> Result<Arc<KeySet>, Denial> {
-        let mut turn = self.turn.lock().await;
-        let is_due = turn.is_none_or(|last| last.elapsed() >= self.refetch_pause);
-        // Others may have got them while this one waited for its turn.
+    /// Fetches the keys for a token whose key is missing in `known`, unless the last fetch is recent: invented key
+    /// ids must not cause a fetch each. Returns the current keys.
+    pub async fn refresh_for_unknown(&self, known: &Arc<KeySet>) -> Result<Arc<KeySet>, Denial> {
+        let mut last_fetch = self.last_fetch.lock().await;
+        let is_due = last_fetch.is_none_or(|last| last.elapsed() >= self.refetch_pause);
+        // Another call may have fetched them while this one waited for the lock.
         if is_due && Arc::ptr_eq(&self.now()?, known) {
-            let _ = self.fetch(&mut turn).await.inspect_err(log);
+            let _ = self.fetch(&mut last_fetch).await.inspect_err(log);
         }
         self.now()
     }
 
-    /// Renews them again and again, until `stop`.
+    /// Refreshes the keys periodically, until `stop`.
     pub async fn keep_fresh(&self, stop: CancellationToken) {
         let mut pause = self.refresh;
         while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-            let renewed = stop.run_until_cancelled(self.renew()).await;
-            pause = match renewed {
+            pause = match stop.run_until_cancelled(self.refresh()).await {
                 Some(Err(error)) => {
                     log(&error);
                     self.refresh.min(self.refetch_pause)
@@ -108,30 +103,30 @@ impl Keys {
         }
     }
 
-    async fn fetch(&self, turn: &mut Option<Instant>) -> Result<(), KeysError> {
-        *turn = Some(Instant::now());
+    async fn fetch(&self, last_fetch: &mut Option<Instant>) -> Result<(), KeysError> {
+        *last_fetch = Some(Instant::now());
         let since = Instant::now();
-        let text = match self.from.url() {
+        let text = match self.source.url() {
             Some(url) => fetch::get(url).await?.to_vec(),
-            None => read(self.from.clone()).await?,
+            None => read(self.source.clone()).await?,
         };
         let set = KeySet::parse(&text)?;
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let set = match kept.take() {
+        let mut current = self.current.write();
+        let set = match current.take() {
             Some(old) => set.after(&old.set),
             None => set,
         };
-        *kept = Some(Kept { set: Arc::new(set), since });
+        *current = Some(Fetched { set: Arc::new(set), since });
         Ok(())
     }
 }
 
-/// Reads a file without keeping a worker of the runtime waiting for the disk.
-async fn read(from: Location) -> std::io::Result<Vec<u8>> {
-    let read = move || std::fs::read(from.file().unwrap_or_else(|| std::path::Path::new("")));
+/// Reads a file without blocking a worker of the runtime.
+async fn read(source: Location) -> std::io::Result<Vec<u8>> {
+    let read = move || std::fs::read(source.file().unwrap_or_else(|| std::path::Path::new("")));
     tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
 }
 
 fn log(error: &KeysError) {
-    tracing::warn!(%error, "auth.jwks: the keys could not be renewed; the old stay in use for auth.jwks_max_age");
+    tracing::warn!(%error, "auth.jwks: cannot refresh the keys; the old ones stay in use for auth.jwks_max_age");
 }

@@ -1,13 +1,13 @@
-//! Who calls, and what they may do.
+//! Authentication and authorization.
 //!
-//! In reading order: a [`principal`] has roles; [`permissions`] is the one table of what each RPC
-//! needs; an [`access`] is what a call was granted, and a [`denial`] why it was not. [`tokens`] makes
-//! principals of JWTs: [`jws`] is the signature, [`claims`] what is signed, [`keys`] the keys that are
-//! trusted, from a [`jwks`] that is read or [`fetch`]ed. [`certificate`] makes principals of client
-//! certificates, and [`sessions`] of tokens that Redis knows. [`rate`] bounds how often they call. The [`guard`] asks all of them, for every call.
+//! In reading order: a [`principal`] has roles; [`permissions`] is the table of the roles that each RPC needs;
+//! an [`access`] is what a call is granted, a [`denial`] why it is refused. [`tokens`] authenticates JWTs: [`jws`]
+//! is the signature, [`claims`] the payload, [`keys`] the trusted keys from a [`jwks`] that is read or
+//! [`fetch`]ed. [`certificate`] names the bearer of a client certificate. [`sessions`] authenticates a
+//! [`session_token`] by Redis. [`rate_limit`] limits calls. The [`guard`] checks every call with all of them.
 //!
-//! Everything is denied that is not granted; and no token, nor any word of one that is not verified,
-//! ever reaches a log, an error or a span.
+//! Everything is denied unless it is granted. No token, and no part of an unverified one, ever reaches a log, an
+//! error or a span.
 
 pub mod access;
 pub mod certificate;
@@ -22,6 +22,7 @@ pub mod jws;
 pub mod keys;
 pub mod permissions;
 pub mod principal;
-pub mod rate;
+pub mod rate_limit;
+pub mod session_token;
 pub mod sessions;
 pub mod tokens;

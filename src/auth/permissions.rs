@@ -1,4 +1,4 @@
-//! The one table of what each RPC needs. An RPC without a row is denied to everybody.
+//! The table of the permission that each RPC needs. An RPC without a row is denied to everyone.
 
 use std::collections::HashMap;
 
@@ -7,33 +7,33 @@ use super::{
     principal::{Principal, Role, Roles},
 };
 
-/// What an RPC needs.
+/// The permission that an RPC needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: anyone may call it.
+    /// None: everyone may call it.
     Nothing,
-    /// To be somebody, with whatever roles.
+    /// Authentication, with any roles or none.
     Identity,
-    /// One of these roles; or, where `own`, the role `user`, which then reaches only what is its own.
+    /// One of these roles; or, if `own`, the role `user`, which accesses only its own data.
     Role {
-        /// Those that reach everything.
+        /// The roles that access everyone's data.
         any: Roles,
-        /// Whether a user may, for itself.
+        /// Whether a user may call it for itself.
         own: bool,
     },
 }
 
 use Role::{Admin, EventManager, Reader, Service};
 
-/// Whoever has a role at all: what it tells is no person's.
+/// Every role: the response has no personal data.
 const PUBLIC: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Role::User, Reader]), own: false };
 const MANAGE: Need = Need::Role { any: Roles::of(&[Admin, EventManager]), own: false };
 const INSPECT: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Reader]), own: false };
 const RESERVE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
 const SEE: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: true };
-/// One stream for all that watch an event: it tells of every user, and so is no user's.
+/// A watch shows the changes of every user, so the role `user` is not enough.
 const WATCH: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: false };
-/// To open sessions; which, `rpc::session_service` says: nobody gives more than is its own to give.
+/// Opens sessions. `rpc::session_service` checks that a caller grants no more than it has.
 const GRANT: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: false };
 const REVOKE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
 const OPERATE: Need = Need::Role { any: Roles::of(&[Admin]), own: false };
@@ -79,13 +79,13 @@ pub const TABLE: &[(&str, Need)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need::Identity),
 ];
 
-/// The table, for looking up.
+/// The table as a map.
 pub fn by_path() -> HashMap<&'static str, Need> {
     TABLE.iter().copied().collect()
 }
 
 impl Need {
-    /// How much of it a principal is granted; none if nothing.
+    /// The scope that a principal is granted; none if it is denied.
     pub fn grant(self, principal: &Principal) -> Option<Scope> {
         match self {
             Self::Nothing | Self::Identity => Some(Scope::All),
@@ -97,7 +97,7 @@ impl Need {
         }
     }
 
-    /// The names of the roles that open it.
+    /// The names of the sufficient roles.
     pub fn role_names(self) -> Vec<&'static str> {
         match self {
             Self::Nothing | Self::Identity => Vec::new(),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_reaches_its_own_unless_another_role_reaches_all() {
+    fn a_user_accesses_its_own_data_unless_another_role_accesses_all() {
         let own = Some(Scope::Own(UserId::parse("ann").expect("valid")));
         assert_eq!(RESERVE.grant(&principal(&[Role::User])), own);
         assert_eq!(RESERVE.grant(&principal(&[Role::User, EventManager])), own);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_role_reaches_nothing_that_asks_for_one() {
+    fn a_principal_without_roles_is_denied_where_one_is_needed() {
         for (path, need) in TABLE {
             let granted = need.grant(&principal(&[]));
             assert_eq!(granted.is_some(), !matches!(need, Need::Role { .. }), "{path}");

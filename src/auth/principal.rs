@@ -1,4 +1,4 @@
-//! Principals: who a caller has shown to be.
+//! Principals: authenticated callers and their roles.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl fmt::Debug for Roles {
 }
 
 impl Roles {
-    /// These roles.
+    /// A set of these roles.
     pub const fn of(roles: &[Role]) -> Self {
         let (mut set, mut place) = (0, 0);
         while place < roles.len() {
@@ -26,12 +26,12 @@ impl Roles {
         Self(set)
     }
 
-    /// Whether the role is among them.
+    /// Whether the set has the role.
     pub const fn has(self, role: Role) -> bool {
         self.0 & (1 << role as u8) != 0
     }
 
-    /// Whether any of those is among them.
+    /// Whether the sets overlap.
     pub const fn has_any(self, those: Self) -> bool {
         self.0 & those.0 != 0
     }
@@ -41,29 +41,29 @@ impl Roles {
         self.0 |= 1 << role as u8;
     }
 
-    /// Whether those are all among them.
+    /// Whether the set has all of `those`.
     pub const fn has_all(self, those: Self) -> bool {
         those.0 & !self.0 == 0
     }
 
-    /// They, one by one.
+    /// The roles in order.
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::ALL.into_iter().filter(move |role| self.has(*role))
     }
 
-    /// Their names.
+    /// The names of the roles.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         self.iter().map(Role::name)
     }
 }
 
-/// Who a caller has shown to be.
+/// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Its name, which tells how it was shown: `token:ann`, `certificate:spiffe://example.org/shop`.
+    /// Its name, prefixed by the kind of its credentials: `token:ann`, `certificate:spiffe://example.org/shop`.
     pub name: Actor,
-    /// What it may do.
+    /// Its roles.
     pub roles: Roles,
-    /// Who it is as a user; for those with the role `user` only.
+    /// Its user_id; only with the role `user`.
     pub user_id: Option<UserId>,
 }

@@ -1,11 +1,9 @@
-//! Tokens to principals. A token is checked once; then it is known by its digest until it ends, so that
-//! the next call costs a look into a table.
+//! Authenticates JWTs. A token is verified once and then cached by its digest until it expires, so that the next
+//! call costs a map lookup.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 
 use super::{
@@ -19,48 +17,47 @@ use super::{
 };
 use crate::config::{Algorithm, Auth};
 
-/// Tokens that are known at once, in each of two generations.
-const MAX_KNOWN: usize = 16 * 1024;
+/// Cached tokens in each of two generations.
+const GENERATION_SIZE: usize = 16 * 1024;
 
 type Digest = [u8; 32];
 
-/// Checks tokens.
+/// Verifies tokens.
 pub struct Tokens {
-    /// The keys that are trusted.
+    /// The trusted keys.
     pub keys: Keys,
     expected: Expectations,
     algorithms: Vec<Algorithm>,
-    known: Mutex<Known>,
+    cache: Mutex<TokenCache>,
 }
 
-/// The token that came last on a connection and was good. Most callers show the same with each call: that it
-/// is the same is all that has to be seen. Its connection keeps it anyway, among the headers that it knows.
+/// The last valid token on a connection. Most callers send the same token with each call, which then costs one
+/// comparison. HTTP/2 header compression keeps the token for the connection anyway.
 #[derive(Debug, Default)]
 pub struct LastToken(Mutex<Option<(Box<str>, Arc<Credentials>)>>);
 
 impl LastToken {
-    /// Whose the token is, if it is that one and still good.
-    fn is(&self, token: &str) -> Option<Arc<Credentials>> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, credentials) =
-            last.as_ref().filter(|(known, credentials)| **known == *token && credentials.are_good())?;
+    /// The credentials of the token, if it is the last one and still good.
+    fn get(&self, token: &str) -> Option<Arc<Credentials>> {
+        let last = self.0.lock();
+        let (_, credentials) = last.as_ref().filter(|(last, it)| **last == *token && it.are_good())?;
         Some(Arc::clone(credentials))
     }
 
     fn set(&self, token: &str, credentials: &Arc<Credentials>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((token.into(), Arc::clone(credentials)));
+        *self.0.lock() = Some((token.into(), Arc::clone(credentials)));
     }
 }
 
-/// Tokens that were found good. When the younger generation is full it becomes the older, and that is
-/// forgotten: bounded, and what is in use stays.
+/// Valid tokens. When the young generation is full, it replaces the old one: the cache is bounded, and tokens in
+/// use stay.
 #[derive(Default)]
-struct Known {
+struct TokenCache {
     young: HashMap<Digest, Arc<Credentials>>,
     old: HashMap<Digest, Arc<Credentials>>,
 }
 
-impl Known {
+impl TokenCache {
     fn get(&mut self, digest: &Digest) -> Option<Arc<Credentials>> {
         if let Some(found) = self.young.get(digest) {
             return Some(Arc::clone(found));
@@ -71,7 +68,7 @@ impl Known {
     }
 
     fn put(&mut self, digest: Digest, credentials: Arc<Credentials>) {
-        if self.young.len() >= MAX_KNOWN {
+        if self.young.len() >= GENERATION_SIZE {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(digest, credentials);
@@ -79,52 +76,52 @@ impl Known {
 }
 
 impl Tokens {
-    /// Tokens as the settings describe them. There are no keys yet.
+    /// A verifier without keys yet.
     pub fn new(settings: &Auth) -> Self {
         Self {
             keys: Keys::new(settings),
             expected: Expectations::new(settings),
             algorithms: settings.algorithms.clone(),
-            known: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
-    /// Whose token it is, on a connection with this last one. None: the keys have to be asked for anew to tell
-    /// ([`Tokens::check_anew`]).
+    /// The credentials of a token, on a connection with this last token. None: its key is unknown, and
+    /// [`Tokens::check_with_fresh_keys`] refreshes the keys first.
     pub fn check(&self, token: &str, last: &LastToken) -> Result<Option<Arc<Credentials>>, Denial> {
-        // Before those that are known: keys that are too old vouch for nothing.
+        // Before the caches: keys that are too old verify nothing.
         let keys = self.keys.now()?;
-        if let Some(credentials) = last.is(token) {
+        if let Some(credentials) = last.get(token) {
             return Ok(Some(credentials));
         }
-        let checked = self.check_any(&keys, token)?;
+        let checked = self.check_cached(&keys, token)?;
         if let Some(credentials) = &checked {
             last.set(token, credentials);
         }
         Ok(checked)
     }
 
-    fn check_any(&self, keys: &KeySet, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
+    fn check_cached(&self, keys: &KeySet, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
         let digest = digest_of(token);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest);
-        match known {
+        let cached = self.cache.lock().get(&digest);
+        match cached {
             Some(credentials) if credentials.are_good() => Ok(Some(credentials)),
-            _ => match self.check_with(keys, token, digest) {
+            _ => match self.verify(keys, token, digest) {
                 Err(Denial::Token(TokenProblem::Key)) => Ok(None),
                 checked => checked.map(Some),
             },
         }
     }
 
-    /// As [`Tokens::check`], after the keys were asked for anew, if they may be now.
-    pub async fn check_anew(&self, token: &str) -> Result<Arc<Credentials>, Denial> {
-        let keys = self.keys.renew_for_unknown(&self.keys.now()?).await?;
-        self.check_with(&keys, token, digest_of(token))
+    /// As [`Tokens::check`], after a refresh of the keys, if one is due.
+    pub async fn check_with_fresh_keys(&self, token: &str) -> Result<Arc<Credentials>, Denial> {
+        let keys = self.keys.refresh_for_unknown(&self.keys.now()?).await?;
+        self.verify(&keys, token, digest_of(token))
     }
 
-    fn check_with(&self, keys: &KeySet, token: &str, digest: Digest) -> Result<Arc<Credentials>, Denial> {
+    fn verify(&self, keys: &KeySet, token: &str, digest: Digest) -> Result<Arc<Credentials>, Denial> {
         let credentials = Arc::new(self.credentials(keys, token).map_err(Denial::Token)?);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).put(digest, Arc::clone(&credentials));
+        self.cache.lock().put(digest, Arc::clone(&credentials));
         Ok(credentials)
     }
 
@@ -134,16 +131,16 @@ impl Tokens {
             return Err(TokenProblem::Algorithm);
         }
         let key = keys.find(jws.kid.as_deref(), jws.algorithm)?;
-        let claimed = self.expected.check(jws.payload_signed_by(key)?, clock::now())?;
+        let claims = self.expected.check(jws.payload_signed_by(key)?, clock::now())?;
         Ok(Credentials {
-            expires_at: Some(claimed.expires_at),
-            withdrawn: key.withdrawn.clone(),
-            ..Credentials::of(claimed.principal)
+            expires_at: Some(claims.expires_at),
+            revoked: key.revoked.clone(),
+            ..Credentials::of(claims.principal)
         })
     }
 }
 
-/// Stands for the token, which itself is not kept.
+/// Identifies the token in the cache, which does not keep the token itself.
 fn digest_of(token: &str) -> Digest {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -164,25 +161,25 @@ mod tests {
     }
 
     #[test]
-    fn the_last_token_is_that_one_only_and_only_while_it_is_good() {
+    fn the_last_token_matches_only_itself_and_only_while_it_is_good() {
         let (last, one) = (LastToken::default(), credentials());
-        assert!(last.is("one").is_none());
+        assert!(last.get("one").is_none());
         last.set("one", &one);
-        assert!(last.is("one").is_some() && last.is("on").is_none() && last.is("one.").is_none());
-        one.withdrawn.cancel();
-        assert!(last.is("one").is_none());
+        assert!(last.get("one").is_some() && last.get("on").is_none() && last.get("one.").is_none());
+        one.revoked.cancel();
+        assert!(last.get("one").is_none());
     }
 
     #[test]
-    fn tokens_in_use_stay_known_and_the_table_stays_small() {
-        let (mut known, one) = (Known::default(), digest_of("the one in use"));
-        known.put(one, credentials());
-        for number in 0..5 * MAX_KNOWN {
-            known.put(digest_of(&number.to_string()), credentials());
+    fn tokens_in_use_stay_cached_and_the_cache_stays_small() {
+        let (mut cache, one) = (TokenCache::default(), digest_of("the one in use"));
+        cache.put(one, credentials());
+        for number in 0..5 * GENERATION_SIZE {
+            cache.put(digest_of(&number.to_string()), credentials());
             if number % 1000 == 0 {
-                assert!(known.get(&one).is_some(), "{number}");
+                assert!(cache.get(&one).is_some(), "{number}");
             }
         }
-        assert!(known.young.len() + known.old.len() <= 2 * MAX_KNOWN);
+        assert!(cache.young.len() + cache.old.len() <= 2 * GENERATION_SIZE);
     }
 }

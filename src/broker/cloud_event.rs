@@ -1,7 +1,6 @@
-//! A change as a CloudEvent 1.0, in the binary content mode of the protocol binding for AMQP: the
-//! attributes are headers with the prefix `cloudEvents_` (of the two that are allowed the one that JMS can
-//! read), the data is the body, its type `content_type`. So a consumer can route and sort messages without reading them.
-//! Source: github.com/cloudevents/spec, `cloudevents/bindings/amqp-protocol-binding.md`, 3.1.
+//! A change as a CloudEvent 1.0, in the binary content mode of the AMQP binding: the attributes are headers with the
+//! prefix `cloudEvents_` (the one of the two allowed prefixes that JMS can read), the data is the body, and its type
+//! is `content_type`. So a consumer can route and sort messages without decoding them. Source: github.com/cloudevents/spec, `cloudevents/bindings/amqp-protocol-binding.md`, 3.1.
 
 use lapin::{
     BasicProperties,
@@ -21,10 +20,10 @@ use crate::{
 
 /// `delivery_mode` of a message that survives a restart of the broker.
 pub const PERSISTENT: u8 = 2;
-/// The full name of the message in the body.
+/// The full name of the message type in the body.
 const CHANGE: &str = "reservd.v1.Change";
 
-/// What a change is routed by.
+/// The routing key of a change.
 pub const fn routing_key(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::EventCreated => "event.created",
@@ -46,18 +45,17 @@ pub const fn routing_key(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// Names a change for good; the same in every copy of it. An event's id may have a slash, so the
-/// version is what comes after the last one.
+/// The id of a change, the same in every copy. An event_id may contain slashes: the version follows the last one.
 pub fn id(event_id: &EventId, version: i64) -> String {
     format!("{event_id}/{version}")
 }
 
-/// The record of a change, should the broker have no queue for it.
+/// The record of a change that the broker returns because no queue matches.
 pub fn returned(change: &Change) -> Returned {
     Returned { event_id: change.event_id().clone(), version: change.version, routing_key: routing_key(change.kind) }
 }
 
-/// The message that tells of `change`.
+/// The message for a change.
 pub fn message(change: &Change, settings: &Broker) -> Message {
     let (event_id, key) = (change.event_id(), routing_key(change.kind));
     let id = id(event_id, change.version);
@@ -75,7 +73,7 @@ pub fn message(change: &Change, settings: &Broker) -> Message {
         ("type", &kind),
         ("subject", &subject),
         ("time", &rfc3339(change.time).unwrap_or_default()),
-        // Extensions: what must stay in order together, and the place in that order, which compares as text.
+        // Extensions: the key within which changes are ordered, and the position in that order, comparable as text.
         ("partitionkey", event_id.as_str()),
         ("sequence", &format!("{:019}", change.version)),
     ] {

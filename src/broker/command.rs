@@ -1,5 +1,4 @@
-//! One command: its message, decoded and carried out exactly as the RPC of that name, and what is said of
-//! it.
+//! One command: decodes its message, executes it exactly as the RPC of that name, and encodes the reply.
 
 use lapin::{BasicProperties, message::Delivery};
 use prost::Message as _;
@@ -13,61 +12,61 @@ use crate::{
     domain::caller::{Actor, Caller},
     ops::Ledger,
     rpc::{
-        decode::{Order, reservation as orders},
+        decode::{Order, reservation},
         encode,
         fields::Fields,
         pb, status,
     },
 };
 
-/// Whom the history names for what was asked for in the queue: who may write to it is the broker's to say.
+/// The actor of commands from the queue. The broker controls who may publish to it.
 const ACTOR: &str = "broker";
-/// The full name of the message that tells an error.
+/// The full name of the message for an error.
 const STATUS: &str = "google.rpc.Status";
 
-/// What became of a command, for now.
-pub struct Ended {
-    /// Its name, for the metrics.
+/// The result of one attempt.
+pub struct CommandResult {
+    /// The command's name, for the metrics.
     pub command: &'static str,
-    /// `ok`, `replayed`, or the reason of a no.
+    /// `ok`, `replayed`, or the reason of a refusal.
     pub outcome: String,
-    /// What is to be done about it.
-    pub ending: Ending,
+    /// What to do with the message.
+    pub disposition: Disposition,
 }
 
-/// What is to be done about a command.
-pub enum Ending {
-    /// It was carried out, or refused: say so.
-    Answer {
-        /// The full name of the message.
+/// What to do with the message of a command.
+pub enum Disposition {
+    /// It was executed or refused: reply.
+    Reply {
+        /// The full name of the message type.
         name: &'static str,
-        /// It, written.
+        /// The encoded message.
         body: Vec<u8>,
-        /// How it is written.
+        /// Its encoding.
         format: PayloadFormat,
     },
-    /// It can't be read: set it aside, and say why.
-    Unreadable(Status),
-    /// An overload or an outage, or it took too long: try again.
-    NotNow,
+    /// It is malformed: send it to the dead-letter queue, and reply with the reason.
+    DeadLetter(Status),
+    /// It met an overload, an outage or its deadline: try again.
+    Retry,
 }
 
-/// A command: how its message is read, turned into an order, and answered.
+/// The RPC of a command.
 trait Command: prost::Message + Default {
-    /// What `type` says.
+    /// The `type` of the message.
     const NAME: &'static str;
-    /// The full name of the message.
+    /// The full name of the request.
     const REQUEST: &'static str;
-    /// The full name of the answer.
+    /// The full name of the response.
     const RESPONSE: &'static str;
 
     fn request_id(&mut self) -> &mut String;
-    fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status>;
-    fn answer(reservation: Option<pb::Reservation>, execution: pb::ExecutionReport, format: PayloadFormat) -> Vec<u8>;
+    fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status>;
+    fn respond(reservation: Option<pb::Reservation>, execution: pb::ExecutionReport, format: PayloadFormat) -> Vec<u8>;
 }
 
 macro_rules! command {
-    ($name:ident, $request:ident, $response:ident, $order:path) => {
+    ($name:ident, $request:ident, $response:ident, $decode:path) => {
         impl Command for pb::$request {
             const NAME: &'static str = stringify!($name);
             const REQUEST: &'static str = concat!("reservd.v1.", stringify!($request));
@@ -77,11 +76,11 @@ macro_rules! command {
                 &mut self.request_id
             }
 
-            fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-                $order(self, strategies, deadline)
+            fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
+                $decode(self, strategies, deadline)
             }
 
-            fn answer(
+            fn respond(
                 reservation: Option<pb::Reservation>,
                 execution: pb::ExecutionReport,
                 format: PayloadFormat,
@@ -92,69 +91,75 @@ macro_rules! command {
     };
 }
 
-command!(Reserve, ReserveRequest, ReserveResponse, orders::reserve);
-command!(Confirm, ConfirmRequest, ConfirmResponse, orders::confirm);
-command!(Cancel, CancelRequest, CancelResponse, orders::cancel);
-command!(Extend, ExtendRequest, ExtendResponse, orders::extend);
+command!(Reserve, ReserveRequest, ReserveResponse, reservation::reserve);
+command!(Confirm, ConfirmRequest, ConfirmResponse, reservation::confirm);
+command!(Cancel, CancelRequest, CancelResponse, reservation::cancel);
+command!(Extend, ExtendRequest, ExtendResponse, reservation::extend);
 
-/// Carries out what a message asks for, no longer than until `deadline`.
-pub async fn carry_out(delivery: &Delivery, ledger: &Ledger, strategies: StrategyDefaults, deadline: Instant) -> Ended {
-    match text(delivery.properties.kind()) {
-        pb::ReserveRequest::NAME => carry::<pb::ReserveRequest>(delivery, ledger, strategies, deadline).await,
-        pb::ConfirmRequest::NAME => carry::<pb::ConfirmRequest>(delivery, ledger, strategies, deadline).await,
-        pb::CancelRequest::NAME => carry::<pb::CancelRequest>(delivery, ledger, strategies, deadline).await,
-        pb::ExtendRequest::NAME => carry::<pb::ExtendRequest>(delivery, ledger, strategies, deadline).await,
-        _ => unreadable("unknown", status::unreadable("type", "must be Reserve, Confirm, Cancel or Extend")),
-    }
-}
-
-async fn carry<C: Command>(
+/// Executes the command of a message within `deadline`.
+pub async fn execute(
     delivery: &Delivery,
     ledger: &Ledger,
     strategies: StrategyDefaults,
     deadline: Instant,
-) -> Ended {
+) -> CommandResult {
+    match text(delivery.properties.kind()) {
+        pb::ReserveRequest::NAME => execute_as::<pb::ReserveRequest>(delivery, ledger, strategies, deadline).await,
+        pb::ConfirmRequest::NAME => execute_as::<pb::ConfirmRequest>(delivery, ledger, strategies, deadline).await,
+        pb::CancelRequest::NAME => execute_as::<pb::CancelRequest>(delivery, ledger, strategies, deadline).await,
+        pb::ExtendRequest::NAME => execute_as::<pb::ExtendRequest>(delivery, ledger, strategies, deadline).await,
+        _ => malformed("unknown", status::unreadable("type", "must be Reserve, Confirm, Cancel or Extend")),
+    }
+}
+
+async fn execute_as<C: Command>(
+    delivery: &Delivery,
+    ledger: &Ledger,
+    strategies: StrategyDefaults,
+    deadline: Instant,
+) -> CommandResult {
     let (format, order) =
-        match read::<C>(delivery).and_then(|(format, message)| Ok((format, message.order(strategies, deadline)?))) {
+        match read::<C>(delivery).and_then(|(format, message)| Ok((format, message.decode(strategies, deadline)?))) {
             Ok(read) => read,
-            Err(refused) => return unreadable(C::NAME, refused),
+            Err(refused) => return malformed(C::NAME, refused),
         };
     let (command, how) = order;
     let command = command.by(caller());
     let event_id = command.event_id.clone();
-    let ended = |outcome: &str, ending| Ended { command: C::NAME, outcome: outcome.to_owned(), ending };
+    let result =
+        |outcome: &str, disposition| CommandResult { command: C::NAME, outcome: outcome.to_owned(), disposition };
     match ledger.execute(command, how).await {
         Ok(outcome) => {
             let reservation = encode::changed_reservation(&outcome.change);
-            let body = C::answer(reservation, encode::execution(&outcome), format);
+            let body = C::respond(reservation, encode::execution(&outcome), format);
             let how = if outcome.replayed { "replayed" } else { "ok" };
-            ended(how, Ending::Answer { name: C::RESPONSE, body, format })
+            result(how, Disposition::Reply { name: C::RESPONSE, body, format })
         }
         Err(error) => {
             let refused = status::of(&error, Some(&event_id));
-            if is_passing(refused.code()) {
-                return ended(error.reason(), Ending::NotNow);
+            if is_transient(refused.code()) {
+                return result(error.reason(), Disposition::Retry);
             }
-            ended(error.reason(), Ending::Answer { name: STATUS, body: written(&refused, format), format })
+            result(error.reason(), Disposition::Reply { name: STATUS, body: encode_status(&refused, format), format })
         }
     }
 }
 
-/// A service: it acts for any user.
+/// Commands from the queue may act for any user.
 fn caller() -> Caller {
     Caller { actor: Actor::parse(ACTOR), ..Caller::default() }
 }
 
-/// Whether the same command may well succeed later, as it stands.
-fn is_passing(code: Code) -> bool {
+/// Whether the same command may succeed later.
+fn is_transient(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded)
 }
 
-fn unreadable(command: &'static str, refused: Status) -> Ended {
-    Ended { command, outcome: reason(&refused), ending: Ending::Unreadable(refused) }
+fn malformed(command: &'static str, refused: Status) -> CommandResult {
+    CommandResult { command, outcome: reason(&refused), disposition: Disposition::DeadLetter(refused) }
 }
 
-/// The message of a delivery, with its id as request_id: without one, a second delivery would have a
+/// The request of a delivery, with the message_id as its request_id: without one, a second delivery would have a
 /// second effect.
 fn read<C: Command>(delivery: &Delivery) -> Result<(PayloadFormat, C), Status> {
     let mut fields = Fields::default();
@@ -181,25 +186,25 @@ fn read<C: Command>(delivery: &Delivery) -> Result<(PayloadFormat, C), Status> {
     Ok((format, message))
 }
 
-/// What goes to whoever asked for an answer.
-pub fn reply(delivery: &Delivery, ended: &Ended) -> Option<Message> {
+/// The reply, if the sender asks for one.
+pub fn reply(delivery: &Delivery, result: &CommandResult) -> Option<Message> {
     let to = delivery.properties.reply_to().as_ref()?;
-    let (name, body, format) = match &ended.ending {
-        Ending::Answer { name, body, format } => (*name, body.clone(), *format),
-        Ending::Unreadable(refused) => {
+    let (name, body, format) = match &result.disposition {
+        Disposition::Reply { name, body, format } => (*name, body.clone(), *format),
+        Disposition::DeadLetter(refused) => {
             let format = PayloadFormat::of_content_type(text(delivery.properties.content_type()));
             let format = format.unwrap_or(PayloadFormat::Json);
-            (STATUS, written(refused, format), format)
+            (STATUS, encode_status(refused, format), format)
         }
-        Ending::NotNow => return None,
+        Disposition::Retry => return None,
     };
-    let asked = delivery.properties.correlation_id().as_ref().or(delivery.properties.message_id().as_ref());
+    let request = delivery.properties.correlation_id().as_ref().or(delivery.properties.message_id().as_ref());
     let mut properties = BasicProperties::default()
         .with_content_type(format.content_type().into())
         .with_delivery_mode(PERSISTENT)
         .with_type(name.into());
-    if let Some(asked) = asked {
-        properties = properties.with_correlation_id(asked.clone());
+    if let Some(id) = request {
+        properties = properties.with_correlation_id(id.clone());
     }
     Some(Message { exchange: String::new(), routing_key: to.to_string(), properties, body })
 }
@@ -213,8 +218,8 @@ pub fn reason(refused: &Status) -> String {
     refused.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
-/// The `google.rpc.Status` that gRPC would have carried in its trailers.
-fn written(refused: &Status, format: PayloadFormat) -> Vec<u8> {
+/// The `google.rpc.Status` that gRPC carries in its trailers.
+fn encode_status(refused: &Status, format: PayloadFormat) -> Vec<u8> {
     let rich = RpcStatus::decode(refused.details()).unwrap_or_else(|_| RpcStatus {
         code: refused.code().into(),
         message: refused.message().to_owned(),

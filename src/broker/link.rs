@@ -1,4 +1,4 @@
-//! The way to the broker: a connection with one channel in confirm mode.
+//! The connection to the broker, with one channel in confirm mode.
 
 use std::{future::Future, time::Duration};
 
@@ -15,27 +15,26 @@ use lapin::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::BrokerError;
+use super::error::BrokerError;
 use crate::config::Broker;
 
-/// How long anything may take but a message: connecting, declaring, consuming.
-const OPEN_LIMIT: Duration = Duration::from_secs(10);
-/// How long the broker may take to confirm. It may be short of memory or disk, and then takes nothing.
-const CONFIRM_LIMIT: Duration = Duration::from_secs(15);
-/// How often it is looked whether the connection still stands, while a confirmation is awaited.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Seconds between signs of life, where the URL does not say: a broker that vanished is found out within
-/// two of these.
+/// The time for each request except messages: connecting, declaring, consuming.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for a confirmation. A broker that is short of memory or disk accepts no messages.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the connection is checked during the wait for a confirmation.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Seconds between heartbeats, unless the URL sets them. The loss of a broker is noticed within two heartbeats.
 const HEARTBEAT: u16 = 10;
-/// AMQP's reply code for what does not exist.
+/// AMQP's reply code for a missing exchange or queue.
 const NOT_FOUND: u16 = 404;
 
-/// A message, whichever way it goes.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The exchange; the empty one leads to the queue that the key names.
+    /// The exchange; the default exchange ("") routes to the queue named by the key.
     pub exchange: String,
-    /// What it is routed by.
+    /// The routing key.
     pub routing_key: String,
     /// Its properties and headers.
     pub properties: BasicProperties,
@@ -43,14 +42,14 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// A connection with a channel. Closed when dropped.
+/// A connection with a channel, closed when dropped.
 pub struct Link {
     connection: Connection,
     channel: Channel,
 }
 
 impl Link {
-    /// Connects. `name` is what RabbitMQ shows of it.
+    /// Connects. RabbitMQ shows `name` for the connection.
     pub async fn open(settings: &Broker, name: &str) -> Result<Self, BrokerError> {
         let (uri, tls) = (uri(settings)?, tls(settings)?);
         limited("connect", async {
@@ -64,28 +63,27 @@ impl Link {
         .await
     }
 
-    /// Whether the broker was there when it was last heard of.
+    /// Whether the connection is up, as far as is known.
     pub fn is_up(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
     }
 
-    /// Sends a message, which counts only once it is confirmed.
+    /// Sends a message. The broker has it only once it is confirmed.
     pub async fn send(&self, message: Message) -> Result<PublisherConfirm, BrokerError> {
         let Message { exchange, routing_key, properties, body } = message;
-        // Mandatory: what finds no queue comes back, instead of vanishing.
+        // Mandatory: a message that matches no queue is returned instead of dropped.
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties);
-        Ok(timeout(CONFIRM_LIMIT, sent).await.map_err(|_| BrokerError::Silent("take a message"))??)
+        Ok(timeout(CONFIRM_TIMEOUT, sent).await.map_err(|_| BrokerError::Timeout("accept a message"))??)
     }
 
-    /// Waits until the broker has taken charge of messages, and returns those that it had no queue for, by
-    /// their `message_id`.
+    /// Waits until the broker has confirmed the messages. Returns the `message_id`s of those that matched no queue.
     ///
-    /// All confirmations are looked at together: the client library tells that *some* message was
-    /// returned, and may tell so with the confirmation of another one.
+    /// All confirmations are evaluated together, since the client library may report a returned message with the
+    /// confirmation of another one.
     pub async fn confirmed(&self, sent: Vec<PublisherConfirm>) -> Result<Vec<String>, BrokerError> {
         let mut returned = Vec::new();
-        let all = timeout(CONFIRM_LIMIT, async {
+        let all = timeout(CONFIRM_TIMEOUT, async {
             for confirm in sent {
                 match confirm.await? {
                     Confirmation::Ack(message) => returned.extend(message),
@@ -95,8 +93,8 @@ impl Link {
             Ok(())
         });
         tokio::select! {
-            ended = all => ended.unwrap_or(Err(BrokerError::Silent("confirm a message")))?,
-            () = self.lost() => return Err(BrokerError::Silent("keep the connection")),
+            ended = all => ended.unwrap_or(Err(BrokerError::Timeout("confirm a message")))?,
+            () = self.lost() => return Err(BrokerError::Timeout("keep the connection")),
         }
         let id = |message: BasicReturnMessage| message.properties.message_id().clone();
         Ok(returned.into_iter().filter_map(id).map(|id| id.to_string()).collect())
@@ -105,26 +103,26 @@ impl Link {
     /// Waits until the connection is lost.
     async fn lost(&self) {
         while self.is_up() {
-            sleep(LOOK_INTERVAL).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Makes the durable topic exchange `name`, unless it is there.
+    /// Declares the durable topic exchange `name`, unless it exists.
     pub async fn ensure_topic(&self, name: &str) -> Result<(), BrokerError> {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let made = self.channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default());
-        limited("declare an exchange", made).await
+        let declared = self.channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default());
+        limited("declare an exchange", declared).await
     }
 
-    /// Leads messages with this key from an exchange to a queue; makes the exchange, a durable topic one,
-    /// unless there is one of that name, of whatever kind its owner chose.
+    /// Binds a queue to an exchange with this key. Declares a durable topic exchange unless there is one with that
+    /// name, whose owner may have chosen another kind.
     pub async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
         limited("bind a queue", async {
-            // Asking for what is not there ends the channel that asks.
-            let asking = self.connection.create_channel().await?;
-            let is_there = ExchangeDeclareOptions { passive: true, ..Default::default() };
+            // A passive declaration of a missing name closes its channel.
+            let probe = self.connection.create_channel().await?;
+            let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
             let topic = ExchangeKind::Topic;
-            match asking.exchange_declare(exchange.into(), topic.clone(), is_there, FieldTable::default()).await {
+            match probe.exchange_declare(exchange.into(), topic.clone(), passive, FieldTable::default()).await {
                 Ok(()) => {}
                 Err(error) if is_not_found(&error) => {
                     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
@@ -138,7 +136,7 @@ impl Link {
         .await
     }
 
-    /// Begins to consume a queue, so many messages at once.
+    /// Starts to consume a queue, with at most `prefetch` unsettled messages.
     pub async fn consume(&self, queue: &str, tag: &str, prefetch: u16) -> Result<Consumer, BrokerError> {
         limited("consume a queue", async {
             self.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -148,18 +146,18 @@ impl Link {
         .await
     }
 
-    /// Takes nothing more from a queue.
-    pub async fn end_consuming(&self, tag: &str) -> Result<(), BrokerError> {
-        limited("end consuming", self.channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await
+    /// Stops consuming.
+    pub async fn cancel(&self, tag: &str) -> Result<(), BrokerError> {
+        limited("cancel a consumer", self.channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await
     }
 
-    /// Makes a durable queue, unless there is one of that name, of whatever kind its operator chose.
+    /// Declares a durable queue, unless there is one with that name, whose operator may have chosen another kind.
     pub async fn ensure_queue(&self, name: &str) -> Result<(), BrokerError> {
         limited("declare a queue", async {
-            // Asking for what is not there ends the channel that asks.
-            let asking = self.connection.create_channel().await?;
-            let is_there = QueueDeclareOptions { passive: true, ..Default::default() };
-            match asking.queue_declare(name.into(), is_there, FieldTable::default()).await {
+            // A passive declaration of a missing name closes its channel.
+            let probe = self.connection.create_channel().await?;
+            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+            match probe.queue_declare(name.into(), passive, FieldTable::default()).await {
                 Ok(_) => Ok(()),
                 Err(error) if is_not_found(&error) => {
                     let options = QueueDeclareOptions { durable: true, ..Default::default() };
@@ -174,12 +172,12 @@ impl Link {
 }
 
 async fn limited<T>(what: &'static str, work: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, BrokerError> {
-    Ok(timeout(OPEN_LIMIT, work).await.map_err(|_| BrokerError::Silent(what))??)
+    Ok(timeout(REQUEST_TIMEOUT, work).await.map_err(|_| BrokerError::Timeout(what))??)
 }
 
 fn uri(settings: &Broker) -> Result<AMQPUri, lapin::Error> {
     let parsed: Result<AMQPUri, String> = settings.url.expose().parse();
-    // What the parser says may quote the URL, and with it the password.
+    // The error of the parser may quote the URL with its password.
     let mut uri = parsed.map_err(|_| invalid_url())?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     Ok(uri)

@@ -1,23 +1,23 @@
-//! Publishes the outbox: reads a window, sends its changes one after the other, waits until the broker has
-//! taken charge of all of them, and only then moves the cursor. What happens in between happens again: a
-//! change is delivered at least once, and its id tells a copy.
+//! Publishes the outbox: reads a window, sends its changes in order, waits until the broker has confirmed all of
+//! them, and only then moves the cursor. A failure in between repeats the window: a change is delivered at least
+//! once, and a consumer recognizes a copy by its id.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prometheus::IntGauge;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{BrokerError, Part, cloud_event, link::Link};
+use super::{cloud_event, error::BrokerError, link::Link, part::Part};
 use crate::{
     config::Broker,
     domain::{change::Change, relay::Returned},
     ops::{Ledger, relay::Leader},
 };
 
-/// How often a server that does not lead tries to.
+/// How often a standby server tries to become the leader.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is looked for returned changes that are to be published again.
+/// How often returned changes that are due are published again.
 const REPUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The relay of one server.
@@ -26,31 +26,35 @@ pub struct Relay {
     ledger: Ledger,
 }
 
-/// Tells the metrics who leads, for as long as it does.
-struct Active(IntGauge);
+/// Marks this server as the leader in the metrics until it is dropped.
+struct ActiveGauge(IntGauge);
 
-impl Active {
+impl ActiveGauge {
     fn begin(gauge: IntGauge) -> Self {
         gauge.set(1);
         Self(gauge)
     }
 }
 
-impl Drop for Active {
+impl Drop for ActiveGauge {
     fn drop(&mut self) {
         self.0.set(0);
     }
 }
 
 impl Part for Relay {
-    async fn work(&self, stop: &CancellationToken, mut is_up: impl FnMut() + Send) -> Result<(), BrokerError> {
-        // The broker first: who can't reach it must not keep others from leading.
+    async fn work(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        mut is_up: impl FnMut() + Send,
+    ) -> Result<(), BrokerError> {
+        // The broker first: a server that cannot reach it must not become the leader.
         let link = Link::open(&self.settings, "relay").await?;
         link.ensure_topic(&self.settings.exchange).await?;
         is_up();
         let Some(mut leader) = self.lead(&link, stop).await? else { return Ok(()) };
-        tracing::info!(exchange = self.settings.exchange, "this server publishes the changes");
-        let active = Active::begin(self.ledger.metrics().relay_active.clone());
+        tracing::info!(exchange = self.settings.exchange, "this server is the leader of the relay");
+        let active = ActiveGauge::begin(self.ledger.metrics().relay_active.clone());
         let result = self.publish_until(&mut leader, &link, stop).await;
         drop(active);
         leader.step_down().await;
@@ -59,12 +63,12 @@ impl Part for Relay {
 }
 
 impl Relay {
-    /// A relay of what `ledger` has.
-    pub fn new(settings: Broker, ledger: Ledger) -> Self {
+    /// A relay of the outbox of `ledger`.
+    pub const fn new(settings: Broker, ledger: Ledger) -> Self {
         Self { settings, ledger }
     }
 
-    /// Waits until this server leads. None: it is to stop.
+    /// Waits until this server is the leader. None after `stop`.
     async fn lead(&self, link: &Link, stop: &CancellationToken) -> Result<Option<Leader>, BrokerError> {
         let mut candidate = self.ledger.stand_for_relay().await?;
         loop {
@@ -72,12 +76,11 @@ impl Relay {
                 Ok(leader) => return Ok(Some(leader)),
                 Err(again) => candidate = again,
             }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(None),
-                () = sleep(STANDBY_INTERVAL) => {}
+            if stop.run_until_cancelled(sleep(STANDBY_INTERVAL)).await.is_none() {
+                return Ok(None);
             }
             if !link.is_up() {
-                return Err(BrokerError::Silent("keep the connection"));
+                return Err(BrokerError::Timeout("keep the connection"));
             }
         }
     }
@@ -97,12 +100,9 @@ impl Relay {
                     republished = Instant::now();
                 }
                 if !link.is_up() {
-                    return Err(BrokerError::Silent("keep the connection"));
+                    return Err(BrokerError::Timeout("keep the connection"));
                 }
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = sleep(self.settings.relay_interval) => {}
-                }
+                stop.run_until_cancelled(sleep(self.settings.relay_interval)).await;
                 continue;
             }
             let returned = self.publish(link, &portion.changes).await?;
@@ -111,8 +111,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Sends the changes in order, and waits until the broker has them. Returns those that it had no
-    /// queue for.
+    /// Sends the changes in order, and waits for their confirmations. Returns those that matched no queue.
     async fn publish(&self, link: &Link, changes: &[Change]) -> Result<Vec<Returned>, BrokerError> {
         let mut sent = Vec::with_capacity(changes.len());
         for change in changes {

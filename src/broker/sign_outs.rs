@@ -1,5 +1,5 @@
-//! Hears of users that were signed out or deleted elsewhere, and revokes their sessions: so a service that
-//! signs users in and out needs no call of ours. A message is acknowledged once Redis has revoked them.
+//! The consumer of sign-outs: revokes the sessions of users that another service signs out or deletes, so that
+//! service need not call reservd. A message is acknowledged once Redis has revoked the sessions.
 
 use std::sync::Arc;
 
@@ -8,78 +8,76 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{BrokerError, Part, consuming, link::Link};
+use super::{consumer, error::BrokerError, link::Link, part::Part};
 use crate::{
-    auth::sessions::{Sessions, store::Reach},
+    auth::sessions::{Sessions, store::SessionScope},
     config::Broker,
     domain::ids::UserId,
     rpc::{fields::Fields, status},
 };
 
-/// What users are signed out by.
+/// The routing keys, or types, of the messages.
 const KEYS: [&str; 2] = ["user.signed_out", "user.deleted"];
-/// What the consumer calls itself.
+/// The consumer tag.
 const TAG: &str = "reservd sign-outs";
 
 /// The consumer of one server.
 pub struct SignOuts {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     settings: Broker,
     sessions: Arc<Sessions>,
 }
 
 impl Part for SignOuts {
-    async fn work(&self, stop: &CancellationToken, mut is_up: impl FnMut() + Send) -> Result<(), BrokerError> {
-        let settings = &self.shared.settings;
+    async fn work(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        mut is_up: impl FnMut() + Send,
+    ) -> Result<(), BrokerError> {
+        let settings = &self.settings;
         let link = Arc::new(Link::open(settings, "sign-outs").await?);
-        consuming::ensure_queues(&link, &settings.sign_outs).await?;
+        consumer::ensure_queues(&link, &settings.sign_outs).await?;
         for key in KEYS {
             link.bind(&settings.sign_outs, &settings.users_exchange, key).await?;
         }
         let consumer = link.consume(&settings.sign_outs, TAG, settings.prefetch).await?;
         is_up();
         let settle = |delivery| {
-            let (shared, link, stop) = (Arc::clone(&self.shared), Arc::clone(&link), stop.clone());
-            async move { shared.settle(&link, delivery, &stop).await }
+            let (this, link, stop) = (Arc::clone(self), Arc::clone(&link), stop.clone());
+            async move { this.settle(&link, delivery, &stop).await }
         };
-        consuming::settle_each(&link, consumer, stop, settle).await
+        consumer::settle_each(&link, consumer, stop, settle).await
     }
 }
 
 impl SignOuts {
     /// A consumer that revokes these sessions.
-    pub fn new(settings: Broker, sessions: Arc<Sessions>) -> Self {
-        Self { shared: Arc::new(Shared { settings, sessions }) }
+    pub const fn new(settings: Broker, sessions: Arc<Sessions>) -> Self {
+        Self { settings, sessions }
     }
-}
 
-impl Shared {
     async fn settle(&self, link: &Link, delivery: Delivery, stop: &CancellationToken) -> Result<(), BrokerError> {
-        match user_of(&delivery) {
+        match user_id(&delivery) {
             Ok(user_id) => {
                 if self.revoke(&user_id, stop).await.is_none() {
-                    return consuming::give_back(&delivery).await;
+                    return consumer::requeue(&delivery).await;
                 }
             }
-            Err(refused) => consuming::set_aside(link, &delivery, &refused, &self.settings.sign_outs).await?,
+            Err(refused) => consumer::dead_letter(link, &delivery, &refused, &self.settings.sign_outs).await?,
         }
         delivery.ack(BasicAckOptions::default()).await?;
         Ok(())
     }
 
-    /// Tries until the user's sessions are revoked. None: that is not to be had here and now.
+    /// Revokes the user's sessions, with retries. None: give the message back to the queue.
     async fn revoke(&self, user_id: &UserId, stop: &CancellationToken) -> Option<()> {
-        consuming::insist(self.settings.retry_pause, stop, || async {
-            match self.sessions.revoke_user(user_id, &Reach::All, "message").await {
+        consumer::retry(self.settings.retry_pause, stop, || async {
+            match self.sessions.revoke_user(user_id, &SessionScope::All, "message").await {
                 Ok(revoked) => {
-                    tracing::info!(by = "broker", %user_id, revoked, "a user's sessions were revoked");
+                    tracing::info!(by = "broker", %user_id, revoked, "revoked a user's sessions");
                     Some(())
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a user's sessions could not be revoked yet");
+                    tracing::debug!(%error, "cannot revoke a user's sessions yet");
                     None
                 }
             }
@@ -88,20 +86,19 @@ impl Shared {
     }
 }
 
-/// The user that a delivery is about.
-fn user_of(delivery: &Delivery) -> Result<UserId, Status> {
-    // One that was mended and put back into the queue by hand says it in its type.
+/// The user of a delivery.
+fn user_id(delivery: &Delivery) -> Result<UserId, Status> {
+    // A message that an operator repaired and put back into the queue has its key in its type.
     let kind = delivery.properties.kind().as_ref().map_or("", |kind| kind.as_str());
-    named(if KEYS.contains(&kind) { kind } else { delivery.routing_key.as_str() }, &delivery.data)
+    parse(if KEYS.contains(&kind) { kind } else { delivery.routing_key.as_str() }, &delivery.data)
 }
 
-/// The user that a message names: `user_id` (or `userId`) of its JSON, or of the `data` in it where it
-/// is a CloudEvent that has its attributes in the body too.
-fn named(key: &str, body: &[u8]) -> Result<UserId, Status> {
+/// The `user_id` (or `userId`) in a JSON body, or in its `data` where the body is a structured CloudEvent.
+fn parse(key: &str, body: &[u8]) -> Result<UserId, Status> {
     if !KEYS.contains(&key) {
         return Err(status::unreadable("routing_key", "or type must be user.signed_out or user.deleted"));
     }
-    let json: Value = serde_json::from_slice(body).map_err(|_| status::unreadable("body", "is no JSON"))?;
+    let json: Value = serde_json::from_slice(body).map_err(|_| status::unreadable("body", "is not JSON"))?;
     let within = [Some(&json), json.get("data")].into_iter().flatten();
     let found = within.flat_map(|json| [json.get("user_id"), json.get("userId")]).flatten().next();
     let mut fields = Fields::default();
@@ -114,18 +111,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_names_its_user_in_one_of_these_ways() {
+    fn the_user_id_is_read_from_each_supported_body() {
         for body in [
             r#"{"user_id": "ann"}"#,
             r#"{"userId": "ann", "at": 7}"#,
             r#"{"specversion": "1.0", "type": "user.signed_out", "data": {"user_id": "ann"}}"#,
             r#"{"data": {"userId": "ann"}}"#,
         ] {
-            assert_eq!(named("user.deleted", body.as_bytes()).expect(body).as_str(), "ann");
+            assert_eq!(parse("user.deleted", body.as_bytes()).expect(body).as_str(), "ann");
         }
         for bad in ["", "ann", "{}", "[]", r#"{"user_id": 7}"#, r#"{"user_id": "Ann Example"}"#, r#"{"data": "ann"}"#] {
-            named("user.signed_out", bad.as_bytes()).expect_err(bad);
+            parse("user.signed_out", bad.as_bytes()).expect_err(bad);
         }
-        named("user.created", br#"{"user_id": "ann"}"#).expect_err("it says nothing of signing out");
+        parse("user.created", br#"{"user_id": "ann"}"#).expect_err("not a sign-out");
     }
 }

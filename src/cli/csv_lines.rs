@@ -1,5 +1,5 @@
-//! Events as the lines of a CSV file. Columns, by name: event_id and capacity; optionally display_name,
-//! series, venue, start_time and end_time (RFC 3339).
+//! Reads events from a CSV file. Columns, by name: event_id and capacity; optionally display_name, series, venue,
+//! start_time and end_time (RFC 3339).
 
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,10 +22,9 @@ struct Line {
     end_time: String,
 }
 
-/// What the lines of a file ask for: the number of each, and its request or what is wrong with it. An error
-/// tells what is wrong with the file as a whole.
+/// The lines of a file: the number of each, and its request or problem. An error is a problem of the whole file.
 pub fn read(file: &[u8]) -> Result<impl Iterator<Item = (u64, Result<CreateEventRequest, String>)> + '_, String> {
-    // Spreadsheets begin a file with a byte order mark.
+    // Spreadsheets write a byte order mark.
     let file = file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let headers = reader.headers().map_err(|error| format!("the header line {}", plain(&error)))?.clone();
@@ -33,20 +32,20 @@ pub fn read(file: &[u8]) -> Result<impl Iterator<Item = (u64, Result<CreateEvent
     let (mut lines, mut record) = (LineNumbers::of(file), csv::StringRecord::new());
     Ok(std::iter::from_fn(move || {
         let number = lines.at(reader.position().byte());
-        let line = match reader.read_record(&mut record) {
+        let request = match reader.read_record(&mut record) {
             Ok(false) => return None,
-            Ok(true) => wanted(&record, &headers),
+            Ok(true) => request_of(&record, &headers),
             Err(error) => Err(plain(&error)),
         };
-        Some((number, line))
+        Some((number, request))
     }))
 }
 
-/// The numbers of the lines on which records begin, as an editor counts them. The CSV reader's own
-/// leave out empty lines, and half of each CRLF.
+/// The numbers of the lines on which records begin, as an editor counts them. The CSV reader does not count empty
+/// lines.
 struct LineNumbers<'a> {
     file: &'a [u8],
-    /// What has been counted.
+    /// The position up to which lines are counted.
     byte: usize,
     number: u64,
 }
@@ -56,7 +55,7 @@ impl<'a> LineNumbers<'a> {
         Self { file, byte: 0, number: 1 }
     }
 
-    /// The line of the first record that begins at `byte` or later. To be asked from front to back.
+    /// The line of the first record that begins at `byte` or later. `byte` must not decrease between calls.
     fn at(&mut self, byte: u64) -> u64 {
         let byte = usize::try_from(byte).unwrap_or(usize::MAX);
         while let Some(this) = self.file.get(self.byte)
@@ -79,7 +78,7 @@ fn check_headers(headers: &csv::StringRecord) -> Result<(), String> {
     }
     for (place, header) in headers.iter().enumerate() {
         if !KNOWN.contains(&header) {
-            return Err(format!("unknown column {header:?}; known are {}", KNOWN.join(", ")));
+            return Err(format!("unknown column {header:?}; the columns are {}", KNOWN.join(", ")));
         }
         if headers.iter().take(place).any(|earlier| earlier == header) {
             return Err(format!("the header line has the column {header} twice"));
@@ -88,7 +87,7 @@ fn check_headers(headers: &csv::StringRecord) -> Result<(), String> {
     Ok(())
 }
 
-fn wanted(record: &csv::StringRecord, headers: &csv::StringRecord) -> Result<CreateEventRequest, String> {
+fn request_of(record: &csv::StringRecord, headers: &csv::StringRecord) -> Result<CreateEventRequest, String> {
     if record.len() != headers.len() {
         return Err(format!("has {} fields, the header line {}", record.len(), headers.len()));
     }
@@ -98,29 +97,28 @@ fn wanted(record: &csv::StringRecord, headers: &csv::StringRecord) -> Result<Cre
     }
     let capacity = line.capacity.trim();
     let event = Event {
-        // The id of the line stands for its event, and so for its creation.
         event_id: line.event_id,
         display_name: line.display_name,
         series: line.series,
         venue: line.venue,
-        start_time: moment("start_time", &line.start_time)?,
-        end_time: moment("end_time", &line.end_time)?,
+        start_time: timestamp("start_time", &line.start_time)?,
+        end_time: timestamp("end_time", &line.end_time)?,
         capacity: capacity.parse().map_err(|_| format!("capacity {capacity:?} is not a whole number"))?,
         ..Event::default()
     };
     Ok(CreateEventRequest { event: Some(event), request_id: "import".into(), start_closed: false })
 }
 
-fn moment(column: &str, text: &str) -> Result<Option<prost_types::Timestamp>, String> {
+fn timestamp(column: &str, text: &str) -> Result<Option<prost_types::Timestamp>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let moment = OffsetDateTime::parse(text, &Rfc3339)
+    let time = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| format!("{column} {text:?} is not an RFC 3339 time such as 2013-01-01T10:15:00Z"))?;
-    Ok(Some(prost_types::Timestamp { seconds: moment.unix_timestamp(), nanos: moment.nanosecond().cast_signed() }))
+    Ok(Some(prost_types::Timestamp { seconds: time.unix_timestamp(), nanos: time.nanosecond().cast_signed() }))
 }
 
-/// An error of the CSV reader, without the position that the caller prints.
+/// An error of the CSV reader without the position, which the caller prints.
 fn plain(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "is not valid UTF-8".into(),

@@ -1,7 +1,7 @@
-//! `reservd events import`: the events of a CSV file.
+//! `reservd events import`: creates the events of a CSV file.
 //!
-//! Bad lines are reported with their number and reason, good ones kept. A line whose event is there
-//! already, as the line says, counts as done: the import can be repeated. [`csv_lines`] reads the lines.
+//! Reports each bad line with its number and reason, and imports the others. A line whose event exists with the same
+//! fields counts as done, so the import can be repeated. [`csv_lines`] reads the lines.
 
 use std::{fmt, fs, path::PathBuf};
 
@@ -11,16 +11,17 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{
-    Failure, csv_lines,
+    csv_lines,
+    failure::Failure,
     target::{Target, Wire},
 };
 use crate::rpc::pb::{
     BatchCreateEventsRequest, CreateEventRequest, Event, GetEventRequest, event_service_client::EventServiceClient,
 };
 
-/// Lines sent in one call.
+/// Lines in one call.
 const BATCH: usize = 500;
-/// Bad lines that are printed; the others are counted.
+/// Bad lines that are printed; further ones are only counted.
 const MAX_PRINTED: usize = 50;
 
 /// The options of `reservd events import`.
@@ -32,27 +33,27 @@ pub struct Import {
     target: Target,
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug, Default)]
 struct Tally {
     created: usize,
-    there_already: usize,
+    existing: usize,
     bad: usize,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} events created, {} there already, {} lines bad", self.created, self.there_already, self.bad)
+        write!(f, "{} events created, {} existing, {} bad lines", self.created, self.existing, self.bad)
     }
 }
 
-/// A line that asks for an event, and its number in the file.
-struct Wanted {
+/// A line of the file and its request.
+struct Line {
     number: u64,
     request: CreateEventRequest,
 }
 
-/// One import under way.
+/// A running import.
 struct Run {
     client: EventServiceClient<Wire>,
     bar: ProgressBar,
@@ -70,7 +71,7 @@ impl Import {
         let mut batch = Vec::with_capacity(BATCH);
         for (number, line) in lines {
             match line {
-                Ok(request) => batch.push(Wanted { number, request }),
+                Ok(request) => batch.push(Line { number, request }),
                 Err(reason) => run.reject(number, &reason),
             }
             if batch.len() == BATCH {
@@ -85,23 +86,23 @@ impl Import {
 }
 
 impl Run {
-    /// Creates the events of some lines: together where that works, else one by one, so that one bad
-    /// line does not keep its neighbours out.
-    async fn send(&mut self, batch: Vec<Wanted>) -> Result<(), Failure> {
+    /// Creates the events of some lines together, or one by one if that fails, so that one bad line does not affect the
+    /// others.
+    async fn send(&mut self, batch: Vec<Line>) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
-        let requests = batch.iter().map(|wanted| wanted.request.clone()).collect();
+        let requests = batch.iter().map(|line| line.request.clone()).collect();
         match self.client.batch_create_events(BatchCreateEventsRequest { requests }).await {
             Ok(response) => {
                 let replayed = usize::try_from(response.into_inner().replayed).unwrap_or(0);
-                self.tally.there_already += replayed;
+                self.tally.existing += replayed;
                 self.tally.created += batch.len() - replayed;
                 self.bar.inc(batch.len() as u64);
             }
             Err(status) if is_about_items(status.code()) => {
-                for wanted in batch {
-                    self.send_one(wanted).await?;
+                for line in batch {
+                    self.send_one(line).await?;
                 }
             }
             Err(status) => return Err(status.message().into()),
@@ -109,22 +110,22 @@ impl Run {
         Ok(())
     }
 
-    async fn send_one(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        let event = wanted.request.event.clone().unwrap_or_default();
-        match self.client.create_event(wanted.request).await {
-            Ok(response) if response.get_ref().replayed => self.count(|tally| tally.there_already += 1),
+    async fn send_one(&mut self, line: Line) -> Result<(), Failure> {
+        let event = line.request.event.clone().unwrap_or_default();
+        match self.client.create_event(line.request).await {
+            Ok(response) if response.get_ref().replayed => self.count(|tally| tally.existing += 1),
             Ok(_) => self.count(|tally| tally.created += 1),
-            Err(status) if is_there_already(&status) => {
+            Err(status) if already_exists(&status) => {
                 let request = GetEventRequest { event_id: event.event_id.clone() };
-                let there = self.client.get_event(request).await.map_err(|status| status.message().to_owned())?;
-                match difference(&event, &there.into_inner().event.unwrap_or_default()) {
-                    None => self.count(|tally| tally.there_already += 1),
+                let existing = self.client.get_event(request).await.map_err(|status| status.message().to_owned())?;
+                match difference(&event, &existing.into_inner().event.unwrap_or_default()) {
+                    None => self.count(|tally| tally.existing += 1),
                     Some(field) => {
-                        self.reject(wanted.number, &format!("event {} is there with another {field}", event.event_id));
+                        self.reject(line.number, &format!("event {} exists with another {field}", event.event_id));
                     }
                 }
             }
-            Err(status) if is_about_items(status.code()) => self.reject(wanted.number, &reasons(&status)),
+            Err(status) if is_about_items(status.code()) => self.reject(line.number, &reasons(&status)),
             Err(status) => return Err(status.message().into()),
         }
         Ok(())
@@ -149,33 +150,32 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
 
-/// A field that an event has otherwise than a line says.
-fn difference(line: &Event, there: &Event) -> Option<&'static str> {
+/// The first field in which an event differs from its line.
+fn difference(line: &Event, existing: &Event) -> Option<&'static str> {
     [
-        ("display_name", line.display_name != there.display_name),
-        ("series", line.series != there.series),
-        ("venue", line.venue != there.venue),
-        ("start_time", line.start_time != there.start_time),
-        ("end_time", line.end_time != there.end_time),
-        ("capacity", line.capacity != there.capacity),
+        ("display_name", line.display_name != existing.display_name),
+        ("series", line.series != existing.series),
+        ("venue", line.venue != existing.venue),
+        ("start_time", line.start_time != existing.start_time),
+        ("end_time", line.end_time != existing.end_time),
+        ("capacity", line.capacity != existing.capacity),
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
 }
 
-/// Whether an error says that the event exists: made by somebody else, or by an earlier import from
-/// another line.
-fn is_there_already(status: &tonic::Status) -> bool {
+/// Whether the event exists: created otherwise, or by an earlier import of another line.
+fn already_exists(status: &tonic::Status) -> bool {
     let reason = status.get_details_error_info().map(|info| info.reason);
     matches!(reason.as_deref(), Some("EVENT_EXISTS" | "REQUEST_ID_REUSED"))
 }
 
-/// Whether an error is about what was sent, and not about the way there.
+/// Whether an error concerns the lines, and not the connection or the server.
 fn is_about_items(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::AlreadyExists)
 }
 
-/// Every bad field of an answer, as the CSV names it.
+/// The bad fields of an error, by column name.
 fn reasons(status: &tonic::Status) -> String {
     let fields: Vec<_> = status.get_details_bad_request().map_or_else(Vec::new, |bad| {
         let field = |name: &str| name.strip_prefix("event.").unwrap_or(name).to_owned();

@@ -3,25 +3,25 @@
 mod bench;
 pub mod csv_lines;
 mod events;
+mod failure;
 mod probe;
 mod serve;
 mod sessions;
 mod target;
 mod token;
 
-use std::{error::Error, path::PathBuf};
+use std::path::PathBuf;
 
+use clap::{Args, Parser, Subcommand};
+
+pub use self::failure::Failure;
 use self::target::Target;
 use crate::{
     app::Database,
-    config::{Config, Flags},
+    config::{Config, DEFAULTS, Flags},
 };
-use clap::{Args, Parser, Subcommand};
 
-/// Why a command failed: one line, or a line for each thing that is wrong.
-pub type Failure = Box<dyn Error + Send + Sync>;
-
-/// The gRPC reservation ledger: never oversells, never books one user twice, never forgets an answer.
+/// The gRPC reservation ledger: never oversells, never books one user twice, never loses a response.
 #[derive(Debug, Parser)]
 #[command(name = "reservd", version, max_term_width = 100)]
 pub struct Cli {
@@ -33,39 +33,39 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// A TOML file of settings that differ from the defaults
+    /// A TOML file of settings that override the defaults
     #[arg(long, global = true, value_name = "FILE", env = "RESERVD_CONFIG")]
     config: Option<PathBuf>,
     /// Any setting, such as server.listen=0.0.0.0:50051; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Where gRPC is served (server.listen)
+    /// The address of the gRPC server (server.listen)
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The folder of the PostgreSQL that reservd runs itself (embedded.data_dir)
+    /// The data folder of the PostgreSQL that reservd runs itself (embedded.data_dir)
     #[arg(long, global = true, value_name = "FOLDER")]
     data_dir: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve (the default)
+    /// Run the server (the default)
     Serve,
-    /// Bring the database schema up to date
+    /// Migrate the database schema
     Migrate,
-    /// Exit with 0 if a server serves
+    /// Exit with 0 if a server is healthy
     Healthcheck(Target),
-    /// Run concurrent operations on a scratch event and check that every invariant held
+    /// Run concurrent operations on a scratch event and check every invariant
     Probe(probe::Probe),
     /// Measure how fast it is, against SQL alone on the same PostgreSQL, and check the books
     Bench(bench::Bench),
     /// Work with events
     #[command(subcommand)]
     Events(EventsCommand),
-    /// Open, list and revoke sessions in Redis (sessions.url), past every server
+    /// Open, list and revoke sessions directly in Redis (sessions.url)
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Make a token for development, and the keys for it
+    /// Create a token for development, and its keys
     Token(token::Token),
     /// Print the settings in force, secrets redacted
     Config {
@@ -82,11 +82,11 @@ enum EventsCommand {
 }
 
 impl Cli {
-    /// Threads to run the command with.
+    /// The number of worker threads for the command.
     pub fn worker_threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match &self.command {
-            // What is wrong with the settings is told when they are used.
+            // Invalid settings are reported when the command loads them again.
             None | Some(Command::Serve) => {
                 self.settings.load().map_or(cores, |config| crate::app::worker_threads(&config, cores))
             }
@@ -106,12 +106,8 @@ impl Cli {
             Command::Events(EventsCommand::Import(import)) => import.run().await,
             Command::Sessions(command) => command.run(settings.load()?).await,
             Command::Token(token) => token.print(),
-            Command::Config { defaults: true } => {
-                print!("{}", crate::config::DEFAULTS);
-                Ok(())
-            }
-            Command::Config { defaults: false } => {
-                print!("{}", settings.load()?.to_toml());
+            Command::Config { defaults } => {
+                print!("{}", if defaults { DEFAULTS.to_owned() } else { settings.load()?.to_toml() });
                 Ok(())
             }
         }

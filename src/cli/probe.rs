@@ -1,4 +1,4 @@
-//! `reservd probe`: a concurrency test, with a progress bar and a table.
+//! `reservd probe`: runs a concurrency test and prints its report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
-use super::{Failure, Target};
+use super::{failure::Failure, target::Target};
 use crate::{
     app::Database,
     config::Config,
@@ -28,22 +28,22 @@ pub struct Probe {
     /// The strategy of every operation
     #[arg(long, value_enum, default_value = "mixed")]
     strategy: StrategyChoice,
-    /// How many operations in all
+    /// The number of operations
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     operations: i32,
-    /// How many at once
+    /// The number of concurrent operations
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(i32).range(1..=512))]
     concurrency: i32,
-    /// The capacity of the scratch event; half of the operations if not given
+    /// The capacity of the scratch event; 0: half of the operations
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=1_000_000))]
     capacity: i32,
-    /// What the users do
+    /// The operations
     #[arg(long, value_enum, default_value = "reserve")]
     workload: WorkloadChoice,
-    /// Fail at once where the row is locked
+    /// Fail at once if the row is locked
     #[arg(long)]
     nowait: bool,
-    /// Ask a running server (which must allow it) instead of using the database directly
+    /// Run on a server (which must allow it) instead of directly on the database
     #[arg(long)]
     remote: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ enum WorkloadChoice {
 impl Probe {
     pub async fn run(self, config: impl FnOnce() -> Result<Config, Failure>) -> Result<(), Failure> {
         let bar = progress_bar(self.operations);
-        let report = if self.remote { self.remotely(&bar).await? } else { self.locally(config()?, &bar).await? };
+        let report = if self.remote { self.run_remote(&bar).await? } else { self.run_local(config()?, &bar).await? };
         bar.finish_and_clear();
         println!("{}", table(&report));
         for problem in &report.problems {
@@ -99,7 +99,7 @@ impl Probe {
         }
     }
 
-    async fn remotely(&self, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
+    async fn run_remote(&self, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
         let mut client = DiagnosticsServiceClient::new(self.target.connect().await?);
         let started = client.run_concurrency_test(self.request()).await;
         let mut updates = started.map_err(|status| status.message().to_owned())?.into_inner();
@@ -113,7 +113,7 @@ impl Probe {
         Err("the server ended the test without a report".into())
     }
 
-    async fn locally(&self, config: Config, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
+    async fn run_local(&self, config: Config, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
         let plan = diagnostics_service::plan(self.request()).map_err(|status| status.message().to_owned())?;
         let database = Database::open(&config).await?;
         database.prepare(config.database.migrate).await?;

@@ -1,12 +1,12 @@
-//! `reservd serve`: until SIGTERM, SIGINT, or a failure.
+//! `reservd serve`: serves until SIGTERM, SIGINT or a failure.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::{app::App, config::Config, telemetry::traces};
 
 pub async fn serve(config: Config) -> Result<(), Failure> {
-    // Before anything is started: a signal during the start must not be lost.
+    // First, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let traces = traces::init(&config.telemetry)?;
@@ -23,10 +23,10 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };
-    tracing::info!("reservd stops");
+    tracing::info!("stopping");
     if !failed {
         app.stop().await;
     }
     traces.flush().await;
-    if failed { Err("the server ended by itself; see the log".into()) } else { Ok(()) }
+    if failed { Err("the server failed; see the log".into()) } else { Ok(()) }
 }

@@ -1,19 +1,19 @@
-//! `reservd sessions`: opens, lists and revokes sessions in Redis itself, past every server: the first
-//! admin's, and those of whom no service knows.
+//! `reservd sessions`: opens, lists and revokes sessions directly in Redis, without a server. For the first admin's
+//! session, and for operators.
 
 use std::{sync::Arc, time::Duration};
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::{Failure, token::parse_role};
+use super::{failure::Failure, token::parse_role};
 use crate::{
     auth::{
         principal::{Role, Roles},
+        session_token::SessionId,
         sessions::{
             Sessions,
-            record::{Session, Wish},
-            store::Reach,
-            token::SessionId,
+            record::{NewSession, Session},
+            store::SessionScope,
         },
     },
     config::{Config, SessionKind},
@@ -22,33 +22,33 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What can be done with sessions.
+/// The commands of `reservd sessions`.
 #[derive(Debug, Subcommand)]
 pub enum SessionsCommand {
-    /// Open a session, and print its token: here, and never again
+    /// Open a session and print its token, which is shown only once
     Create(Create),
     /// List the sessions of a user
     List(List),
-    /// Revoke a session, or all of a user
+    /// Revoke a session, or all sessions of a user
     Revoke(Revoke),
 }
 
 /// The options of `reservd sessions create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Whose it is
+    /// The user of the session
     #[arg(long, value_parser = parse_user, value_name = "USER_ID")]
     user: UserId,
-    /// What its bearer may do; may be repeated
+    /// A role of the session; may be repeated
     #[arg(long, value_parser = parse_role, value_name = "ROLE", default_value = "user")]
     role: Vec<Role>,
-    /// How long it is good without being used [default: sessions.lifetime]
+    /// The lifetime since the last use [default: sessions.lifetime]
     #[arg(long, value_parser = humantime::parse_duration)]
     lifetime: Option<Duration>,
-    /// Let it end after that time, used or not
+    /// Count the lifetime from now instead of from the last use
     #[arg(long)]
     fixed: bool,
-    /// For who lists the sessions
+    /// A description for lists of sessions
     #[arg(long, default_value = "")]
     description: String,
 }
@@ -56,7 +56,7 @@ pub struct Create {
 /// The options of `reservd sessions list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Whose
+    /// The user
     #[arg(long, value_parser = parse_user, value_name = "USER_ID")]
     user: UserId,
 }
@@ -65,20 +65,20 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub struct Revoke {
-    /// All of this user
+    /// Revoke all sessions of this user
     #[arg(long, group = "what", value_parser = parse_user, value_name = "USER_ID")]
     user: Option<UserId>,
-    /// This one
+    /// Revoke this session
     // An id may begin with a hyphen.
     #[arg(group = "what", value_parser = parse_id, value_name = "SESSION_ID", allow_hyphen_values = true)]
     session: Option<SessionId>,
 }
 
 impl SessionsCommand {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, config: Config) -> Result<(), Failure> {
         let sessions = Sessions::new(&config.sessions, Arc::new(Metrics::new()))?;
-        let sessions = sessions.ok_or("there are no sessions: sessions.url (REDIS_URL) is not set")?;
+        let sessions = sessions.ok_or("sessions are not configured: sessions.url (REDIS_URL) is not set")?;
         match self {
             Self::Create(create) => create.run(&sessions).await,
             Self::List(list) => list.run(&sessions).await,
@@ -92,10 +92,10 @@ impl Create {
         let settings = sessions.settings();
         let lifetime = self.lifetime.unwrap_or(settings.lifetime);
         if !(Duration::from_secs(1)..=settings.max_lifetime).contains(&lifetime) {
-            let most = humantime::format_duration(settings.max_lifetime);
-            return Err(format!("--lifetime must be from 1s to {most} (sessions.max_lifetime)").into());
+            let max = humantime::format_duration(settings.max_lifetime);
+            return Err(format!("--lifetime must be from 1s to {max} (sessions.max_lifetime)").into());
         }
-        let wish = Wish {
+        let new = NewSession {
             user_id: self.user,
             roles: Roles::of(&self.role),
             kind: if self.fixed { SessionKind::Fixed } else { settings.kind },
@@ -103,14 +103,14 @@ impl Create {
             created_by: "command line".to_owned(),
             description: self.description,
         };
-        println!("{}", sessions.open(&wish).await?.token.expose());
+        println!("{}", sessions.open(&new).await?.token.expose());
         Ok(())
     }
 }
 
 impl List {
     async fn run(self, sessions: &Sessions) -> Result<(), Failure> {
-        let found = sessions.list(&self.user, &Reach::All).await?;
+        let found = sessions.list(&self.user, &SessionScope::All).await?;
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_header(["SESSION_ID", "ROLES", "CREATED", "USED", "EXPIRES", "BY", "DESCRIPTION"]);
@@ -138,8 +138,8 @@ fn row(session: &Session) -> [String; 7] {
 impl Revoke {
     async fn run(self, sessions: &Sessions) -> Result<(), Failure> {
         let revoked = match (self.user, self.session) {
-            (Some(user), _) => sessions.revoke_user(&user, &Reach::All, "call").await?,
-            (None, Some(id)) => u32::from(sessions.revoke(id, &Reach::All).await?),
+            (Some(user), _) => sessions.revoke_user(&user, &SessionScope::All, "call").await?,
+            (None, Some(id)) => u32::from(sessions.revoke(id, &SessionScope::All).await?),
             (None, None) => 0,
         };
         println!("{revoked} revoked");
@@ -152,5 +152,5 @@ fn parse_user(text: &str) -> Result<UserId, String> {
 }
 
 fn parse_id(text: &str) -> Result<SessionId, String> {
-    SessionId::parse(text).ok_or_else(|| "must be 43 characters of base64url, as a session's id has".to_owned())
+    SessionId::parse(text).ok_or_else(|| "must be a session id: 43 characters of base64url".to_owned())
 }

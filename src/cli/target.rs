@@ -1,4 +1,4 @@
-//! The server that a command talks to, and what it shows there.
+//! The server that a command calls, and the token that it presents.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,31 +11,31 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use super::Failure;
+use super::failure::Failure;
 
-/// Which server to talk to.
+/// The server to call.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
     /// The server's address
     #[arg(long, default_value = "http://127.0.0.1:50051", env = "RESERVD_ADDRESS", value_name = "URL")]
     server: String,
-    /// A PEM file of the authorities to trust for https, in place of this system's
+    /// A PEM file of the authorities to trust for https, instead of those of the system
     #[arg(long, env = "RESERVD_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// A file with the token that says who calls; in the environment, RESERVD_TOKEN is the token
+    /// A file with the token to present; RESERVD_TOKEN in the environment is the token itself
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
-/// A connection on which each call says who calls.
+/// A connection on which each call presents a token.
 pub type Wire = InterceptedService<Channel, Bearer>;
 
-/// Puts the token into each call.
+/// Adds the token to each call.
 #[derive(Clone)]
 pub struct Bearer(Option<HeaderValue>);
 
 impl Bearer {
-    /// Shows this value of `authorization`, or nothing.
+    /// Adds this value of `authorization`, if there is one.
     pub const fn new(value: Option<HeaderValue>) -> Self {
         Self(value)
     }
@@ -59,7 +59,7 @@ impl Target {
     async fn channel(&self) -> Result<Channel, Failure> {
         let scheme = if self.server.contains("://") { "" } else { "http://" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
-            .map_err(|error| format!("{} is not a server's URL: {error}", self.server))?
+            .map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?
             .connect_timeout(Duration::from_secs(3));
         if self.server.starts_with("https://") {
             let tls = match &self.ca {
@@ -72,7 +72,7 @@ impl Target {
             };
             endpoint = endpoint.tls_config(tls).map_err(|error| format!("TLS can't be used: {error}"))?;
         }
-        endpoint.connect().await.map_err(|_| format!("no server answers at {}", self.server).into())
+        endpoint.connect().await.map_err(|_| format!("no server responds at {}", self.server).into())
     }
 
     fn bearer(&self) -> Result<Bearer, Failure> {
@@ -85,12 +85,12 @@ impl Target {
         };
         let Some(token) = token else { return Ok(Bearer::new(None)) };
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-        let mut value = value.map_err(|_| "the token has characters that no token has")?;
+        let mut value = value.map_err(|_| "the token has invalid characters")?;
         value.set_sensitive(true);
         Ok(Bearer::new(Some(value)))
     }
 
-    /// Succeeds if the server serves.
+    /// Succeeds if the server is healthy.
     pub async fn check_health(&self) -> Result<(), Failure> {
         let mut client = HealthClient::new(self.channel().await?);
         let mut request = Request::new(HealthCheckRequest::default());

@@ -1,17 +1,17 @@
-//! `reservd token`: a token for development, and the keys that it is signed with.
+//! `reservd token`: creates a token for development, and the keys that sign it.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::auth::{clock, dev_keys::DevKeys, principal::Role};
 
 /// The options of `reservd token`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("who").required(true), after_help = "\
-A server that takes these tokens:
+A server that accepts these tokens:
   reservd serve --set auth.jwks=dev-keys/jwks.json --set auth.issuer=reservd-dev")]
 pub struct Token {
     /// A user, who reserves for itself: role user
@@ -20,25 +20,25 @@ pub struct Token {
     /// A service, which reserves for any user: role service
     #[arg(long, group = "who", value_name = "NAME")]
     service: Option<String>,
-    /// Who may do everything: role admin
+    /// An administrator, who may do everything: role admin
     #[arg(long, group = "who", value_name = "NAME")]
     admin: Option<String>,
-    /// Anyone else, with the roles of --role
+    /// Another principal, with the roles of --role
     #[arg(long, group = "who", value_name = "NAME")]
     subject: Option<String>,
-    /// A role more; may be repeated
+    /// A further role; may be repeated
     #[arg(long, value_parser = parse_role, value_name = "ROLE")]
     role: Vec<Role>,
-    /// How long it is good
+    /// The validity of the token
     #[arg(long, default_value = "12h", value_parser = humantime::parse_duration)]
     ttl: Duration,
-    /// The folder of the keys; they are made where they are missing
+    /// The folder of the keys, which are created if they are missing
     #[arg(long, default_value = "dev-keys", value_name = "FOLDER")]
     keys: PathBuf,
-    /// What it says of its issuer, which the server's auth.issuer must be
+    /// The issuer, which must match the server's auth.issuer
     #[arg(long, default_value = "reservd-dev")]
     issuer: String,
-    /// Whom it is for, which the server's auth.audience must be
+    /// The audience, which must match the server's auth.audience
     #[arg(long, default_value = "reservd")]
     audience: String,
 }

@@ -1,12 +1,12 @@
-//! `[broker]`: the message broker, if there is one.
+//! `[broker]`: the optional message broker.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SecretUrl;
+use super::{problems::Problems, secret_url::SecretUrl};
 
-/// The longest name that AMQP has room for, less what we append to some.
+/// Below AMQP's limit of 255 bytes, since reservd appends suffixes to some names.
 const MAX_NAME: usize = 200;
 
 /// `[broker]`
@@ -31,51 +31,46 @@ pub struct Broker {
     pub retry_pause: Duration,
 }
 
-/// How the data of a message is written.
+/// The encoding of a message body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PayloadFormat {
-    /// As protobuf's canonical JSON.
+    /// Protobuf's canonical JSON.
     Json,
-    /// As protobuf's bytes.
+    /// Protobuf's binary encoding.
     Protobuf,
 }
 
 impl Broker {
-    /// Whether there is a broker.
+    /// Whether a broker is configured.
     pub fn is_configured(&self) -> bool {
         !self.url.expose().is_empty()
     }
 
-    /// Whether changes must be kept until they are published.
+    /// Whether changes are kept until they are published.
     pub fn has_outbox(&self) -> bool {
         self.outbox || self.is_configured()
     }
 
-    /// What is wrong with the settings, a line each. None quotes the URL: it holds a password.
-    pub(super) fn problems(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        if self.is_configured() && !["amqp://", "amqps://"].iter().any(|scheme| self.url.expose().starts_with(scheme)) {
-            wrong.push("broker.url (RABBITMQ_URL) is not a URL such as amqps://user:password@host/vhost".to_owned());
-        }
-        if self.exchange.is_empty() || self.exchange.len() > MAX_NAME {
-            wrong.push(format!("broker.exchange must have 1 to {MAX_NAME} bytes"));
-        }
-        if self.commands.len() > MAX_NAME {
-            wrong.push(format!("broker.commands must have at most {MAX_NAME} bytes"));
-        }
-        if self.users_exchange.is_empty() || self.users_exchange.len() > MAX_NAME {
-            wrong.push(format!("broker.users_exchange must have 1 to {MAX_NAME} bytes"));
-        }
-        if self.sign_outs.len() > MAX_NAME {
-            wrong.push(format!("broker.sign_outs must have at most {MAX_NAME} bytes"));
-        }
-        if !self.sign_outs.is_empty() && self.sign_outs == self.commands {
-            wrong.push("broker.sign_outs and broker.commands must be two queues".to_owned());
-        }
-        if self.source.is_empty() || self.source.len() > MAX_NAME {
-            wrong.push(format!("broker.source must have 1 to {MAX_NAME} bytes"));
-        }
-        wrong
+    /// No line quotes the URL: it holds a password.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        let (url, ms, hour) = (self.url.expose(), Duration::from_millis(1), Duration::from_secs(3600));
+        problems.require(
+            url.is_empty() || url.starts_with("amqp://") || url.starts_with("amqps://"),
+            "broker.url (RABBITMQ_URL) is not a URL such as amqps://user:password@host/vhost",
+        );
+        problems.length("broker.exchange", &self.exchange, 1..=MAX_NAME);
+        problems.length("broker.commands", &self.commands, 0..=MAX_NAME);
+        problems.length("broker.users_exchange", &self.users_exchange, 1..=MAX_NAME);
+        problems.length("broker.sign_outs", &self.sign_outs, 0..=MAX_NAME);
+        problems.length("broker.source", &self.source, 1..=MAX_NAME);
+        problems.require(
+            self.sign_outs.is_empty() || self.sign_outs != self.commands,
+            "broker.sign_outs and broker.commands must be two different queues",
+        );
+        problems.duration("broker.relay_interval", self.relay_interval, ms..=hour);
+        problems.duration("broker.retry_pause", self.retry_pause, ms..=hour);
+        problems.number("broker.relay_batch", self.relay_batch as usize, 1..=10_000);
+        problems.number("broker.prefetch", self.prefetch.into(), 1..=10_000);
     }
 }

@@ -1,6 +1,6 @@
-//! Lays the file, the environment and the flags over the defaults, and says in one line each what is
-//! wrong with them: the key, where it was set, and for an unknown key the nearest right one. A message
-//! never quotes a line of a file: it may hold a secret.
+//! Overlays the defaults with the file, the environment and the flags. Each problem is one line with the key
+//! and the place where it is set; for an unknown key it names the closest setting, for a renamed key the new
+//! name. A message never quotes a line of a file, which may hold a secret.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -12,20 +12,45 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, ConfigError, DEFAULTS, Flags};
+use super::{
+    problems::ConfigError,
+    settings::{Config, DEFAULTS},
+};
 
-/// Variables of other programs that are settings of ours.
-const BORROWED: [(&str, &str); 4] = [
+/// The settings of a command line, as `section.key` and value.
+pub type Flags = Vec<(String, String)>;
+
+/// Settings that were renamed: the old key and the new one. An old key is refused.
+const RENAMED: [(&str, &str); 6] = [
+    ("server.max_large_answers", "server.max_large_responses"),
+    ("server.answer_timeout", "server.response_timeout"),
+    ("execution.remembered_events", "execution.cached_events"),
+    ("holds.sweep_interval", "expiry.interval"),
+    ("holds.sweep_batch", "expiry.batch"),
+    ("waitlist.serve_interval", "waitlist.promotion_interval"),
+];
+
+/// Well-known environment variables that set reservd's settings too.
+const WELL_KNOWN: [(&str, &str); 4] = [
     ("DATABASE_URL", "database.url"),
     ("RABBITMQ_URL", "broker.url"),
     ("REDIS_URL", "sessions.url"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
 
-/// Settings that were made in one place.
+/// The settings from one place.
 struct Layer {
     place: String,
     settings: Dict,
+}
+
+impl Layer {
+    /// A line for each setting that has another name today.
+    fn renamed(&self) -> impl Iterator<Item = String> {
+        let settings = Value::from(self.settings.clone());
+        let renamed = RENAMED.iter().filter(move |(old, _)| settings.find_ref(old).is_some());
+        renamed.map(|(old, new)| format!("unknown setting {old}, set {}: it is {new} now", self.place))
+    }
 }
 
 impl Provider for Layer {
@@ -48,6 +73,10 @@ impl Config {
         }
         layers.extend(of_environment());
         layers.extend(flags.iter().map(|(key, text)| one(key, text, "on the command line".to_owned())));
+        let renamed: Vec<_> = layers.iter().flat_map(Layer::renamed).collect();
+        if !renamed.is_empty() {
+            return Err(ConfigError(renamed));
+        }
         let figment = layers.into_iter().fold(Figment::from(Toml::string(DEFAULTS)), Figment::merge);
         let config: Self = figment
             .extract()
@@ -73,7 +102,7 @@ fn of_file(file: &Path) -> Result<Dict, String> {
 
 fn of_environment() -> Vec<Layer> {
     let place = |name: &str| format!("in the environment ({name})");
-    let borrowed = BORROWED.iter().flat_map(|(name, key)| {
+    let well_known = WELL_KNOWN.iter().flat_map(|(name, key)| {
         Env::raw().only(&[name]).iter().map(move |(_, text)| one(key, &text, place(name))).collect::<Vec<_>>()
     });
     let own = Env::prefixed("RESERVD_").split("__");
@@ -81,18 +110,18 @@ fn of_environment() -> Vec<Layer> {
         let name = key.as_str().to_ascii_uppercase().replace('.', "__");
         one(key.as_str(), &text, place(&format!("RESERVD_{name}")))
     });
-    borrowed.chain(own).collect()
+    well_known.chain(own).collect()
 }
 
-/// Variables that begin with RESERVD_ and are no settings: options of the command line, and what
-/// Kubernetes tells every container about a service that is called reservd.
+/// Variables that begin with RESERVD_ but are not settings: command-line options, and the variables that
+/// Kubernetes sets in every container for a service named reservd.
 fn is_for_others(key: &str) -> bool {
     ["config", "address", "port", "token", "ca"].contains(&key)
         || key.starts_with("port_")
         || key.starts_with("service_")
 }
 
-/// One setting, as text. What is text by default stays text even if it looks like a number.
+/// One setting, given as text. A setting whose default is text stays text even if it looks like a number.
 fn one(key: &str, text: &str, place: String) -> Layer {
     let value = match Figment::from(Toml::string(DEFAULTS)).find_value(key) {
         Ok(Value::String(..)) => Value::from(text),
@@ -119,7 +148,7 @@ fn explain(error: &figment::Error) -> String {
     }
 }
 
-/// The section or setting that is most like an unknown one; of those alike, one of the same section.
+/// The section or setting closest to an unknown one; among equals, one of the same section.
 fn nearest(path: &[String]) -> String {
     let (section, name) = match path {
         [section, .., name] => (section.as_str(), name.as_str()),
@@ -138,47 +167,4 @@ fn nearest(path: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem(key: &str, value: &str) -> String {
-        Config::load(None, &vec![(key.into(), value.into())]).expect_err(key).to_string()
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_right_one() {
-        for (unknown, right) in [
-            ("server.listn", "server.listen"),
-            ("servr.listen", "server"),
-            ("listen", "server.listen"),
-            ("server.max_connections", "database.max_connections"),
-            ("strategy.extnd", "strategy.extend"),
-        ] {
-            let problem = problem(unknown, "x");
-            assert!(problem.ends_with(&format!("did you mean {right}?")), "{problem}");
-        }
-        assert!(problem("server.listn", "x").starts_with("unknown setting server.listn, set on the command line:"));
-    }
-
-    #[test]
-    fn a_wrong_value_names_its_key() {
-        for (key, value) in [
-            ("server.listen", "nowhere"),
-            ("server.max_in_flight", "many"),
-            ("holds.sweep_interval", "soon"),
-            ("strategy.reserve", "MAYBE"),
-            ("retention.changes", "1h"),
-            ("database.migrate", "perhaps"),
-        ] {
-            let problem = problem(key, value);
-            assert!(problem.starts_with(key) && !problem.contains(".rs"), "{key}: {problem}");
-        }
-    }
-
-    #[test]
-    fn text_may_look_like_a_number() {
-        let flags = vec![("embedded.data_dir".into(), "2030".into()), ("telemetry.service_name".into(), "true".into())];
-        let config = Config::load(None, &flags).expect("both are text");
-        assert_eq!((config.embedded.data_dir.as_str(), config.telemetry.service_name.as_str()), ("2030", "true"));
-    }
-}
+mod tests;

@@ -1,15 +1,19 @@
-//! The settings that decide who gets in: `[security]`, `[tls]`, `[auth]` and `[limits]`.
+//! The settings that control access: `[security]`, `[tls]`, `[auth]` and `[limits]`.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::Path, time::Duration};
+#![allow(missing_docs, reason = "documented in defaults.toml, once")]
+
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, redact};
+use super::{problems::Problems, secret_url::redact};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `[security]`
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Security {
     pub allow_unauthenticated_network: bool,
     pub allow_plaintext_network: bool,
@@ -18,7 +22,6 @@ pub struct Security {
 /// `[tls]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Tls {
     pub certificate: String,
     pub key: String,
@@ -28,20 +31,19 @@ pub struct Tls {
     pub reload_interval: Duration,
 }
 
-/// Whether a client must show a certificate.
+/// Whether a client must present a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ClientCertificates {
-    /// It may; without one it needs a token.
+    /// A client without a certificate needs a token.
     Optional,
-    /// It must, to be connected at all.
+    /// The TLS handshake fails without a certificate.
     Required,
 }
 
 /// `[auth]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Auth {
     pub jwks: Location,
     pub issuer: String,
@@ -62,10 +64,9 @@ pub struct Auth {
     pub certificate_roles: BTreeMap<String, Vec<Role>>,
 }
 
-/// How a token may be signed. There is no `none`, and nothing symmetric: who can check a signature must
-/// not be able to make one.
+/// How a token may be signed. `none` and symmetric algorithms are missing on purpose: a party that can
+/// verify a signature must not be able to create one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
 pub enum Algorithm {
     EdDSA,
     ES256,
@@ -83,22 +84,22 @@ impl Algorithm {
     }
 }
 
-/// What a principal may do; `auth::permissions` says which RPCs each opens.
+/// What a principal may do. `auth::permissions` lists the roles that each RPC accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Everything.
     #[serde(rename = "admin")]
     Admin,
-    /// Makes, changes and ends events.
+    /// Creates, changes and ends events.
     #[serde(rename = "event.manager")]
     EventManager,
     /// Reserves for any user.
     #[serde(rename = "service")]
     Service,
-    /// Reserves for itself, and sees only what is its own.
+    /// Reserves for itself, and sees only its own data.
     #[serde(rename = "user")]
     User,
-    /// Sees everything, changes nothing.
+    /// Reads everything, changes nothing.
     #[serde(rename = "reader")]
     Reader,
 }
@@ -122,7 +123,6 @@ impl Role {
 /// `[limits]`
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "documented in defaults.toml, once")]
 pub struct Limits {
     pub principal_rate: u32,
     pub principal_burst: u32,
@@ -133,23 +133,23 @@ pub struct Limits {
     pub live_holds_per_user: u32,
 }
 
-/// A file or a URL. A URL prints without what may be secret in it.
+/// A file or a URL. A URL prints without its password and query.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Location(String);
 
 impl Location {
-    /// Whether there is none.
+    /// Whether it is not set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The URL, with whatever is in it; none if it is a file.
+    /// The URL with its secrets; none if this is a file.
     pub fn url(&self) -> Option<&str> {
         self.0.contains("://").then_some(self.0.as_str())
     }
 
-    /// The file; none if it is a URL.
+    /// The file; none if this is a URL.
     pub fn file(&self) -> Option<&Path> {
         (!self.0.contains("://")).then_some(Path::new(&self.0))
     }
@@ -176,60 +176,60 @@ impl Serialize for Location {
     }
 }
 
-impl Config {
+impl Tls {
     /// Whether connections are encrypted.
-    pub fn has_tls(&self) -> bool {
-        !self.tls.certificate.is_empty()
+    pub fn is_configured(&self) -> bool {
+        !self.certificate.is_empty()
     }
 
-    /// Whether callers have to say who they are.
-    pub fn has_authentication(&self) -> bool {
-        !self.auth.jwks.is_empty() || !self.tls.client_ca.is_empty() || self.sessions.is_configured()
-    }
-
-    /// What is wrong with the settings of this module, a line each.
-    pub(super) fn check_security(&self, wrong: &mut Vec<String>) {
-        let (tls, auth, limits) = (&self.tls, &self.auth, &self.limits);
-        let mut must = |holds: bool, line: &str| {
-            if !holds {
-                wrong.push(line.to_owned());
-            }
-        };
-        let both_or_none = |a: &str, b: &str| a.is_empty() == b.is_empty();
-        must(both_or_none(&tls.certificate, &tls.key), "tls.certificate and tls.key must be set together");
-        must(tls.client_ca.is_empty() || self.has_tls(), "tls.client_ca must not be set without tls.certificate");
-        must(
-            tls.client_certificates == ClientCertificates::Optional || !tls.client_ca.is_empty(),
+    pub(super) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            self.certificate.is_empty() == self.key.is_empty(),
+            "tls.certificate and tls.key must be set together",
+        );
+        problems.require(
+            self.client_ca.is_empty() || self.is_configured(),
+            "tls.client_ca must not be set without tls.certificate",
+        );
+        problems.require(
+            self.client_certificates == ClientCertificates::Optional || !self.client_ca.is_empty(),
             "tls.client_certificates must not be REQUIRED without tls.client_ca",
         );
-        must(auth.jwks.is_empty() || !auth.issuer.is_empty(), "auth.issuer must be set where auth.jwks is");
-        must(auth.jwks.is_empty() || !auth.audience.is_empty(), "auth.audience must be set where auth.jwks is");
-        must(!auth.algorithms.is_empty(), "auth.algorithms must name one at least");
-        must(auth.jwks.url().is_none_or(is_safe_to_fetch), "auth.jwks must be a file, or a URL of https");
-        must(
-            auth.certificate_roles.values().flatten().all(|role| *role != Role::User),
-            "auth.certificate_roles must not have the role user: a certificate is no end user's",
-        );
-        must(limits.principal_rate == 0 || limits.principal_burst > 0, "limits.principal_burst must be 1 or more");
-        must(limits.address_rate == 0 || limits.address_burst > 0, "limits.address_burst must be 1 or more");
-
-        let (second, day) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
-        let mut span = |key: &str, value: Duration, range: RangeInclusive<Duration>| {
-            if !range.contains(&value) {
-                let (min, max) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-                wrong.push(format!("{key} must be from {min} to {max}"));
-            }
-        };
-        span("tls.reload_interval", tls.reload_interval, second / 100..=day);
-        span("auth.leeway", auth.leeway, Duration::ZERO..=300 * second);
-        span("auth.max_token_lifetime", auth.max_token_lifetime, second..=366 * day);
-        span("auth.jwks_refresh", auth.jwks_refresh, second / 100..=day);
-        span("auth.jwks_refetch_pause", auth.jwks_refetch_pause, second / 100..=day);
-        span("auth.jwks_max_age", auth.jwks_max_age, auth.jwks_refresh..=30 * day);
+        problems.duration("tls.reload_interval", self.reload_interval, SECOND / 100..=DAY);
     }
 }
 
-/// Over plain HTTP anyone on the way could put keys of their own in. On this machine there is no way.
+impl Auth {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        let has_jwks = !self.jwks.is_empty();
+        problems.require(!has_jwks || !self.issuer.is_empty(), "auth.issuer must be set where auth.jwks is");
+        problems.require(!has_jwks || !self.audience.is_empty(), "auth.audience must be set where auth.jwks is");
+        problems.require(!self.algorithms.is_empty(), "auth.algorithms must name at least one algorithm");
+        problems.require(self.jwks.url().is_none_or(is_safe_to_fetch), "auth.jwks must be a file, or a URL of https");
+        problems.require(
+            self.certificate_roles.values().flatten().all(|role| *role != Role::User),
+            "auth.certificate_roles must not have the role user: a certificate does not belong to an end user",
+        );
+        problems.duration("auth.leeway", self.leeway, Duration::ZERO..=300 * SECOND);
+        problems.duration("auth.max_token_lifetime", self.max_token_lifetime, SECOND..=366 * DAY);
+        problems.duration("auth.jwks_refresh", self.jwks_refresh, SECOND / 100..=DAY);
+        problems.duration("auth.jwks_refetch_pause", self.jwks_refetch_pause, SECOND / 100..=DAY);
+        problems.duration("auth.jwks_max_age", self.jwks_max_age, self.jwks_refresh..=30 * DAY);
+    }
+}
+
+impl Limits {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        for (name, rate, burst) in [
+            ("principal", self.principal_rate, self.principal_burst),
+            ("address", self.address_rate, self.address_burst),
+        ] {
+            problems.require(rate == 0 || burst > 0, format!("limits.{name}_burst must be 1 or more"));
+        }
+    }
+}
+
+/// Plain HTTP would let anyone on the network path substitute keys, so it is allowed on this machine only.
 fn is_safe_to_fetch(url: &str) -> bool {
     let rest = url.strip_prefix("http://");
     let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_fetched_where_nobody_can_put_others_in_between() {
+    fn keys_are_fetched_only_where_the_network_cannot_substitute_them() {
         for good in ["https://id.example/keys", "http://127.0.0.1:8080/keys", "http://localhost/k", "http://[::1]:1/k"]
         {
             assert!(is_safe_to_fetch(good), "{good}");

@@ -1,5 +1,5 @@
-//! Whom PostgreSQL runs as. It refuses to run as root, so root lends it an ordinary user:
-//! its processes are started as that user, and what it must write is given to that user.
+//! The user that PostgreSQL runs as. PostgreSQL refuses to run as root; for root, its processes run as another user,
+//! who owns the files that it writes.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 
 /// The user that owns the cluster and runs its processes.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) fn own_home() -> Option<PathBuf> {
 }
 
 impl Account {
-    /// Ourselves; where we are root: the wanted user, else `postgres`, else `nobody`.
+    /// The current user. For root: the wanted user, else `postgres`, else `nobody`.
     pub(super) fn choose(wanted: Option<&str>) -> Result<Self, EmbeddedError> {
         if !is_root() {
             return Ok(Self { name: "this user".to_owned(), uid: geteuid(), gid: getegid() });
@@ -42,8 +42,8 @@ impl Account {
         }
     }
 
-    /// A command that runs as this user, apart from our terminal's Ctrl-C, our working
-    /// folder (which may be closed to it) and settings for other PostgreSQL programs.
+    /// A command that runs as this user: in a process group of its own, which Ctrl-C does not reach; outside the
+    /// current folder, which the user may not be allowed to enter; and without settings for other PostgreSQL programs.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").process_group(0).env("LC_ALL", "C");
@@ -58,7 +58,7 @@ impl Account {
         command
     }
 
-    /// Makes the user the owner of a file or folder of ours.
+    /// Makes the user the owner of a file or folder.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         if is_root() {
             lchown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;
@@ -66,7 +66,7 @@ impl Account {
         Ok(())
     }
 
-    /// Whether every folder that leads to `path`, and `path`, lets the user in.
+    /// Checks that the user may enter `path` and all its parents.
     pub(super) fn check_reach(&self, path: &Path) -> Result<(), EmbeddedError> {
         let closed = |folder: &&Path| folder.metadata().is_ok_and(|meta| !self.may_enter(&meta));
         match path.ancestors().find(closed) {

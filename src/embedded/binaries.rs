@@ -1,19 +1,20 @@
-//! Finds the PostgreSQL programs of this machine: where a setting says, else on PATH and in
-//! the places where packages put them. The newest wins, unless the data folder asks for an
-//! older one. Nothing is downloaded: where there is none, the error tells how to install it.
+//! Finds the PostgreSQL programs of this machine: in the configured folder, or else on PATH and in the folders of
+//! packages. Chooses the newest version, or the version of the data folder. Downloads nothing: the error explains how
+//! to install PostgreSQL.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::account::Account;
+use super::error::EmbeddedError;
 use super::folder::Folder;
-use super::{EmbeddedError, advice};
+use super::install_advice;
 
-/// Older ones are out of support.
+/// Older versions are out of support.
 const OLDEST_MAJOR: u32 = 14;
 
-/// A parent folder, the beginning of a name in it, and what follows below.
+/// The folders of packages: a parent, the prefix of a name in it, and a subfolder.
 const PACKAGED: [(&str, &str, &str); 7] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -49,7 +50,7 @@ impl Binaries {
     }
 }
 
-/// As in `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`: 15 and 18.
+/// The version 15.18 of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version {
     major: u32,
@@ -72,7 +73,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The binaries to run: those of the cluster's major version, else the newest.
+/// The binaries to run: of the cluster's major version, or else the newest.
 pub(super) fn find(
     setting: Option<&Path>,
     cluster_version: Option<&str>,
@@ -84,22 +85,24 @@ pub(super) fn find(
         None => usual_places(std::env::var_os("PATH")),
     };
     let found: Vec<Binaries> = places.iter().filter_map(|place| inspect(place, account)).collect();
-    choose(&found, cluster_version).map_err(|lack| match lack {
-        Lack::Any => none_found(setting),
-        Lack::Major(made_by) => EmbeddedError::OtherVersion { cluster: folder.cluster(), made_by, found: list(&found) },
+    choose(&found, cluster_version).map_err(|missing| match missing {
+        Missing::Any => none_found(setting),
+        Missing::Major(made_by) => {
+            EmbeddedError::OtherVersion { cluster: folder.cluster(), made_by, found: list(&found) }
+        }
     })
 }
 
-/// What kept us from choosing.
+/// Why there is no choice.
 #[derive(Debug, PartialEq, Eq)]
-enum Lack {
+enum Missing {
     Any,
     Major(String),
 }
 
-fn choose(found: &[Binaries], cluster_version: Option<&str>) -> Result<Binaries, Lack> {
+fn choose(found: &[Binaries], cluster_version: Option<&str>) -> Result<Binaries, Missing> {
     let usable = found.iter().filter(|it| it.version.major >= OLDEST_MAJOR);
-    let newest = usable.clone().max_by_key(|it| it.version).ok_or(Lack::Any)?;
+    let newest = usable.clone().max_by_key(|it| it.version).ok_or(Missing::Any)?;
     let Some(major) = cluster_version else {
         return Ok(newest.clone());
     };
@@ -107,7 +110,7 @@ fn choose(found: &[Binaries], cluster_version: Option<&str>) -> Result<Binaries,
         .filter(|it| it.version.major.to_string() == major)
         .max_by_key(|it| it.version)
         .cloned()
-        .ok_or_else(|| Lack::Major(major.to_owned()))
+        .ok_or_else(|| Missing::Major(major.to_owned()))
 }
 
 fn usual_places(path: Option<OsString>) -> Vec<PathBuf> {
@@ -120,8 +123,8 @@ fn usual_places(path: Option<OsString>) -> Vec<PathBuf> {
     places
 }
 
-/// The installation whose `postgres` is in this folder, perhaps as a link to elsewhere.
-/// Asked as the user who shall run it, so that what is closed to him does not count.
+/// The installation whose `postgres`, or a link to it, is in this folder. Runs as the account, so that programs that
+/// it may not execute do not count.
 fn inspect(place: &Path, account: &Account) -> Option<Binaries> {
     let postgres = place.join("postgres").canonicalize().ok()?;
     let folder = postgres.parent()?.to_owned();
@@ -149,48 +152,8 @@ fn none_found(setting: Option<&Path>) -> EmbeddedError {
         },
         |bin_dir| format!("{}, as set", bin_dir.display()),
     );
-    EmbeddedError::NoBinaries { oldest: OLDEST_MAJOR, looked_in, advice: advice::how_to_install() }
+    EmbeddedError::NoBinaries { oldest: OLDEST_MAJOR, looked_in, advice: install_advice::how_to_install() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn installed(versions: &[&str]) -> Vec<Binaries> {
-        let parse = |text: &&str| Version::parse(&format!("postgres (PostgreSQL) {text}"));
-        let binaries = |version| Binaries { folder: PathBuf::from("/pg"), version };
-        versions.iter().filter_map(parse).map(binaries).collect()
-    }
-
-    fn chosen(versions: &[&str], cluster: Option<&str>) -> Result<String, Lack> {
-        choose(&installed(versions), cluster).map(|it| it.version.to_string())
-    }
-
-    #[test]
-    fn versions_are_read_from_every_packager_s_line() {
-        let version = |line| Version::parse(line).map(|it| it.to_string());
-        let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
-        assert_eq!(version(debian).as_deref(), Some("15.18"));
-        assert_eq!(version("postgres (PostgreSQL) 18beta1").as_deref(), Some("18.0"));
-        assert_eq!(version("postgres (PostgreSQL) 17.2").as_deref(), Some("17.2"));
-        assert_eq!(version("postgres: command not found"), None);
-        assert_eq!(version("postgres (PostgreSQL) devel"), None);
-    }
-
-    #[test]
-    fn the_newest_is_chosen_by_number_not_by_text() {
-        assert_eq!(chosen(&["9.6", "15.9", "15.18", "14.2"], None), Ok("15.18".to_owned()));
-    }
-
-    #[test]
-    fn the_clusters_own_version_wins_over_a_newer_one() {
-        assert_eq!(chosen(&["17.2", "15.18"], Some("15")), Ok("15.18".to_owned()));
-        assert_eq!(chosen(&["17.2"], Some("15")), Err(Lack::Major("15".to_owned())));
-    }
-
-    #[test]
-    fn out_of_support_is_as_good_as_none() {
-        assert_eq!(chosen(&["13.20", "9.6"], None), Err(Lack::Any));
-        assert_eq!(chosen(&[], Some("15")), Err(Lack::Any));
-    }
-}
+mod tests;

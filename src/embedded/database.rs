@@ -1,5 +1,4 @@
-//! The database `reservd` in the private server: how to reach it, and making it where it is
-//! missing.
+//! The database `reservd` in the private server: connects to it, and creates it if it is missing.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -7,14 +6,14 @@ use std::path::Path;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 use super::folder::PORT;
 
-/// The cluster's superuser. There are no passwords: the socket folder is private.
+/// The cluster's superuser. It has no password: the socket folder is private.
 pub(super) const USER: &str = "reservd";
 const DATABASE: &str = "reservd";
 
-/// There in every cluster.
+/// Exists in every cluster.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
 pub(super) fn connect_options(socket_dir: &Path) -> PgConnectOptions {
@@ -39,14 +38,14 @@ fn percent_encoded(bytes: &[u8]) -> String {
     bytes.iter().map(encode).collect()
 }
 
-/// Whether the database answers.
+/// Checks that the database accepts connections.
 pub(super) async fn probe(socket_dir: &Path) -> Result<(), EmbeddedError> {
     let probed = async { connect_options(socket_dir).connect().await?.close().await };
     probed.await.map_err(unreachable(socket_dir))
 }
 
-/// Makes the database where it is missing. Asked of a database that is always there, since
-/// PostgreSQL logs a failed connection as FATAL.
+/// Creates the database if it is missing. Checks this from a database that always exists, since PostgreSQL logs a
+/// failed connection as FATAL.
 pub(super) async fn create_if_missing(socket_dir: &Path) -> Result<(), EmbeddedError> {
     let options = connect_options(socket_dir).database(MAINTENANCE_DATABASE);
     let created = async {
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_any_name_survives_the_url() {
+    fn any_folder_name_is_encoded_in_the_url() {
         let text = url(Path::new("/data/a b&c?é"));
         assert_eq!(text, "postgresql:///reservd?host=/data/a%20b%26c%3F%C3%A9&port=5432&user=reservd");
         let parsed: PgConnectOptions = text.parse().unwrap();

@@ -1,37 +1,37 @@
-//! What can keep the private PostgreSQL from running. Each message is one line that a person
-//! can act on: what was looked for or tried, where, and what to do about it.
+//! Why the private PostgreSQL does not run. Each message is one line that a user can act on: what failed, where, and
+//! what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-/// Why the private PostgreSQL could not be started or stopped.
+/// Why the private PostgreSQL cannot be started or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
-    /// No usable PostgreSQL on this machine.
+    /// This machine has no usable PostgreSQL.
     #[error(
         "no PostgreSQL {oldest} or newer found: looked for `postgres` with `initdb` beside it in {looked_in}; {advice}, or set DATABASE_URL"
     )]
     NoBinaries {
-        /// The oldest major version that will do.
+        /// The oldest supported major version.
         oldest: u32,
-        /// The places that were searched.
+        /// The searched places.
         looked_in: String,
         /// How to install it on this system.
         advice: String,
     },
 
-    /// The data folder belongs to another major version than all binaries found.
+    /// No installed PostgreSQL has the major version of the data folder.
     #[error(
-        "{} was made by PostgreSQL {made_by}, and only {found} is installed: install PostgreSQL {made_by}, or move the folder away to start empty", cluster.display()
+        "{} was created by PostgreSQL {made_by}, and only {found} is installed: install PostgreSQL {made_by}, or move the folder away to start empty", cluster.display()
     )]
     OtherVersion {
         /// The cluster's folder.
         cluster: PathBuf,
         /// Its major version.
         made_by: String,
-        /// What is installed.
+        /// The installed versions.
         found: String,
     },
 
@@ -39,9 +39,9 @@ pub enum EmbeddedError {
     #[error("PostgreSQL refuses to run as root: {0}; name an ordinary user of this machine")]
     NoUser(String),
 
-    /// The user that PostgreSQL runs as cannot enter a folder on the way to its data.
+    /// The user that PostgreSQL runs as cannot enter a parent of its data folder.
     #[error(
-        "user {user} cannot enter {}, which leads to PostgreSQL's data folder: choose a data folder outside of it", path.display()
+        "user {user} cannot enter {}, a parent of PostgreSQL's data folder: choose a data folder outside of it", path.display()
     )]
     ClosedFolder {
         /// The user that PostgreSQL runs as.
@@ -50,56 +50,56 @@ pub enum EmbeddedError {
         path: PathBuf,
     },
 
-    /// A file or folder could not be read, made or changed.
+    /// A file or folder cannot be read, created or changed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 
-    /// A program could not be started at all.
+    /// A program cannot be started.
     #[error("cannot run {}: {source}", program.display())]
     Spawn {
         /// The program.
         program: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 
-    /// `initdb` failed, or did not end in time.
-    #[error("initdb could not make a cluster in {} ({outcome}): {said}", cluster.display())]
+    /// `initdb` failed or took too long.
+    #[error("initdb could not create a cluster in {} ({outcome}): {output}", cluster.display())]
     InitDb {
-        /// Where.
+        /// The folder of the cluster.
         cluster: PathBuf,
         /// How it ended.
         outcome: Outcome,
-        /// The last lines it wrote.
-        said: String,
+        /// The last lines of its output.
+        output: String,
     },
 
-    /// `postgres` ended instead of becoming ready, or did neither in time.
-    #[error("PostgreSQL did not start ({outcome}): {said} (all of it in {})", log.display())]
+    /// `postgres` ended before it was ready, or took too long.
+    #[error("PostgreSQL did not start ({outcome}): {output} (see {})", log.display())]
     NotStarted {
         /// How it ended.
         outcome: Outcome,
         /// The last lines of its log.
-        said: String,
-        /// The log.
+        output: String,
+        /// The log file.
         log: PathBuf,
     },
 
-    /// The server of an earlier run does not go away.
+    /// The server of an earlier run does not stop.
     #[error(
         "an earlier PostgreSQL{} still runs in {}: stop it with kill -INT", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), cluster.display()
     )]
     OldServer {
-        /// Its process, where known.
+        /// Its process id, if known.
         pid: Option<i32>,
-        /// The folder that it holds.
+        /// The folder of its cluster.
         cluster: PathBuf,
     },
 
@@ -108,32 +108,32 @@ pub enum EmbeddedError {
     OwnerNotReady {
         /// The data folder.
         folder: PathBuf,
-        /// The owner's process id, as it wrote it down.
+        /// The owner's process id from the lock file.
         owner: String,
     },
 
-    /// The server runs, but the database does not answer.
-    #[error("the embedded PostgreSQL in {} does not answer: {source}", socket_dir.display())]
+    /// The server runs, but the database does not accept a connection.
+    #[error("the embedded PostgreSQL in {} does not accept connections: {source}", socket_dir.display())]
     Connect {
         /// The socket folder.
         socket_dir: PathBuf,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
 
-    /// The server did not end in time.
+    /// The server did not stop in time.
     #[error("the embedded PostgreSQL did not stop within {seconds} s")]
     NotStopped {
-        /// How long we waited.
+        /// The time that it had.
         seconds: u64,
     },
 
-    /// A bug of ours.
-    #[error("the embedded PostgreSQL's starter failed: {0}")]
+    /// A bug in reservd.
+    #[error("cannot start or watch the embedded PostgreSQL: {0}")]
     Internal(String),
 }
 
-/// How a program ended, or that it did not.
+/// The exit status of a program; none if it did not end in time.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome(pub Option<ExitStatus>);
 
@@ -141,7 +141,12 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(status) => write!(f, "{status}"),
-            None => f.write_str("not done in time"),
+            None => f.write_str("timed out"),
         }
     }
+}
+
+/// Adds the file to an I/O error, which does not name it.
+pub(super) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> EmbeddedError + 'a {
+    move |source| EmbeddedError::File { action, path: path.to_owned(), source }
 }

@@ -1,7 +1,7 @@
-//! What lies in the data folder: the cluster, its log, its socket, and two locks that the
-//! kernel releases however their holders end. `owner.lock` is held by the reservd that owns
-//! the server; `server.lock` by the processes of the server themselves, so whoever gets it
-//! knows that nothing of an earlier server is left, without trusting process numbers.
+//! The layout of the data folder: the cluster, its log, its socket, and two locks that the kernel releases however
+//! their holders end. The reservd that owns the server holds `owner.lock`; the processes of the server hold
+//! `server.lock`, so the process that acquires it knows that no process of an earlier server is left, without
+//! trusting process ids.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -11,13 +11,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::account::{self, Account};
+use super::error::{EmbeddedError, at};
 use super::pid_file::PidFile;
-use super::{EmbeddedError, at};
 
-/// Of the file in the socket folder. There is no TCP, so it is nobody else's port.
+/// The port in the name of the socket. There is no TCP, so it cannot conflict.
 pub(super) const PORT: u16 = 5432;
 
-/// What a socket's address has room for on Linux; macOS has four bytes less.
+/// The longest path of a socket on Linux; four bytes less on macOS.
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 const LOG_LIMIT_BYTES: u64 = 16 << 20;
@@ -29,10 +29,10 @@ pub(super) struct Folder(PathBuf);
 impl Folder {
     pub(super) fn create(path: &Path) -> Result<Self, EmbeddedError> {
         let path = std::path::absolute(path).map_err(at("find", path))?;
-        // Root keeps locks and log to itself and lets PostgreSQL's user pass through.
+        // For root, PostgreSQL's user may pass through but not read the locks and the log.
         let mode = if account::is_root() { 0o711 } else { 0o700 };
         let made = DirBuilder::new().recursive(true).mode(mode).create(&path);
-        made.map_err(at("make the folder", &path))?;
+        made.map_err(at("create the folder", &path))?;
         Ok(Self(path))
     }
 
@@ -40,7 +40,7 @@ impl Folder {
         self.0.join("cluster")
     }
 
-    /// Where `initdb` works, so that `cluster` appears at once and whole.
+    /// The folder for `initdb`, so that `cluster` appears atomically.
     pub(super) fn partial_cluster(&self) -> PathBuf {
         self.0.join("cluster.partial")
     }
@@ -49,7 +49,7 @@ impl Folder {
         self.0.join("postgres.log")
     }
 
-    /// The lock that makes us the owner; None where another process has it.
+    /// The lock of the owner; none if another process holds it.
     pub(super) fn try_own(&self) -> Result<Option<OwnerLock>, EmbeddedError> {
         let Some(lock) = try_lock(&self.owner_lock())? else {
             return Ok(None);
@@ -60,7 +60,7 @@ impl Folder {
         Ok(Some(OwnerLock(lock)))
     }
 
-    /// The lock to hand to a new server; None while anything of an earlier one lives.
+    /// The lock for a new server; none while a process of an earlier server lives.
     pub(super) fn try_server_lock(&self) -> Result<Option<File>, EmbeddedError> {
         try_lock(&self.0.join("server.lock"))
     }
@@ -69,19 +69,19 @@ impl Folder {
         EmbeddedError::OwnerNotReady { folder: self.0.clone(), owner: self.owner() }
     }
 
-    /// The socket folder of a server that takes connections and whose owner means to stay.
+    /// The socket folder of a server that accepts connections, unless its owner is about to stop.
     pub(super) fn socket_for_guests(&self) -> Option<PathBuf> {
         self.socket_of_running_server().filter(|_| !self.owner().is_empty())
     }
 
-    /// The socket folder of a server that takes connections.
+    /// The socket folder of a server that accepts connections.
     pub(super) fn socket_of_running_server(&self) -> Option<PathBuf> {
         let file = PidFile::read(&self.cluster()).filter(|file| file.ready)?;
         UnixStream::connect(socket_file(&file.socket_dir)).ok()?;
         Some(file.socket_dir)
     }
 
-    /// The cluster's major version; None where there is no cluster yet.
+    /// The cluster's major version; none if there is no cluster yet.
     pub(super) fn cluster_version(&self) -> Result<Option<String>, EmbeddedError> {
         let file = self.cluster().join("PG_VERSION");
         if !self.cluster().exists() {
@@ -91,9 +91,9 @@ impl Folder {
         Ok(Some(version.trim().to_owned()))
     }
 
-    /// Lets the account through to its folders in here.
+    /// Allows the account to enter its folders in here.
     pub(super) fn open_for(&self, account: &Account) -> Result<(), EmbeddedError> {
-        let wrong = || at("open up", &self.0);
+        let wrong = || at("change the permissions of", &self.0);
         let mut permissions = self.0.metadata().map_err(wrong())?.permissions();
         if account::is_root() && permissions.mode() & 0o001 == 0 {
             permissions.set_mode(permissions.mode() | 0o001);
@@ -102,8 +102,8 @@ impl Folder {
         account.check_reach(&self.0)
     }
 
-    /// A folder for the socket: in here where its path is short enough, else in /tmp (the system's
-    /// temporary folder may itself have a long name) under a name that nobody can know before.
+    /// A folder for the socket: in here if its path is short enough, else in /tmp under an unpredictable name. (The
+    /// path of the system's temporary folder may be long.)
     pub(super) fn choose_socket_dir(&self) -> PathBuf {
         let here = self.0.join("run");
         if socket_file(&here).as_os_str().as_bytes().len() <= SOCKET_PATH_LIMIT {
@@ -112,7 +112,7 @@ impl Folder {
         PathBuf::from(format!("/tmp/reservd-{:012x}", fastrand::u64(..1 << 48)))
     }
 
-    /// The log, put aside first where it has grown large. Needs the server lock.
+    /// The log, rotated first if it is large. Requires the server lock.
     pub(super) fn open_log(&self) -> Result<File, EmbeddedError> {
         let log = self.log();
         if log.metadata().is_ok_and(|it| it.len() > LOG_LIMIT_BYTES) {
@@ -124,14 +124,14 @@ impl Folder {
         opened.map_err(at("open", &log))
     }
 
-    /// Makes `initdb`'s finished work the cluster, for good even if the power fails now.
+    /// Moves the finished work of `initdb` into place, durably.
     pub(super) fn adopt_partial_cluster(&self) -> Result<(), EmbeddedError> {
         std::fs::rename(self.partial_cluster(), self.cluster())
             .and_then(|()| File::open(&self.0)?.sync_all())
-            .map_err(at("make", &self.cluster()))
+            .map_err(at("create", &self.cluster()))
     }
 
-    /// The owner's process number; empty where it is about to stop.
+    /// The owner's process id; empty if it is about to stop.
     fn owner(&self) -> String {
         let content = std::fs::read_to_string(self.owner_lock()).unwrap_or_default();
         content.trim().to_owned()
@@ -142,25 +142,25 @@ impl Folder {
     }
 }
 
-/// Held by the owner of the server, whose process number the file tells.
+/// Held by the owner of the server. The file has its process id.
 #[derive(Debug)]
 pub(super) struct OwnerLock(File);
 
 impl OwnerLock {
-    /// Whoever comes from now on waits for the lock instead of joining a server that ends.
+    /// From now on other processes wait for the lock instead of joining a server that stops.
     pub(super) fn turn_guests_away(&self) {
         if let Err(error) = self.0.set_len(0) {
-            tracing::warn!(%error, "guests may join a PostgreSQL that is about to stop");
+            tracing::warn!(%error, "cannot mark PostgreSQL as stopping: guests may still join it");
         }
     }
 }
 
-/// An empty folder that only the account can enter, whatever was there before.
+/// Creates an empty folder that only the account can enter. Removes an earlier one.
 pub(super) fn make_private_dir(path: &Path, account: &Account) -> Result<(), EmbeddedError> {
     if path.exists() {
         std::fs::remove_dir_all(path).map_err(at("clear", path))?;
     }
-    DirBuilder::new().mode(0o700).create(path).and_then(|()| account.give(path)).map_err(at("make the folder", path))
+    DirBuilder::new().mode(0o700).create(path).and_then(|()| account.give(path)).map_err(at("create the folder", path))
 }
 
 pub(super) fn socket_file(socket_dir: &Path) -> PathBuf {
@@ -168,7 +168,7 @@ pub(super) fn socket_file(socket_dir: &Path) -> PathBuf {
 }
 
 fn try_lock(path: &Path) -> Result<Option<File>, EmbeddedError> {
-    // Not truncated: it tells its holder's number. Private: whoever can open it can lock it.
+    // Not truncated: it has the process id of its holder. Private: a process that can open it can lock it.
     let mut options = OpenOptions::new();
     options.create(true).write(true).truncate(false).mode(0o600);
     let opened = options.open(path);
@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_lies_with_the_data_where_the_path_is_short() {
+    fn the_socket_is_in_the_data_folder_if_the_path_is_short() {
         assert_eq!(socket_dir_in("/var/lib/reservd"), Path::new("/var/lib/reservd/run"));
     }
 
     #[test]
-    fn the_socket_s_path_always_fits_its_address() {
+    fn the_path_of_the_socket_is_never_too_long() {
         for length in 1..300 {
             let socket = socket_file(&socket_dir_in(&format!("/{}", "é".repeat(length))));
             assert!(socket.as_os_str().as_bytes().len() <= SOCKET_PATH_LIMIT);

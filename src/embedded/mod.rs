@@ -1,115 +1,55 @@
-//! The private PostgreSQL of `reservd serve` without a DATABASE_URL, and of the tests.
-//! A real cluster, made from the installed binaries in a folder of its own: no TCP, one
-//! private socket folder, gone within half a second of the process that started it.
-//! The first process on a folder owns the server; others on the same folder are guests,
-//! whose database ends with the owner.
+//! The private PostgreSQL of `reservd serve` without a DATABASE_URL, and of the tests. A real cluster, made by the
+//! installed binaries in a folder of its own: no TCP, one private socket folder, and it stops within half a second
+//! of the process that started it. The first process on a folder owns the server; other processes on the same folder
+//! are guests, whose database stops with the owner.
 //!
-//! In reading order: `account` is whom it runs as, `binaries` finds it, `folder` is what lies
-//! on disk, `server` starts it under `settings`, `supervisor` keeps it running and ends it,
-//! `database` is what we connect to.
+//! In reading order: `options` configure it, `account` is the user that it runs as, `binaries` finds its programs,
+//! `folder` is the layout on disk, `server` starts it under `settings`, `supervisor` restarts and stops it,
+//! `database` connects to it.
 
 mod account;
-mod advice;
 mod binaries;
 mod database;
 mod error;
 mod folder;
+mod install_advice;
+mod options;
 mod pid_file;
+mod polling;
 mod server;
 mod settings;
 mod supervisor;
-mod waiting;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
 pub use error::EmbeddedError;
+pub use options::{EmbeddedOptions, default_data_dir, temporary_data_parent};
 
 use account::Account;
 use folder::{Folder, OwnerLock};
+use polling::{POLL, blocking, poll_until};
 use server::Launcher;
 use supervisor::Supervisor;
-use waiting::{POLL, blocking, poll_until};
 
 /// Long enough for crash recovery to replay a full `max_wal_size`.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Which server to run, where and as whom.
-#[derive(Clone, Debug)]
-pub struct EmbeddedOptions {
-    /// Everything of this server lives in here; made if missing.
-    pub data_dir: PathBuf,
-    /// Look for `postgres` and `initdb` only here, instead of in the usual places.
-    pub bin_dir: Option<PathBuf>,
-    /// Started by root, run PostgreSQL as this user, else as `postgres`, else as `nobody`.
-    /// Ignored for an ordinary user, who runs it himself.
-    pub os_user: Option<String>,
-    /// On: an acknowledged commit survives a power cut. Off: fast, for tests.
-    pub durable: bool,
-    /// PostgreSQL's own limit; the pools of all processes on it must fit.
-    pub max_connections: u32,
-    /// More settings of PostgreSQL; they win over ours.
-    pub settings: Vec<(String, String)>,
-}
-
-impl EmbeddedOptions {
-    /// A server that keeps what it acknowledged.
-    pub fn durable(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            bin_dir: None,
-            os_user: None,
-            durable: true,
-            max_connections: 100,
-            settings: Vec::new(),
-        }
-    }
-
-    /// A server that is fast rather than safe against a power cut.
-    pub fn for_tests(data_dir: impl Into<PathBuf>) -> Self {
-        Self { durable: false, ..Self::durable(data_dir) }
-    }
-}
-
-/// Where `reservd serve` keeps its data unless told otherwise: the XDG data folder; for root
-/// `/var/lib/reservd`, since root's home is closed to the user that PostgreSQL runs as.
-pub fn default_data_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let home = variable("HOME").or_else(account::own_home);
-    data_dir_for(account::is_root(), variable("XDG_DATA_HOME"), home)
-}
-
-fn data_dir_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
-    if root {
-        return PathBuf::from("/var/lib/reservd");
-    }
-    xdg_data_home
-        .filter(|path| path.is_absolute())
-        .or_else(|| home.map(|home| home.join(".local/share")))
-        .map_or_else(|| PathBuf::from(".reservd"), |base| base.join("reservd"))
-}
-
-/// Where to make a `data_dir` that goes again, for measurements: on a disk, if there is one that everybody
-/// may use. /tmp is in memory on many systems, where no commit would wait for a disk.
-pub fn passing_data_parent() -> PathBuf {
-    Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
-}
-
-/// A running PostgreSQL: ours, or another process's on the same folder.
-/// Dropping the owner's asks the server to stop without waiting for it.
+/// A running PostgreSQL: this process's, or that of another process on the same folder. Dropping the owner's
+/// stops the server without waiting for it.
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
-    /// Where the programs of the server that we started are.
+    /// The folder of its programs, if this process started it.
     programs: Option<PathBuf>,
     supervisor: Option<Supervisor>,
 }
 
 impl Embedded {
-    /// Starts the server of `options.data_dir`, or joins the one that runs there.
-    /// Returns when the database `reservd` answers.
+    /// Starts the server of `options.data_dir`, or joins the one that runs there. Returns when the database `reservd`
+    /// accepts connections.
     pub async fn start(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -117,7 +57,7 @@ impl Embedded {
             let embedded = blocking(move || own_or_join(&options, deadline)).await?;
             match embedded.open_database().await {
                 Ok(()) => return Ok(embedded),
-                // A guest may meet a server that starts up or goes away: look again.
+                // A guest may meet a server that is starting or stopping: try again.
                 Err(_) if !embedded.is_owner() && Instant::now() < deadline => {
                     tokio::time::sleep(POLL).await;
                 }
@@ -131,23 +71,23 @@ impl Embedded {
         database::connect_options(&self.socket_dir)
     }
 
-    /// The same as a URL that psql, pgbench and everything on libpq accepts.
+    /// The same as a URL for psql, pgbench and other programs on libpq.
     pub fn url(&self) -> String {
         database::url(&self.socket_dir)
     }
 
-    /// Whether this process started the server; else it is a guest.
+    /// Whether this process started the server and is not a guest.
     pub fn is_owner(&self) -> bool {
         self.supervisor.is_some()
     }
 
-    /// Another program of the PostgreSQL that we started, such as pgbench, where it is installed.
+    /// Another program of the PostgreSQL that this process started, such as pgbench, if it is installed.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let program = self.programs.as_ref()?.join(name);
         program.is_file().then_some(program)
     }
 
-    /// Shuts the server down in order, in bounded time. A guest stops nothing.
+    /// Shuts the server down within a bounded time. A guest leaves it running.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.supervisor {
             Some(supervisor) => supervisor.stop().await,
@@ -200,30 +140,4 @@ fn launch(
         programs: Some(programs),
         supervisor: Some(Supervisor::watch(server, launcher, owner_lock)?),
     })
-}
-
-/// Names the file in an I/O error, which the error itself does not.
-fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> EmbeddedError + 'a {
-    move |source| EmbeddedError::File { action, path: path.to_owned(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn root_keeps_its_data_outside_its_closed_home() {
-        let home = Some(PathBuf::from("/root"));
-        assert_eq!(data_dir_for(true, home.clone(), home), Path::new("/var/lib/reservd"));
-    }
-
-    #[test]
-    fn an_ordinary_user_keeps_data_in_the_xdg_folder() {
-        let home = Some(PathBuf::from("/home/ann"));
-        let xdg = Some(PathBuf::from("/data/ann"));
-        assert_eq!(data_dir_for(false, xdg, home.clone()), Path::new("/data/ann/reservd"));
-        assert_eq!(data_dir_for(false, None, home.clone()), Path::new("/home/ann/.local/share/reservd"));
-        let relative_is_ignored = Some(PathBuf::from("share"));
-        assert_eq!(data_dir_for(false, relative_is_ignored, home), Path::new("/home/ann/.local/share/reservd"));
-    }
 }

@@ -1,12 +1,12 @@
-//! PostgreSQL's `postmaster.pid`, the file by which a running server tells its process, its
-//! socket folder and whether it takes connections yet. A killed server leaves it behind.
+//! PostgreSQL's `postmaster.pid`, in which a running server records its process id, its socket folder and whether it
+//! accepts connections. A killed server leaves it behind.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-/// What the file says, which is true only while the server lives.
+/// The content of the file, which is true only while the server runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PidFile {
     pub(super) pid: Pid,
@@ -15,13 +15,13 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// None where there is no such file, or it is still being written.
+    /// None if there is no such file, or it is being written.
     pub(super) fn read(cluster: &Path) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(path(cluster)).ok()?)
     }
 
-    /// One value a line: process, data folder, start time, port, socket folder, TCP
-    /// address, shared memory, status.
+    /// One value a line: process id, data folder, start time, port, socket folder, TCP address, shared memory,
+    /// status.
     fn parse(text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().collect();
         let pid: i32 = lines.first()?.trim().parse().ok()?;
@@ -34,21 +34,20 @@ impl PidFile {
     }
 }
 
-/// Removes the file where its process is not a PostgreSQL of this cluster: a stranger that
-/// was given the same number since, which is likely in containers, where numbers are few, or
-/// a dead process that nobody has buried. PostgreSQL would take either for itself and refuse
-/// to start. Without a /proc to look them up in, the file stays.
-pub(super) fn forget_if_of_a_stranger(cluster: &Path) -> std::io::Result<()> {
+/// Removes the file if its process is not a PostgreSQL of this cluster: another process that reuses the id, which is
+/// likely in containers, where ids are few, or a zombie. PostgreSQL would mistake either for a running server and
+/// refuse to start. Without /proc, the file stays.
+pub(super) fn remove_if_stale(cluster: &Path) -> std::io::Result<()> {
     let Some(PidFile { pid, .. }) = PidFile::read(cluster) else {
         return Ok(());
     };
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let stranger = match std::fs::read_link(process.join("cwd")) {
+    let is_stale = match std::fs::read_link(process.join("cwd")) {
         // A server's working folder is its cluster.
         Ok(working_folder) => working_folder != cluster.canonicalize()?,
         Err(error) => error.kind() == ErrorKind::NotFound && process.exists(),
     };
-    if stranger {
+    if is_stale {
         std::fs::remove_file(path(cluster))?;
     }
     Ok(())
@@ -65,7 +64,7 @@ mod tests {
     const RUNNING: &str = "4711\n/data/cluster\n1763664000\n5432\n/data/run\n\n  9 32769\nready   \n";
 
     #[test]
-    fn a_running_server_tells_where_its_socket_is() {
+    fn the_file_of_a_running_server_has_its_socket() {
         let expected = PidFile { pid: Pid::from_raw(4711), socket_dir: PathBuf::from("/data/run"), ready: true };
         assert_eq!(PidFile::parse(RUNNING), Some(expected));
     }
@@ -79,15 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_s_process_number_does_not_block_the_start() {
+    fn a_reused_process_id_does_not_block_the_start() {
         let cluster = std::env::temp_dir().join(format!("reservd-pid-{}", std::process::id()));
         std::fs::create_dir(&cluster).unwrap();
         std::fs::write(path(&cluster), std::process::id().to_string()).unwrap();
 
-        forget_if_of_a_stranger(&cluster).unwrap();
+        remove_if_stale(&cluster).unwrap();
 
-        let forgotten = !path(&cluster).exists();
+        let removed = !path(&cluster).exists();
         std::fs::remove_dir_all(&cluster).unwrap();
-        assert_eq!(forgotten, Path::new("/proc/self").exists());
+        assert_eq!(removed, Path::new("/proc/self").exists());
     }
 }

@@ -1,6 +1,6 @@
-//! Makes the cluster and starts its server: with which command lines, and how it ends. A small shell stands between us and `postgres`. It waits at a pipe that we
-//! hold open, and asks `postgres` to shut down when the pipe closes, which the kernel does
-//! for us even if we are killed. Stopping in order is the same act: we close the pipe.
+//! Creates the cluster and starts its server. A small shell runs between reservd and `postgres`: it waits on a pipe
+//! that reservd holds open, and shuts `postgres` down when the pipe closes. The kernel closes the pipe even if
+//! reservd is killed; a normal stop closes it too.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use super::account::Account;
 use super::binaries::Binaries;
-use super::error::Outcome;
+use super::error::{EmbeddedError, Outcome, at};
 use super::folder::{self, Folder};
+use super::options::EmbeddedOptions;
 use super::pid_file::{self, PidFile};
-use super::waiting::poll_until;
-use super::{EmbeddedError, EmbeddedOptions, at, database, settings};
+use super::polling::poll_until;
+use super::{database, settings};
 
-/// $1 is the socket folder, the rest the command line of `postgres`. Standard input is the
-/// pipe; standard output is the server's lock, which every process here keeps open.
-/// SIGINT is PostgreSQL's fast shutdown: it ends the sessions and writes a checkpoint.
-/// A socket folder in /tmp goes with the server; one in the data folder may stay.
+/// $1 is the socket folder, the rest the command line of `postgres`. Standard input is the pipe; standard output is
+/// the server lock, which every process here keeps open. SIGINT is PostgreSQL's fast shutdown: it ends the sessions
+/// and writes a checkpoint. The shell removes a socket folder in /tmp; one in the data folder may stay.
 const DEAD_MANS_SWITCH: &str = r#"
 exec 3<&0 </dev/null
 socket_dir=$1
@@ -37,7 +37,7 @@ rmdir "$socket_dir" 2>/dev/null
 exit "$status"
 "#;
 
-/// A `postgres` behind its dead man's switch, which is pulled by dropping it.
+/// A `postgres` with its dead man's switch: dropping `switch` stops the server.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) child: Child,
@@ -45,7 +45,7 @@ pub(super) struct Server {
     log_start: u64,
 }
 
-/// Everything it takes to start the server, and to start it again.
+/// Starts the server, and restarts it.
 #[derive(Debug)]
 pub(super) struct Launcher {
     folder: Folder,
@@ -74,8 +74,8 @@ impl Launcher {
         PidFile::read(&self.folder.cluster())
     }
 
-    /// Waits until nothing of an earlier server is left, which ends by itself when its
-    /// reservd has died, and keeps others from starting one.
+    /// Waits until no process of an earlier server is left (it stops by itself when its reservd dies), and locks out
+    /// other servers.
     pub(super) fn wait_for_old_server(&self, deadline: Instant) -> Result<File, EmbeddedError> {
         let lock = poll_until(deadline, || self.folder.try_server_lock())?;
         lock.ok_or_else(|| EmbeddedError::OldServer {
@@ -84,7 +84,7 @@ impl Launcher {
         })
     }
 
-    /// Makes the cluster aside, then moves it into place: a crash leaves all or nothing.
+    /// Creates the cluster in another folder, then moves it into place: a crash leaves all or nothing.
     pub(super) fn init_cluster(&self, lock: &File, deadline: Instant) -> Result<(), EmbeddedError> {
         let partial = self.folder.partial_cluster();
         folder::make_private_dir(&partial, &self.account)?;
@@ -96,7 +96,7 @@ impl Launcher {
             .args(["-A", "trust", "-E", "UTF8", "--locale=C", "-U", database::USER, "-D"])
             .arg(&partial)
             .args((!self.options.durable).then_some("--no-sync"))
-            // An initdb that outlives us holds off the next start, like a server.
+            // An initdb that outlives reservd delays the next start, like a server.
             .stdin(lock.try_clone().map_err(at("share the lock of", &partial))?)
             .stdout(log.try_clone().map_err(at("share", &self.folder.log()))?)
             .stderr(log);
@@ -109,17 +109,17 @@ impl Launcher {
         Err(EmbeddedError::InitDb {
             cluster: partial,
             outcome: Outcome(status),
-            said: last_lines(&self.folder.log(), log_start),
+            output: last_lines(&self.folder.log(), log_start),
         })
     }
 
-    /// Starts `postgres`, which takes the lock along and is not ready yet.
+    /// Starts `postgres`, which inherits the lock and is not ready yet.
     pub(super) fn launch(&self, lock: File) -> Result<Server, EmbeddedError> {
         let cluster = self.folder.cluster();
         folder::make_private_dir(&self.socket_dir, &self.account)?;
-        pid_file::forget_if_of_a_stranger(&cluster).map_err(at("clean up", &cluster))?;
-        let compresses_fast = self.compresses_fast(&cluster);
-        let arguments = settings::postgres_arguments(&cluster, &self.socket_dir, compresses_fast, &self.options);
+        pid_file::remove_if_stale(&cluster).map_err(at("clean up", &cluster))?;
+        let has_lz4 = self.has_lz4(&cluster);
+        let arguments = settings::postgres_arguments(&cluster, &self.socket_dir, has_lz4, &self.options);
         let log = self.folder.open_log()?;
         let log_start = length(&log);
         let shell = Path::new("/bin/sh");
@@ -133,26 +133,26 @@ impl Launcher {
             .stdout(lock)
             .stderr(log);
         let mut child = spawn(&mut command, shell)?;
-        let no_pipe = || EmbeddedError::Internal("the switch has no pipe".to_owned());
+        let no_pipe = || EmbeddedError::Internal("the shell has no pipe".to_owned());
         let switch = child.stdin.take().ok_or_else(no_pipe)?;
         Ok(Server { child, switch, log_start })
     }
 
-    /// Whether these programs take the setting, which they say without starting a server.
-    fn compresses_fast(&self, cluster: &Path) -> bool {
-        let setting = format!("{}={}", settings::COMPRESSION, settings::FAST_COMPRESSION);
+    /// Whether these programs support LZ4, which `postgres -C` checks without starting a server.
+    fn has_lz4(&self, cluster: &Path) -> bool {
+        let setting = format!("{}={}", settings::COMPRESSION, settings::LZ4);
         let mut command = self.account.command(&self.binaries.postgres());
         command.arg("-D").arg(cluster).args(["-c", &setting, "-C", settings::COMPRESSION]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
 
-    /// Waits until the server we started takes connections; an error where it ended.
+    /// Waits until the server accepts connections; fails if it ends.
     pub(super) fn wait_until_ready(&self, server: &mut Server, deadline: Instant) -> Result<(), EmbeddedError> {
         let log = self.folder.log();
         let not_started = |outcome| EmbeddedError::NotStarted {
             outcome: Outcome(outcome),
-            said: last_lines(&log, server.log_start),
+            output: last_lines(&log, server.log_start),
             log: log.clone(),
         };
         let ready = poll_until(deadline, || match server.child.try_wait().map_err(at("wait for", &log))? {
@@ -174,7 +174,7 @@ fn length(log: &File) -> u64 {
     log.metadata().map_or(0, |it| it.len())
 }
 
-/// What was written to the log since `start`: its last lines, as one.
+/// The last lines of the log after `start`, as one line.
 fn last_lines(log: &Path, start: u64) -> String {
     const LINES: usize = 4;
     let bytes = std::fs::read(log).unwrap_or_default();

@@ -1,29 +1,29 @@
-//! The settings that `postgres` runs under, as its command line. They are given on each start
-//! and not kept in the cluster, so a new reservd brings its own to an old data folder.
+//! The settings of `postgres`, as its command line. They are passed at each start and not stored in the cluster, so
+//! that a new reservd applies its own to an old data folder.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::EmbeddedOptions;
 use super::folder::PORT;
+use super::options::EmbeddedOptions;
 
-/// For two cores and a gigabyte or two of memory to share with the rest.
+/// Sized for two cores and one or two gigabytes of memory, shared with other processes.
 const SETTINGS: [(&str, &str); 15] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("cluster_name", "reservd"),
     ("shared_buffers", "256MB"),
-    // An acknowledged commit is on disk; without fsync, off would gain nothing.
+    // An acknowledged commit is on disk; where fsync is off, turning this off gains nothing.
     ("synchronous_commit", "on"),
     ("max_wal_size", "2GB"),
-    // Used segments of the log are used again: to make a new one holds up every commit.
+    // Recycles segments of the log: creating a new one delays every commit.
     ("min_wal_size", "512MB"),
     ("checkpoint_timeout", "15min"),
     ("random_page_cost", "1.1"),
-    // Our statements take less time than compiling them would.
+    // The statements are faster than their compilation.
     ("jit", "off"),
-    // Hot rows leave dead versions faster than the default looks.
+    // Hot rows create dead versions faster than the default interval removes them.
     ("autovacuum_naptime", "15s"),
     ("logging_collector", "off"),
     ("log_line_prefix", "%m [%p] "),
@@ -31,20 +31,20 @@ const SETTINGS: [(&str, &str); 15] = [
     ("timezone", "UTC"),
 ];
 
-/// Off, a power cut may ruin the cluster, but nothing that only kills processes loses a
-/// commit: tests may kill the server too.
+/// Without these, a power cut may ruin the cluster, but killing processes loses no commit, so tests may kill the
+/// server too.
 const ONLY_IF_DURABLE: [&str; 2] = ["fsync", "full_page_writes"];
 
-/// How full pages in the log are compressed, which after a checkpoint are most of its bytes. LZ4 takes a small
-/// part of the time of PostgreSQL's own way, but not every build and version has it.
+/// The compression of full pages, which are most of the log after a checkpoint. LZ4 is much faster than PostgreSQL's
+/// own compression, but not every build and version has it.
 pub(super) const COMPRESSION: &str = "wal_compression";
-pub(super) const FAST_COMPRESSION: &str = "lz4";
-const ANY_COMPRESSION: &str = "on";
+pub(super) const LZ4: &str = "lz4";
+const BUILT_IN: &str = "on";
 
 pub(super) fn postgres_arguments(
     cluster: &Path,
     socket_dir: &Path,
-    compresses_fast: bool,
+    has_lz4: bool,
     options: &EmbeddedOptions,
 ) -> Vec<OsString> {
     let mut arguments = vec![OsString::from("-D"), cluster.into()];
@@ -62,14 +62,14 @@ pub(super) fn postgres_arguments(
     for (name, value) in SETTINGS {
         set(name, value.into());
     }
-    set(COMPRESSION, if compresses_fast { FAST_COMPRESSION } else { ANY_COMPRESSION }.into());
+    set(COMPRESSION, if has_lz4 { LZ4 } else { BUILT_IN }.into());
     for (name, value) in &options.settings {
         set(name, value.into());
     }
     arguments
 }
 
-/// In a setting that is a list, commas and blanks would end the item.
+/// Quotes an item of a list setting, in which commas and spaces would end it.
 fn quoted_list_item(path: &Path) -> OsString {
     let mut quoted = vec![b'"'];
     for &byte in path.as_os_str().as_bytes() {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn given_settings_come_last_and_so_win() {
+    fn further_settings_come_last_and_so_override() {
         let mut options = EmbeddedOptions::for_tests("/data");
         options.settings = vec![("fsync".to_owned(), "on".to_owned())];
         let arguments = postgres_arguments(Path::new("/data/cluster"), Path::new("/s"), true, &options);

@@ -1,29 +1,29 @@
-//! Keeps the server running and ends it. A thread of its own waits for the server's process
-//! and starts it again should it die, on the same socket, so pools only have to reconnect.
-//! It is a thread and not a task, so that a server shared by tests outlives the runtime of
-//! the test that happened to start it.
+//! Restarts and stops the server. A thread waits for the server's process and restarts it if it dies, on the same
+//! socket, so that pools only have to reconnect. It is a thread and not a task, so that a server that tests share
+//! outlives the runtime of the test that starts it.
 
 use std::process::{Child, ChildStdin};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 use super::folder::OwnerLock;
 use super::server::{Launcher, Server};
 
-/// An orderly stop writes a checkpoint, of up to `shared_buffers` on a slow disk.
-const FAST_STOP_LIMIT: Duration = Duration::from_secs(30);
-const IMMEDIATE_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The fast shutdown writes a checkpoint of up to `shared_buffers`, perhaps to a slow disk.
+const FAST_STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const IMMEDIATE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that lived this long starts again at once; one that did not, a little later.
-const SETTLED: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A server that ran this long restarts at once, another one after a pause.
+const STABLE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// The owner's hold on the running server; dropping it asks the server to stop.
+/// The owner's handle of the running server. Dropping it stops the server.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
@@ -33,35 +33,35 @@ pub(super) struct Supervisor {
 #[derive(Debug)]
 struct Shared {
     launcher: Launcher,
-    /// Kept until the server has ended and nobody holds on to us.
+    /// Held until the server has ended and the supervisor is dropped.
     owner_lock: OwnerLock,
     state: Mutex<State>,
-    stop_asked: Condvar,
+    stop_requested: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The dead man's switch of the server that runs.
+    /// The dead man's switch of the running server.
     switch: Option<ChildStdin>,
     stopping: bool,
 }
 
 impl Supervisor {
-    /// Watches a server that is ready.
+    /// Supervises a server that is ready.
     pub(super) fn watch(server: Server, launcher: Launcher, owner_lock: OwnerLock) -> Result<Self, EmbeddedError> {
         let shared = Arc::new(Shared {
             launcher,
             owner_lock,
             state: Mutex::new(State { switch: Some(server.switch), stopping: false }),
-            stop_asked: Condvar::new(),
+            stop_requested: Condvar::new(),
         });
-        let (tell_end, ended) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let watched = Arc::clone(&shared);
         let thread = move || {
             watched.keep_running(server.child);
             drop(watched);
-            // Nobody waits for it where the supervisor was dropped.
-            let _ = tell_end.send(());
+            // A dropped supervisor has no receiver.
+            let _ = end.send(());
         };
         std::thread::Builder::new()
             .name("postgres".to_owned())
@@ -70,69 +70,65 @@ impl Supervisor {
         Ok(Self { shared, ended })
     }
 
-    /// Ends the server in order; where that takes too long, at once, which costs the next
-    /// start a recovery but loses nothing.
+    /// Shuts the server down; if that takes too long, immediately, which costs the next start a recovery but loses no
+    /// commit.
     pub(super) async fn stop(mut self) -> Result<(), EmbeddedError> {
-        self.shared.ask_to_stop();
-        if timeout(FAST_STOP_LIMIT, &mut self.ended).await.is_ok() {
+        self.shared.request_stop();
+        if timeout(FAST_STOP_TIMEOUT, &mut self.ended).await.is_ok() {
             return Ok(());
         }
-        tracing::warn!("PostgreSQL takes long to stop in order; stopping it at once");
+        tracing::warn!("the fast shutdown of PostgreSQL takes too long; shutting it down immediately");
         if let Some(file) = self.shared.launcher.pid_file() {
-            // It may have ended just now.
+            // It may already have ended.
             let _ = kill(file.pid, Signal::SIGQUIT);
         }
-        let limit = FAST_STOP_LIMIT + IMMEDIATE_STOP_LIMIT;
-        let ended = timeout(IMMEDIATE_STOP_LIMIT, &mut self.ended).await;
+        let limit = FAST_STOP_TIMEOUT + IMMEDIATE_STOP_TIMEOUT;
+        let ended = timeout(IMMEDIATE_STOP_TIMEOUT, &mut self.ended).await;
         ended.map(drop).map_err(|_| EmbeddedError::NotStopped { seconds: limit.as_secs() })
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.shared.ask_to_stop();
+        self.shared.request_stop();
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ask_to_stop(&self) {
-        let mut state = self.state();
+    fn request_stop(&self) {
+        let mut state = self.state.lock();
         self.owner_lock.turn_guests_away();
         state.stopping = true;
         state.switch = None;
-        self.stop_asked.notify_all();
+        self.stop_requested.notify_all();
     }
 
-    /// Returns when the server has ended and shall not run again.
+    /// Returns when the server has ended and must not restart.
     fn keep_running(&self, mut child: Child) {
         let mut failures = 0;
         loop {
             let started = Instant::now();
             let ended = child.wait();
-            if self.state().stopping {
+            if self.state.lock().stopping {
                 return;
             }
-            tracing::error!(?ended, "PostgreSQL ended by itself; starting it again");
-            failures = if started.elapsed() < SETTLED { failures + 1 } else { 0 };
-            match self.start_again(&mut failures) {
+            tracing::error!(?ended, "PostgreSQL ended unexpectedly; restarting it");
+            failures = if started.elapsed() < STABLE { failures + 1 } else { 0 };
+            match self.restart(&mut failures) {
                 Some(successor) => child = successor,
                 None => return,
             }
         }
     }
 
-    /// Tries until a server has been started; None once we shall stop.
-    fn start_again(&self, failures: &mut u32) -> Option<Child> {
-        // Where only the shell was killed, this ends the server that it watched.
-        self.state().switch = None;
+    /// Tries until a server starts; none after a stop request.
+    fn restart(&self, failures: &mut u32) -> Option<Child> {
+        // If only the shell was killed, this stops the server that it watched.
+        self.state.lock().switch = None;
         while !self.pause(*failures) {
             match self.launch() {
                 Ok(server) => return self.keep_switch(server),
-                Err(error) => tracing::error!(%error, "cannot start PostgreSQL again"),
+                Err(error) => tracing::error!(%error, "cannot restart PostgreSQL"),
             }
             *failures += 1;
         }
@@ -140,28 +136,28 @@ impl Shared {
     }
 
     fn launch(&self) -> Result<Server, EmbeddedError> {
-        let deadline = Instant::now() + FAST_STOP_LIMIT;
+        let deadline = Instant::now() + FAST_STOP_TIMEOUT;
         let lock = self.launcher.wait_for_old_server(deadline)?;
         self.launcher.launch(lock)
     }
 
-    /// Asked to stop meanwhile, the switch is dropped and so the new server ends.
+    /// After a stop request, drops the switch, and so stops the new server.
     fn keep_switch(&self, server: Server) -> Option<Child> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.stopping {
             state.switch = Some(server.switch);
         }
         Some(server.child)
     }
 
-    /// Waits longer after each failure, none after the first. Tells whether to stop.
+    /// Pauses after the second failure, and longer after each further one. Returns whether to stop.
     fn pause(&self, failures: u32) -> bool {
         let pause = match failures {
             0 | 1 => Duration::ZERO,
-            more => LONGEST_PAUSE.min(Duration::from_millis(50) * (1 << more.min(10))),
+            more => MAX_PAUSE.min(Duration::from_millis(50) * (1 << more.min(10))),
         };
-        let unless_stopping = |state: &mut State| !state.stopping;
-        let waited = self.stop_asked.wait_timeout_while(self.state(), pause, unless_stopping);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stopping
+        let mut state = self.state.lock();
+        self.stop_requested.wait_while_for(&mut state, |state| !state.stopping, pause);
+        state.stopping
     }
 }

@@ -42,7 +42,7 @@ impl Ledger {
                 let mut tx = ledger.begin_to_prune().await?;
                 let result = prune_changes(&mut tx, age, cursor.0.as_ref(), has_outbox).await;
                 let Pruned { changes, next } = tx.finish(result, |_| true).await?;
-                ledger.env.metrics.changes_forgotten.inc_by(changes);
+                ledger.env.metrics.retention_changes.inc_by(changes);
                 Ok(match next {
                     NextStep::SameEvents => Some(cursor),
                     NextStep::After(event_id) => Some(Cursor(Some(event_id))),
@@ -60,7 +60,7 @@ impl Ledger {
                 let mut tx = ledger.begin_to_prune().await?;
                 let result = reservations::prune(&mut tx, age, limit).await;
                 let pruned = tx.finish(result, |count| *count > 0).await?;
-                ledger.env.metrics.reservations_forgotten.inc_by(pruned);
+                ledger.env.metrics.retention_reservations.inc_by(pruned);
                 Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
             })
             .await

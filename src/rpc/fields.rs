@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::status;
 use crate::{
-    auth::sessions::token::SessionId,
+    auth::session_token::SessionId,
     domain::{
         ids::{EventId, ID_RULE, RequestId, ReservationId, UserId},
         limits::{self, Labels},

@@ -101,7 +101,7 @@ impl LargeAnswers {
 
     fn show(&self, line: &Line) {
         let waiting: usize = line.clients.iter().map(|queue| queue.calls.len()).sum();
-        self.metrics.show_large_answers(line.under_way, waiting);
+        self.metrics.set_large_responses(line.under_way, waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {

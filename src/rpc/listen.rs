@@ -147,9 +147,9 @@ impl Door {
             Wire::Plain(_) => None,
             Wire::Tls(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
         };
-        let certificate = certificate.map(|certificate| self.guard.of_certificate(certificate));
+        let certificate = certificate.map(|certificate| self.guard.check_certificate(certificate));
         let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
-        let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_rested.clone());
+        let wire = ByTurns::new(wire, Arc::clone(&self.seats), self.metrics.reads_throttled.clone());
         let caller = Caller { peer, client: self.patience.client() };
         Connection { wire: Handshake::new(wire, self.handshake_timeout), caller, has_gathered: false, _place: place }
     }

@@ -127,7 +127,7 @@ pub async fn serve(
             settings.message_timeout,
             settings.max_request_bytes + PREFIX,
         ))
-        .layer(LargeLayer::new(large_answers(pb::DESCRIPTORS), settings.max_large_answers, Arc::clone(&metrics)))
+        .layer(LargeLayer::new(large_answers(pb::DESCRIPTORS), settings.max_large_responses, Arc::clone(&metrics)))
         .layer(AdmissionLayer::new(Arc::clone(&seats), draining, Arc::clone(&metrics)))
         .map_response(with_own_body);
 
@@ -154,7 +154,7 @@ pub async fn serve(
         seats,
         handshake_timeout: settings.handshake_timeout,
         max_per_address: config.limits.connections_per_address,
-        patience: Patience::new(settings.answer_timeout, Arc::clone(&metrics)),
+        patience: Patience::new(settings.response_timeout, Arc::clone(&metrics)),
         metrics,
     };
     Server::builder()

@@ -16,7 +16,8 @@ use crate::{
     auth::{
         access::{Access, Scope},
         principal::{Principal, Role, Roles},
-        sessions::{self, record::Session, store::Reach, store::Trouble, token::SessionId},
+        session_token::SessionId,
+        sessions::{self, record::Session, store::SessionScope, store::SessionStoreError},
     },
     config::SessionKind,
 };
@@ -30,7 +31,7 @@ pub struct Sessions {
 struct Desk {
     sessions: Arc<sessions::Sessions>,
     principal: Principal,
-    reach: Reach,
+    reach: SessionScope,
     current: Option<SessionId>,
 }
 
@@ -51,11 +52,11 @@ impl Sessions {
 }
 
 /// A service reaches what it could have made.
-fn reach_of(access: &Access, principal: &Principal) -> Reach {
+fn reach_of(access: &Access, principal: &Principal) -> SessionScope {
     match &access.scope {
-        Scope::Own(user_id) => Reach::Of(user_id.clone()),
-        Scope::All if principal.roles.has(Role::Admin) => Reach::All,
-        Scope::All => Reach::WithRoles(Roles::of(&[Role::User])),
+        Scope::Own(user_id) => SessionScope::Of(user_id.clone()),
+        Scope::All if principal.roles.has(Role::Admin) => SessionScope::All,
+        Scope::All => SessionScope::WithRoles(Roles::of(&[Role::User])),
     }
 }
 
@@ -64,13 +65,13 @@ impl Desk {
         self.current.ok_or_else(status::no_current_session)
     }
 
-    async fn find(&self, id: SessionId, reach: &Reach) -> Result<Option<pb::Session>, Status> {
+    async fn find(&self, id: SessionId, reach: &SessionScope) -> Result<Option<pb::Session>, Status> {
         let found = self.sessions.get(id, reach).await.map_err(|error| unavailable(&error))?;
         let session = found.ok_or_else(status::session_not_found)?;
         Ok(Some(self.told(&session)))
     }
 
-    async fn revoke(&self, id: SessionId, reach: &Reach) -> Result<(), Status> {
+    async fn revoke(&self, id: SessionId, reach: &SessionScope) -> Result<(), Status> {
         let was_there = self.sessions.revoke(id, reach).await.map_err(|error| unavailable(&error))?;
         if !was_there {
             return Err(status::session_not_found());
@@ -110,7 +111,7 @@ const fn told_role(role: Role) -> pb::Role {
     }
 }
 
-fn unavailable(error: &Trouble) -> Status {
+fn unavailable(error: &SessionStoreError) -> Status {
     tracing::warn!(%error, "a call about sessions failed");
     status::sessions_unavailable()
 }
@@ -129,7 +130,7 @@ impl SessionService for Sessions {
         Ok(Response::new(pb::CreateSessionResponse {
             token: opened.token.expose().to_owned(),
             session: Some(desk.told(&opened.session)),
-            revoked_session_ids: opened.gone.iter().map(ToString::to_string).collect(),
+            revoked_session_ids: opened.replaced.iter().map(ToString::to_string).collect(),
         }))
     }
 
@@ -138,7 +139,7 @@ impl SessionService for Sessions {
         request: Request<pb::GetCurrentSessionRequest>,
     ) -> Result<Response<pb::GetCurrentSessionResponse>, Status> {
         let desk = self.desk(&request)?;
-        let session = desk.find(desk.current()?, &Reach::All).await?;
+        let session = desk.find(desk.current()?, &SessionScope::All).await?;
         Ok(Response::new(pb::GetCurrentSessionResponse { session }))
     }
 
@@ -147,7 +148,7 @@ impl SessionService for Sessions {
         request: Request<pb::RevokeCurrentSessionRequest>,
     ) -> Result<Response<pb::RevokeCurrentSessionResponse>, Status> {
         let desk = self.desk(&request)?;
-        desk.revoke(desk.current()?, &Reach::All).await?;
+        desk.revoke(desk.current()?, &SessionScope::All).await?;
         Ok(Response::new(pb::RevokeCurrentSessionResponse {}))
     }
 

@@ -1,4 +1,4 @@
-//! What the service tells about itself: [`metrics`] for Prometheus, [`traces`] as spans and logs.
+//! Observability: [`metrics`] for Prometheus, [`traces`] for spans and logs.
 
 pub mod metrics;
 pub mod traces;

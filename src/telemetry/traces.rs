@@ -1,4 +1,4 @@
-//! Spans and logs: `tracing` to the terminal or as JSON, and to OTLP when an endpoint is set.
+//! Spans and logs: `tracing` to the terminal or as JSON, and to OTLP if an endpoint is set.
 
 use std::io::IsTerminal;
 
@@ -9,15 +9,15 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, 
 
 use crate::config::{LogFormat, Telemetry};
 
-/// Keeps the exporter alive; [`Traces::flush`] sends what is left.
+/// Keeps the exporter alive; [`Traces::flush`] sends the remaining spans.
 pub struct Traces {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Why spans and logs can't be set up.
+/// Why the setup of spans and logs failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// `telemetry.log` can't be understood.
+    /// `telemetry.log` can't be parsed.
     #[error("telemetry.log {0:?} is not a log filter: {1}")]
     Filter(String, tracing_subscriber::filter::ParseError),
     /// `telemetry.otlp_endpoint` can't be used.
@@ -30,7 +30,7 @@ pub fn init(settings: &Telemetry) -> Result<Traces, TracesError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| TracesError::Filter(settings.log.clone(), error))?;
     let provider = if settings.otlp_endpoint.is_empty() { None } else { Some(otlp(settings)?) };
     let spans = provider.as_ref().map(|provider| {
-        // The exporter's own calls must not be traced, or each export would make another.
+        // Tracing the exporter's own calls would cause another export for each export.
         let own_spans = EnvFilter::new("off,reservd=info");
         tracing_opentelemetry::layer().with_tracer(provider.tracer("reservd")).with_filter(own_spans)
     });
@@ -61,7 +61,7 @@ fn otlp(settings: &Telemetry) -> Result<SdkTracerProvider, TracesError> {
 }
 
 impl Traces {
-    /// Sends what is left, off the runtime's threads: the exporter needs them.
+    /// Sends the remaining spans, outside the runtime's threads, which the exporter needs.
     pub async fn flush(self) {
         if let Some(provider) = self.provider {
             let _ = tokio::task::spawn_blocking(move || provider.shutdown()).await;

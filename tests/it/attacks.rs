@@ -12,7 +12,7 @@ use std::time::Duration;
 use arsenal::{Attack, Pace};
 use siege::Siege;
 
-use crate::support::frames;
+use crate::support::http2_frames;
 
 /// One test for each attack, with so many of its steps.
 macro_rules! attacks {

@@ -1,4 +1,4 @@
-//! With a real RabbitMQ: every change is published, commands are carried out.
+//! With a real RabbitMQ: every change is published, commands are executed.
 
 mod commands;
 mod crash;

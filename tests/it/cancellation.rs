@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Nothing else of the service is at work when a test looks for what it left behind.
-const QUIET: (&str, &str) = ("holds.sweep_interval", "1h");
+const QUIET: (&str, &str) = ("expiry.interval", "1h");
 
 /// Waits until no connection of the service is in a transaction, runs a statement or has a lock.
 async fn all_clear(server: &TestServer) {

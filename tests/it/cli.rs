@@ -1,4 +1,4 @@
-//! The commands of the real program: config, migrate, healthcheck, probe and the help.
+//! The commands of the program: config, migrate, healthcheck, probe and help.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::support::{
 async fn printed(variables: &[(&str, &str)], arguments: &[&str]) -> toml::Table {
     let mut command = program(["config"]);
     command.args(arguments).envs(variables.iter().copied());
-    let said = finish(command).await;
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    said.out.parse().expect("it prints TOML")
+    let output = finish(command).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:?}");
+    output.out.parse().expect("it prints TOML")
 }
 
 fn listen(table: &toml::Table) -> &str {
@@ -25,7 +25,7 @@ fn listen(table: &toml::Table) -> &str {
 }
 
 #[tokio::test]
-async fn config_prints_what_is_in_force_without_secrets() {
+async fn config_prints_the_settings_without_secrets() {
     for url in [
         "postgres://me:canary@db.example/x",
         "postgres://me@db.example/x?password=canary",
@@ -33,21 +33,21 @@ async fn config_prints_what_is_in_force_without_secrets() {
     ] {
         let mut command = program(["config"]);
         command.env("DATABASE_URL", url);
-        let said = finish(command).await;
-        assert_eq!(said.code, Some(0), "{said:?}");
-        assert!(said.out.contains("***") && !said.out.contains("canary"), "{}", said.out);
+        let output = finish(command).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.out.contains("***") && !output.out.contains("canary"), "{}", output.out);
     }
-    let said = run(&["config", "--set", "database.url=postgres://me:canary@db.example/x"]).await;
-    assert!(said.out.contains("postgres://me:***@db.example/x"), "{}", said.out);
+    let output = run(&["config", "--set", "database.url=postgres://me:canary@db.example/x"]).await;
+    assert!(output.out.contains("postgres://me:***@db.example/x"), "{}", output.out);
 }
 
 #[tokio::test]
-async fn config_defaults_prints_the_documented_file_and_that_is_what_is_in_force() {
-    let said = run(&["config", "--defaults"]).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(0), DEFAULTS));
+async fn config_defaults_prints_the_documented_file_which_equals_the_defaults() {
+    let output = run(&["config", "--defaults"]).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(0), DEFAULTS));
     let documented: toml::Table = DEFAULTS.parse().expect("TOML");
     let mut in_force = printed(&[], &[]).await;
-    // Spans have several spellings.
+    // Durations have several spellings.
     assert_eq!(in_force["retention"]["changes"].as_str(), Some("30days"));
     for (section, settings) in &documented {
         let names: Vec<_> = settings.as_table().expect("a section").keys().collect();
@@ -58,7 +58,7 @@ async fn config_defaults_prints_the_documented_file_and_that_is_what_is_in_force
 }
 
 #[tokio::test]
-async fn a_file_beats_the_defaults_the_environment_the_file_and_a_flag_everything() {
+async fn a_file_overrides_the_defaults_the_environment_the_file_and_a_flag_everything() {
     let folder = TempFolder::new();
     let file =
         folder.file("a.toml", "[server]\nlisten = \"127.0.0.1:1\"\nmax_in_flight = 7\n[embedded]\nos_user = \"u\"");
@@ -74,7 +74,7 @@ async fn a_file_beats_the_defaults_the_environment_the_file_and_a_flag_everythin
 }
 
 #[tokio::test]
-async fn variables_of_the_command_line_and_of_kubernetes_are_no_settings() {
+async fn variables_of_the_command_line_and_of_kubernetes_are_not_settings() {
     let folder = TempFolder::new();
     let file = folder.file("a.toml", "[server]\nlisten = \"127.0.0.1:1\"\n");
     let table = printed(
@@ -93,9 +93,9 @@ async fn variables_of_the_command_line_and_of_kubernetes_are_no_settings() {
 }
 
 #[tokio::test]
-async fn what_config_prints_can_be_loaded_again() {
+async fn printed_settings_can_be_loaded_again() {
     let folder = TempFolder::new();
-    let first = run(&["config", "--set", "holds.sweep_interval=1500ms", "--set", "server.metrics_listen="]).await;
+    let first = run(&["config", "--set", "expiry.interval=1500ms", "--set", "server.metrics_listen="]).await;
     let file = folder.file("printed.toml", &first.out);
     assert_eq!(run(&["config", "--config", &file]).await.out, first.out);
 }
@@ -106,25 +106,25 @@ async fn migrate_is_safe_to_repeat() {
     for applied in [reservd::store::schema::MIGRATIONS.iter().count(), 0] {
         let mut command = program(["migrate"]);
         command.env("DATABASE_URL", &database.url);
-        let said = finish(command).await;
-        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-        assert_eq!(said.out, format!("{applied} migrations applied; the schema is up to date\n"));
+        let output = finish(command).await;
+        assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:?}");
+        assert_eq!(output.out, format!("{applied} migrations applied; the schema is up to date\n"));
     }
     Process::on(&database.url, &["database.migrate=false"]).await.stop().await;
 }
 
-/// Kills the postmaster whenever it is up, so that the database does not answer for a while.
+/// Kills the postmaster whenever it is up, so that the database is unavailable for a while.
 fn keep_down(data_dir: &Path) {
     if let Some(pid) = postmaster(data_dir) {
-        // It may have ended just now.
+        // It may already have ended.
         let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
     }
 }
 
 #[tokio::test]
-async fn healthcheck_tells_by_its_exit_code_whether_a_server_serves() {
+async fn the_exit_code_of_healthcheck_is_the_health_of_the_server() {
     let nobody = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
-    assert_eq!((nobody.code, nobody.err.as_str()), (Some(1), "reservd: no server answers at http://127.0.0.1:1\n"));
+    assert_eq!((nobody.code, nobody.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
 
     let folder = TempFolder::new();
     let data_dir = folder.path("data");
@@ -145,7 +145,7 @@ async fn healthcheck_tells_by_its_exit_code_whether_a_server_serves() {
     server.stop().await;
 }
 
-/// The value of a row of the probe's table.
+/// A value in the report of the probe.
 fn cell<'a>(table: &'a str, name: &str) -> &'a str {
     let row = table.lines().find_map(|line| line.trim_matches(['│', ' ']).strip_prefix(name));
     row.unwrap_or_else(|| panic!("no row {name} in {table}")).trim()
@@ -162,46 +162,46 @@ fn assert_is_a_good_report(table: &str) {
 const PROBE: [&str; 7] = ["probe", "--operations", "400", "--capacity", "150", "--strategy", "pessimistic"];
 
 #[tokio::test]
-async fn probe_runs_on_the_database_itself() {
+async fn probe_runs_directly_on_the_database() {
     let database = TestDatabase::unmigrated().await;
     let mut command = program(PROBE);
     command.env("DATABASE_URL", &database.url);
-    let said = finish(command).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_is_a_good_report(&said.out);
+    let output = finish(command).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_is_a_good_report(&output.out);
 }
 
 #[tokio::test]
-async fn probe_asks_a_server_that_allows_it_and_is_refused_by_others() {
+async fn probe_runs_on_a_server_only_if_that_allows_it() {
     let server = TestServer::start().await;
     let address = format!("http://{}", server.app.address);
     let remote = async |address: &str| finish(program(PROBE.iter().chain(&["--remote", "--server", address]))).await;
-    let said = remote(&address).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_is_a_good_report(&said.out);
+    let output = remote(&address).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_is_a_good_report(&output.out);
     server.check_and_stop().await;
 
     let server = TestServer::with(&[("diagnostics.concurrency_test", "false")]).await;
-    let said = remote(&format!("http://{}", server.app.address)).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
-    assert_eq!(said.err, "reservd: concurrency tests are off; set diagnostics.concurrency_test to allow them\n");
+    let output = remote(&format!("http://{}", server.app.address)).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
+    assert_eq!(output.err, "reservd: concurrency tests are off; set diagnostics.concurrency_test to allow them\n");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
 async fn a_probe_that_finds_a_violation_fails() {
     let database = TestDatabase::new().await;
-    // A database that counts one unit too few, as a wrong program might.
+    // A database that counts one unit too few, as a bug might.
     let forget = "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.held := greatest(NEW.held - 1, 0); RETURN NEW; END $$;
         CREATE TRIGGER forget BEFORE UPDATE ON events FOR EACH ROW WHEN (NEW.held = 50) EXECUTE FUNCTION forget()";
     database.connect().await.execute(forget).await.expect("made");
     let mut command = program(PROBE);
     command.env("DATABASE_URL", &database.url);
-    let said = finish(command).await;
-    assert_eq!((said.code, cell(&said.out, "invariants")), (Some(1), "VIOLATED"), "{said:?}");
-    assert!(said.out.contains("PROBLEM: "), "{}", said.out);
-    assert_eq!(said.err, "reservd: an invariant did not hold\n");
+    let output = finish(command).await;
+    assert_eq!((output.code, cell(&output.out, "invariants")), (Some(1), "VIOLATED"), "{output:?}");
+    assert!(output.out.contains("PROBLEM: "), "{}", output.out);
+    assert_eq!(output.err, "reservd: an invariant did not hold\n");
 }
 
 #[tokio::test]
@@ -212,9 +212,9 @@ async fn the_help_tells_every_command_and_wrong_usage_is_exit_code_2() {
         assert!(help.out.contains(word), "no {word} in {}", help.out);
     }
     for command in ["serve", "migrate", "healthcheck", "probe", "events", "config"] {
-        let said = run(&[command, "--help"]).await;
-        assert_eq!(said.code, Some(0), "{command}");
-        let about = said.out.lines().next().expect("it says what it does");
+        let output = run(&[command, "--help"]).await;
+        assert_eq!(output.code, Some(0), "{command}");
+        let about = output.out.lines().next().expect("it says what it does");
         assert!(about.len() > 8 && help.out.contains(about), "{command}: {about}");
     }
     assert!(run(&["--version"]).await.out.starts_with("reservd "));

@@ -8,7 +8,7 @@ use tonic_types::pb::ErrorInfo;
 
 use crate::support::{
     TestServer,
-    process::{Said, TempFolder, checkout, finish, tool},
+    process::{CommandOutput, TempFolder, checkout, finish, tool},
 };
 
 /// Python with the walk, and stubs that protoc makes in `folder`.
@@ -36,13 +36,13 @@ fn node(address: &str) -> Command {
     walk
 }
 
-fn assert_went_well(said: &Said) {
-    assert_eq!(said.code, Some(0), "\n{}\n{}", said.out, said.err);
+fn assert_went_well(output: &CommandOutput) {
+    assert_eq!(output.code, Some(0), "\n{}\n{}", output.out, output.err);
 }
 
-fn assert_walked(said: &Said) {
-    assert_went_well(said);
-    assert!(said.out.ends_with("all is well\n"), "{}", said.out);
+fn assert_walked(output: &CommandOutput) {
+    assert_went_well(output);
+    assert!(output.out.ends_with("all is well\n"), "{}", output.out);
 }
 
 /// Runs a client against an event whose row another transaction keeps locked.
@@ -85,7 +85,7 @@ async fn a_node_client_gets_its_deadlines_right() {
 }
 
 /// `buf curl`, which speaks gRPC and learns the protocol by reflection, as grpcurl does.
-async fn buf(folder: &TempFolder, arguments: &[&str]) -> Said {
+async fn buf(folder: &TempFolder, arguments: &[&str]) -> CommandOutput {
     let mut command = tool("node/node_modules/.bin/buf");
     command.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge"]).args(arguments);
     command.env("BUF_CACHE_DIR", folder.path("buf"));
@@ -97,12 +97,12 @@ async fn reflection_lists_the_services_in_both_versions() {
     let (server, folder) = (TestServer::start().await, TempFolder::new());
     let url = format!("http://{}", server.app.address);
     for version in ["grpc-v1", "grpc-v1alpha"] {
-        let said = buf(&folder, &["--reflect-protocol", version, "--list-services", &url]).await;
-        assert_went_well(&said);
+        let output = buf(&folder, &["--reflect-protocol", version, "--list-services", &url]).await;
+        assert_went_well(&output);
         for service in ["EventService", "ReservationService", "DiagnosticsService"] {
-            assert!(said.out.lines().any(|line| line == format!("reservd.v1.{service}")), "{}", said.out);
+            assert!(output.out.lines().any(|line| line == format!("reservd.v1.{service}")), "{}", output.out);
         }
-        assert!(said.out.contains("grpc.health.v1.Health"), "{}", said.out);
+        assert!(output.out.contains("grpc.health.v1.Health"), "{}", output.out);
     }
     server.check_and_stop().await;
 }
@@ -226,12 +226,12 @@ async fn try_the_commands_of(page: &str) {
     assert!(examples.iter().any(|example| example.reason.is_some()), "no example is refused: {examples:?}");
     for example in examples {
         let url = format!("http://{}/{}", server.app.address, example.method());
-        let said = buf(&folder, &["-d", example.data(), &url]).await;
+        let output = buf(&folder, &["-d", example.data(), &url]).await;
         match example.reason {
-            None => assert_eq!(said.code, Some(0), "{example:?}: {said:?}"),
+            None => assert_eq!(output.code, Some(0), "{example:?}: {output:?}"),
             Some(expected) => {
-                assert_ne!(said.code, Some(0), "{example:?}: {said:?}");
-                assert_eq!(reason(&said.err), expected, "{example:?}");
+                assert_ne!(output.code, Some(0), "{example:?}: {output:?}");
+                assert_eq!(reason(&output.err), expected, "{example:?}");
             }
         }
     }

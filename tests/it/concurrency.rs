@@ -92,7 +92,7 @@ async fn one_live_reservation_for_a_user_however_many_race() {
 
 #[tokio::test]
 async fn capacity_is_never_exceeded_at_any_instant() {
-    let server = TestServer::with(&patient_and(&[("holds.sweep_interval", "5ms")])).await;
+    let server = TestServer::with(&patient_and(&[("expiry.interval", "5ms")])).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 20).await;
         let observer = Observer::of(&server, event_id).await;

@@ -171,7 +171,7 @@ impl Ledger {
     }
 
     /// Everything acknowledged is told again, what is in doubt gets its answer, each reservation is as
-    /// its last answer said, there is no other, and the books are right.
+    /// its last response said, there is no other, and the books are right.
     async fn check(&self, server: &Process) {
         let (mut events, mut reservations) = clients(&server.connect().await);
         let acknowledged = self.acknowledged.lock().expect("no holder panics").clone();

@@ -34,8 +34,8 @@ async fn the_example_imports_and_its_wave_breaks_no_promise() {
     let server = TestServer::start().await;
     let flights = flights();
     let all = flights.len();
-    assert_eq!(import(&server).await, format!("{all} events created, 0 there already, 0 lines bad\n"));
-    assert_eq!(import(&server).await, format!("0 events created, {all} there already, 0 lines bad\n"));
+    assert_eq!(import(&server).await, format!("{all} events created, 0 existing, 0 bad lines\n"));
+    assert_eq!(import(&server).await, format!("0 events created, {all} existing, 0 bad lines\n"));
 
     let plan = wave::Plan { flights, travellers: 60, trips: 8, name: "test".into(), seed: 1 };
     let outcome = wave::run(&plan, &[server.channel()], &ProgressBar::hidden()).await.expect("the wave ends");

@@ -12,14 +12,14 @@ use crate::support::process::finish;
 async fn packages() -> Vec<Value> {
     let mut rustc = Command::new("rustc");
     rustc.arg("-vV");
-    let said = finish(rustc).await;
-    let host = said.out.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc tells the host");
+    let output = finish(rustc).await;
+    let host = output.out.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc tells the host");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform", host]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    let said = finish(cargo).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    let metadata: Value = serde_json::from_str(&said.out).expect("JSON");
+    let output = finish(cargo).await;
+    assert_eq!(output.code, Some(0), "{}", output.err);
+    let metadata: Value = serde_json::from_str(&output.out).expect("JSON");
     metadata["packages"].as_array().expect("packages").clone()
 }
 

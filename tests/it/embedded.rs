@@ -1,5 +1,4 @@
-//! The private PostgreSQL: what survives which end of which process, who shares it, and what
-//! it says when it cannot run. Each test has a server of its own in a folder of its own.
+//! The private PostgreSQL: crashes, sharing and error messages. Each test has its own server in its own folder.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use nix::unistd::{Pid, User, geteuid};
 use reservd::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
 use sqlx::{ConnectOptions, Connection};
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 struct TempFolder(PathBuf);
 
 impl TempFolder {
@@ -100,7 +99,7 @@ async fn a_stopped_server_leaves_nothing_running() {
 }
 
 #[tokio::test]
-async fn a_guest_shares_the_owners_data_and_stops_nothing() {
+async fn a_guest_shares_the_data_and_does_not_stop_the_server() {
     let folder = TempFolder::new();
     let owner = Embedded::start(&folder.options()).await.unwrap();
     write_42(&owner).await;
@@ -116,7 +115,7 @@ async fn a_guest_shares_the_owners_data_and_stops_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_that_start_at_once_one_is_the_owner() {
+async fn of_two_concurrent_starts_one_is_the_owner() {
     let folder = TempFolder::new();
     let options = folder.options();
     let (one, other) = tokio::join!(Embedded::start(&options), Embedded::start(&options));
@@ -166,7 +165,7 @@ async fn a_killed_server_does_not_block_the_next_start() {
     let stale_content = std::fs::read(&stale).unwrap();
     kill(folder.postmaster(), Signal::SIGKILL).unwrap();
     embedded.stop().await.unwrap();
-    // Whether or not the supervisor was quick enough to start it once more.
+    // Whether or not the supervisor has restarted it already.
     std::fs::write(&stale, stale_content).unwrap();
 
     let successor = Embedded::start(&folder.options()).await.unwrap();
@@ -183,11 +182,11 @@ async fn a_folder_of_another_major_version_is_refused() {
     let error = refusal(&folder.options()).await;
 
     assert!(matches!(error, EmbeddedError::OtherVersion { .. }), "{error:?}");
-    assert!(error.to_string().contains("was made by PostgreSQL 11"), "{error}");
+    assert!(error.to_string().contains("was created by PostgreSQL 11"), "{error}");
 }
 
 #[tokio::test]
-async fn an_interrupted_initdb_leaves_nothing_in_the_way() {
+async fn an_interrupted_initdb_does_not_block_the_next_start() {
     let folder = TempFolder::new();
     let partial = folder.data_dir().join("cluster.partial");
     std::fs::create_dir_all(partial.join("base")).unwrap();
@@ -215,7 +214,7 @@ async fn the_server_runs_as_an_ordinary_user() {
 }
 
 #[tokio::test]
-async fn only_the_user_of_the_server_gets_at_its_socket() {
+async fn only_the_user_of_the_server_can_reach_its_socket() {
     let folder = TempFolder::new();
     let embedded = Embedded::start(&folder.options()).await.unwrap();
     let socket_dir = embedded.connect_options().get_socket().cloned().unwrap();
@@ -225,7 +224,7 @@ async fn only_the_user_of_the_server_gets_at_its_socket() {
 }
 
 #[tokio::test]
-async fn a_long_path_to_the_data_folder_is_no_obstacle() {
+async fn a_long_path_of_the_data_folder_works() {
     let folder = TempFolder::new();
     let data_dir = folder.data_dir().join("x".repeat(120));
     let embedded = Embedded::start(&EmbeddedOptions::for_tests(data_dir)).await.unwrap();
@@ -237,7 +236,7 @@ async fn a_long_path_to_the_data_folder_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn without_binaries_it_says_where_it_looked_and_how_to_get_them() {
+async fn without_binaries_the_error_names_the_searched_places_and_the_remedy() {
     let folder = TempFolder::new();
     let bin_dir = Some(folder.0.clone());
 
@@ -251,7 +250,7 @@ async fn without_binaries_it_says_where_it_looked_and_how_to_get_them() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_is_quoted() {
+async fn the_error_of_a_failed_start_quotes_the_log() {
     let folder = TempFolder::new();
     let settings = vec![("shared_bufers".to_owned(), "1GB".to_owned())];
 
@@ -262,13 +261,13 @@ async fn a_server_that_cannot_start_is_quoted() {
 }
 
 #[tokio::test]
-async fn root_is_told_which_folder_is_closed_to_the_server() {
+async fn the_error_names_a_folder_that_the_server_cannot_enter() {
     let folder = TempFolder::new();
     std::fs::set_permissions(&folder.0, PermissionsExt::from_mode(0o700)).unwrap();
 
     let started = Embedded::start(&folder.options()).await;
 
-    // An ordinary user's own closed folder is open to himself.
+    // An ordinary user can enter its own folders.
     assert_eq!(started.is_err(), geteuid().is_root());
     if let Err(error) = started {
         assert!(matches!(&error, EmbeddedError::ClosedFolder { path, .. } if Path::new(path) == folder.0));

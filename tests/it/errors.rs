@@ -11,7 +11,7 @@ use crate::support::{TestServer, metadata, of_user, reserve};
 
 /// A server on which nothing lapses by itself in the time of a test.
 async fn without_sweeper() -> TestServer {
-    TestServer::with(&[("holds.sweep_interval", "1h")]).await
+    TestServer::with(&[("expiry.interval", "1h")]).await
 }
 
 /// A reservation of so many units.

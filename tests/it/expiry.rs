@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// No sweeper helps here.
-const UNSWEPT: (&str, &str) = ("holds.sweep_interval", "1h");
+const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
 
 fn hold_for(ttl_millis: i64, event_id: &str, user_id: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { hold_ttl: millis(ttl_millis), ..reserve(event_id, user_id) }
@@ -87,7 +87,7 @@ async fn the_other_changes_of_a_hold_that_wait_past_its_end_are_refused_too() {
 /// the hold lapsed meanwhile learns so before they act on it.
 #[tokio::test]
 async fn a_confirm_made_in_time_wins_though_it_commits_late() {
-    let server = TestServer::with(&patient_and(&[("holds.sweep_interval", "1ms")])).await;
+    let server = TestServer::with(&patient_and(&[("expiry.interval", "1ms")])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 1).await;
@@ -132,7 +132,7 @@ async fn a_confirm_made_in_time_wins_though_it_commits_late() {
 
 #[tokio::test]
 async fn of_confirm_and_expiry_at_the_same_moment_one_wins() {
-    let settings = patient_and(&[("holds.sweep_interval", "3ms")]);
+    let settings = patient_and(&[("expiry.interval", "3ms")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;
     for (name, mix) in MIXES {
@@ -192,7 +192,7 @@ async fn a_lapsed_holds_units_are_free_before_any_sweeper_ran() {
 
 #[tokio::test]
 async fn sweepers_of_two_servers_release_each_hold_once_and_no_confirmed_one() {
-    let settings = patient_and(&[("holds.sweep_interval", "3ms"), ("holds.sweep_batch", "7")]);
+    let settings = patient_and(&[("expiry.interval", "3ms"), ("expiry.batch", "7")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;
     let events: Vec<_> = (0..6).map(|n| format!("event-{n}")).collect();

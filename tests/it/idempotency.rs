@@ -274,7 +274,7 @@ async fn what_was_only_rehearsed_is_not_remembered() {
 
 #[tokio::test]
 async fn a_repetition_tells_the_first_result_whatever_happened_since() {
-    let server = TestServer::with(&patient_and(&[("holds.sweep_interval", "1h")])).await;
+    let server = TestServer::with(&patient_and(&[("expiry.interval", "1h")])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 5).await;

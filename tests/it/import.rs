@@ -1,20 +1,20 @@
-//! `reservd events import`: good lines are kept, bad ones told by number and reason, and it is safe to
-//! repeat, also when it was interrupted.
+//! `reservd events import`: imports good lines, reports bad ones by number and reason, and is safe to repeat, even
+//! after an interruption.
 
 use sqlx::{Connection, Executor};
 
 use crate::support::{
     TestServer,
-    process::{Said, TempFolder, finish, program, run},
+    process::{CommandOutput, TempFolder, finish, program, run},
 };
 
-async fn import(server: &TestServer, file: &str) -> Said {
+async fn import(server: &TestServer, file: &str) -> CommandOutput {
     run(&["events", "import", file, "--server", &format!("http://{}", server.app.address)]).await
 }
 
-fn assert_tally(said: &Said, created: usize, there_already: usize, bad: usize) {
-    let tally = format!("{created} events created, {there_already} there already, {bad} lines bad\n");
-    assert_eq!((said.out.as_str(), said.code), (tally.as_str(), Some(i32::from(bad > 0))), "{said:?}");
+fn assert_tally(output: &CommandOutput, created: usize, existing: usize, bad: usize) {
+    let tally = format!("{created} events created, {existing} existing, {bad} bad lines\n");
+    assert_eq!((output.out.as_str(), output.code), (tally.as_str(), Some(i32::from(bad > 0))), "{output:?}");
 }
 
 async fn events(server: &TestServer) -> i64 {
@@ -24,7 +24,7 @@ async fn events(server: &TestServer) -> i64 {
 }
 
 #[tokio::test]
-async fn a_good_file_is_imported_and_importing_it_again_changes_nothing() {
+async fn a_repeated_import_changes_nothing() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     let content = "event_id,display_name,series,venue,start_time,end_time,capacity\n\
@@ -53,7 +53,7 @@ async fn a_good_file_is_imported_and_importing_it_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_lines_are_told_by_number_and_reason_and_good_ones_kept() {
+async fn bad_lines_are_reported_and_good_ones_imported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     let long = "x".repeat(129);
@@ -79,7 +79,7 @@ async fn bad_lines_are_told_by_number_and_reason_and_good_ones_kept() {
         (b"nul\0,5,,".into(), Some("event_id must be 1 to 128 visible ASCII characters")),
         (b"\xff\xfe,5,,".into(), Some("is not valid UTF-8")),
         (b"good,5,,".into(), None),
-        (b"good,6,,".into(), Some("event good is there with another capacity")),
+        (b"good,6,,".into(), Some("event good exists with another capacity")),
         (b"".into(), None),
         (b"\"two\nlines\",5,,".into(), Some("event_id must be 1 to 128 visible ASCII characters")),
         (b"worse,-1,2013-01-02T00:00:00Z,2013-01-01T00:00:00Z".into(), Some("capacity must be from")),
@@ -95,43 +95,43 @@ async fn bad_lines_are_told_by_number_and_reason_and_good_ones_kept() {
             expected.extend(reason.map(|reason| (number, reason)));
             number += line.iter().filter(|byte| **byte == b'\n').count();
         }
-        let said = import(&server, &folder.file(name, content)).await;
+        let output = import(&server, &folder.file(name, content)).await;
         for (number, reason) in &expected {
             let start = format!("line {number}: ");
-            let line = said.err.lines().find(|line| line.starts_with(&start));
-            let line = line.unwrap_or_else(|| panic!("{name}: line {number} is not told: {}", said.err));
+            let line = output.err.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| panic!("{name}: line {number} is not told: {}", output.err));
             assert!(line.contains(reason), "{name}: {reason:?} is not in {line:?}");
         }
-        assert_eq!(said.err.lines().count(), expected.len() + 1, "{}", said.err);
-        assert!(said.err.ends_with(&format!("reservd: {} bad lines\n", expected.len())), "{}", said.err);
-        let (created, there_already) = if name == "unix.csv" { (2, 1) } else { (0, 3) };
-        assert_tally(&said, created, there_already, expected.len());
+        assert_eq!(output.err.lines().count(), expected.len() + 1, "{}", output.err);
+        assert!(output.err.ends_with(&format!("reservd: {} bad lines\n", expected.len())), "{}", output.err);
+        let (created, existing) = if name == "unix.csv" { (2, 1) } else { (0, 3) };
+        assert_tally(&output, created, existing, expected.len());
     }
     assert_eq!(events(&server).await, 2);
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn an_event_that_others_made_is_there_already_if_it_is_as_the_line_says() {
+async fn an_existing_event_with_the_same_fields_counts_as_imported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
     server.event("alike", 5).await;
     server.event("unlike", 5).await;
     let file = folder.file("events.csv", "event_id,capacity\nalike,5\nunlike,6\nnew,7\n");
-    let said = import(&server, &file).await;
-    assert_tally(&said, 1, 1, 1);
-    assert!(said.err.starts_with("line 3: event unlike is there with another capacity\n"), "{said:?}");
+    let output = import(&server, &file).await;
+    assert_tally(&output, 1, 1, 1);
+    assert!(output.err.starts_with("line 3: event unlike exists with another capacity\n"), "{output:?}");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn an_import_killed_half_way_is_finished_by_the_next() {
+async fn the_next_import_finishes_a_killed_one() {
     let server = TestServer::with(&[("server.default_deadline", "60s")]).await;
     let folder = TempFolder::new();
     let ids: Vec<_> = (0..1200).map(|number| format!("event-{number:04}")).collect();
     let lines: String = ids.iter().map(|id| format!("{id},5\n")).collect();
     let file = folder.file("events.csv", format!("event_id,capacity\n{lines}"));
-    // Somebody else is about to make an event of the second batch, which waits for it.
+    // Another transaction creates an event of the second batch, which waits for it.
     let mut other = server.sql().await;
     let insert = "BEGIN; INSERT INTO events (event_id, display_name, state, max_quantity, hold_ttl_default,
         hold_ttl_max, max_extensions, capacity, held, confirmed, version, waiting, create_time, update_time)
@@ -146,18 +146,18 @@ async fn an_import_killed_half_way_is_finished_by_the_next() {
     other.execute("ROLLBACK").await.expect("rolled back");
     other.close().await.expect("closed");
 
-    let said = import(&server, &file).await;
-    let created: usize = said.out.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
-    // The killed one's second batch may yet have been finished by the server.
-    assert!([700, 200].contains(&created), "{said:?}");
-    assert_tally(&said, created, 1200 - created, 0);
+    let output = import(&server, &file).await;
+    let created: usize = output.out.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
+    // The server may still complete the second batch of the killed import.
+    assert!([700, 200].contains(&created), "{output:?}");
+    assert_tally(&output, created, 1200 - created, 0);
     assert_eq!(events(&server).await, 1200);
     assert_tally(&import(&server, &file).await, 0, 1200, 0);
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
+async fn a_malformed_file_is_refused_before_any_call() {
     let folder = TempFolder::new();
     let cases: [(&[u8], &str); 6] = [
         (b"", "the header line has no column event_id"),
@@ -169,11 +169,11 @@ async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
     ];
     for (content, problem) in cases {
         let file = folder.file("bad.csv", content);
-        // Nobody is there: it must not come to that.
-        let said = run(&["events", "import", &file, "--server", "http://127.0.0.1:1"]).await;
-        assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
-        assert!(said.err.starts_with(&format!("reservd: {file}: {problem}")), "{said:?}");
-        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+        // There is no server: no call must happen.
+        let output = run(&["events", "import", &file, "--server", "http://127.0.0.1:1"]).await;
+        assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
+        assert!(output.err.starts_with(&format!("reservd: {file}: {problem}")), "{output:?}");
+        assert_eq!(output.err.lines().count(), 1, "{output:?}");
     }
     let missing = run(&["events", "import", "/nowhere/events.csv"]).await;
     assert_eq!(missing.code, Some(1));
@@ -181,19 +181,19 @@ async fn a_file_that_is_no_list_of_events_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_spreadsheet_s_file_is_read_and_a_missing_server_named() {
+async fn a_file_of_a_spreadsheet_is_read_and_a_missing_server_reported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
-    // A byte order mark, CRLF, columns in another order, no end of the last line.
+    // A byte order mark, CRLF, columns in another order, no newline at the end.
     let file = folder.file("sheet.csv", b"\xEF\xBB\xBFcapacity,event_id\r\n5,first\r\nx,second\r\n7,third");
-    let said = import(&server, &file).await;
-    assert_tally(&said, 2, 0, 1);
-    assert!(said.err.starts_with("line 3: capacity \"x\" is not a whole number\n"), "{said:?}");
+    let output = import(&server, &file).await;
+    assert_tally(&output, 2, 0, 1);
+    assert!(output.err.starts_with("line 3: capacity \"x\" is not a whole number\n"), "{output:?}");
     assert_eq!(server.get_event("first").await.capacity, 5);
     server.check_and_stop().await;
 
     let mut command = program(["events", "import", &file]);
     command.env("RESERVD_ADDRESS", "http://127.0.0.1:1");
-    let said = finish(command).await;
-    assert_eq!((said.code, said.err.as_str()), (Some(1), "reservd: no server answers at http://127.0.0.1:1\n"));
+    let output = finish(command).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
 }

@@ -193,7 +193,7 @@ fn some_rules() -> impl Strategy<Value = Rules> {
 fn the_service_and_the_model_agree() {
     let runtime = Runtime::new().expect("a runtime");
     // Holds lapse when the test says so, and nobody releases them but those who need the units.
-    let settings = [("holds.sweep_interval", "1h"), ("waitlist.serve_interval", "1h")];
+    let settings = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
     let server = runtime.block_on(TestServer::with(&settings));
     let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });
     let locking = prop_oneof![Just(Locking::Pessimistic), Just(Locking::Optimistic), Just(Locking::Coalesced)];

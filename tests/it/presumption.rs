@@ -9,8 +9,8 @@ use tonic::{Code, Response, Status};
 
 use crate::support::{TestServer, assert_refused, eventually, join, of_user, reason, reserve, strict, with};
 
-const PRESUMED: &str = "reservd_batch_presumed_total";
-const MISTAKEN: &str = "reservd_batch_mistaken_total";
+const PRESUMED: &str = "reservd_batch_speculative_total";
+const MISTAKEN: &str = "reservd_batch_mispredicted_total";
 const TRIES: u32 = 500;
 
 fn wish(user: &str) -> pb::ReserveRequest {
@@ -161,7 +161,7 @@ async fn nobody_is_refused_for_what_is_remembered_only() {
 #[tokio::test]
 async fn who_waits_and_reserves_instead_leaves_the_line() {
     let server = TestServer::start().await;
-    server.event_with_line("e", 10, pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() }).await;
+    server.event_with_waitlist("e", 10, pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() }).await;
     reserved(&server, pb::ReserveRequest { quantity: 8, ..wish("many") }).await.expect("there is room");
     for round in 0..20 {
         let waiting = format!("waiting-{round}");

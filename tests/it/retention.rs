@@ -46,7 +46,7 @@ async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
     .await;
     assert_eq!(versions(&server, "young").await, [1, 2, 3]);
     eventually("the metrics tell", async || {
-        let forgotten = [&server, &twin].map(|at| at.metric("reservd_changes_forgotten_total"));
+        let forgotten = [&server, &twin].map(|at| at.metric("reservd_retention_changes_total"));
         all(forgotten).await.iter().sum::<f64>() == 4.0
     })
     .await;
@@ -111,7 +111,7 @@ async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_neve
 
 #[tokio::test]
 async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
-    let server = TestServer::with(&[("holds.sweep_interval", "10ms")]).await;
+    let server = TestServer::with(&[("expiry.interval", "10ms")]).await;
     server.event("e", 10).await;
     for user in ["old-cancelled", "young-cancelled", "old-live"] {
         server.reserve(reserve("e", user)).await.expect("there is room");
@@ -133,7 +133,7 @@ async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
         left == ["old-live", "young-cancelled"]
     })
     .await;
-    let forgotten = "reservd_reservations_forgotten_total";
+    let forgotten = "reservd_retention_reservations_total";
     eventually("the metrics tell", async || twin.metric(forgotten).await == 2.0).await;
     assert_eq!(server.history("e", Some("old-expired")).await, ["HELD", "EXPIRED"], "its history has its own time");
     twin.app.stop().await;

@@ -1,4 +1,4 @@
-//! Who gets in, and what they reach.
+//! Authentication, authorization, isolation and limits.
 
 mod audit;
 mod binding;

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::support::{Client, Guarded, Redis, TestRedis};
 
-/// A service with sessions in the Redis that the tests share.
+/// A server with sessions in the shared Redis.
 async fn guarded() -> (Guarded, TestRedis) {
     guarded_with(&[]).await
 }
@@ -23,12 +23,12 @@ async fn guarded_with(settings: &[(&str, &str)]) -> (Guarded, TestRedis) {
     (on(&redis, settings).await, redis)
 }
 
-/// A service with sessions in this Redis.
+/// A server with sessions in this Redis.
 async fn on(redis: &TestRedis, settings: &[(&str, &str)]) -> Guarded {
     Guarded::with(&[&redis.settings()[..], settings].concat()).await
 }
 
-/// A service with sessions in a Redis that the test may kill.
+/// A server with sessions in a Redis that the test may kill.
 async fn with_own_redis(settings: &[(&str, &str)]) -> (Guarded, Redis) {
     let redis = Redis::start().await;
     let names = redis.names();
@@ -40,14 +40,14 @@ fn wish(user_id: &str, roles: &[Role]) -> pb::CreateSessionRequest {
     pb::CreateSessionRequest { user_id: user_id.into(), roles, ..Default::default() }
 }
 
-/// Opens a session as an admin; returns its token, and what is told of it.
+/// Opens a session as an admin; returns its token and the session.
 async fn open(guarded: &Guarded, wish: pb::CreateSessionRequest) -> (String, pb::Session) {
     let admin = guarded.caller("root", &["admin"]);
     let opened = admin.sessions().create_session(wish).await.expect("a session").into_inner();
     (opened.token, opened.session.expect("told"))
 }
 
-/// A call that needs some role, and nothing else.
+/// A call that any role may make.
 async fn ask(client: &Client) -> Result<(), Status> {
     client.events().list_events(pb::ListEventsRequest::default()).await.map(drop)
 }

@@ -1,17 +1,17 @@
-//! What keeps the server from starting is one clear line on standard error, and exit code 1.
+//! A failure to start is one clear line on standard error, and exit code 1.
 
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::net::TcpListener;
 
 use crate::support::{
     TestDatabase,
-    process::{Process, Said, TempFolder, finish, program},
+    process::{CommandOutput, Process, TempFolder, finish, program},
 };
 
-/// Tries to serve, and returns the one line that says why not.
+/// Tries to serve, and returns the error line.
 async fn refusal(database_url: Option<&str>, arguments: &[&str]) -> String {
     let mut command = program(["serve"]);
-    // Nothing that this machine has is touched. What a test gives comes later, and wins.
+    // Isolated from this machine. The arguments of a test come later and override these.
     for setting in ["server.listen=127.0.0.1:0", "server.metrics_listen=", "embedded.data_dir=/proc/reservd"] {
         command.args(["--set", setting]);
     }
@@ -22,9 +22,9 @@ async fn refusal(database_url: Option<&str>, arguments: &[&str]) -> String {
     one_line(finish(command).await)
 }
 
-fn one_line(said: Said) -> String {
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
-    let line = said.err.strip_suffix('\n').expect("a line");
+fn one_line(output: CommandOutput) -> String {
+    assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
+    let line = output.err.strip_suffix('\n').expect("a line");
     assert!(!line.contains('\n'), "more than one line: {line}");
     line.strip_prefix("reservd: ").expect("it says who speaks").to_owned()
 }
@@ -40,13 +40,13 @@ fn assert_says(line: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there() {
+async fn an_unreachable_database() {
     let line = refusal(Some("postgres://me:canary@127.0.0.1:1/x"), &[]).await;
     assert_says(&line, &["cannot connect to the database", "Connection refused"]);
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_answer() {
+async fn a_silent_database() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = silent.local_addr().expect("bound");
     let line = refusal(Some(&format!("postgres://me:canary@{address}/x")), &[]).await;
@@ -54,7 +54,7 @@ async fn a_database_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_name() {
+async fn a_missing_database() {
     let database = TestDatabase::unmigrated().await;
     let name = database.options.get_database().expect("it has a name");
     let line = refusal(Some(&database.url.replace(name, "nowhere_to_be_found")), &[]).await;
@@ -62,7 +62,7 @@ async fn a_database_of_another_name() {
 }
 
 #[tokio::test]
-async fn a_url_of_no_postgresql() {
+async fn a_url_of_another_scheme() {
     for wrong in ["nonsense", "mysql://me:canary@127.0.0.1/x", "postgres://me:canary@127.0.0.1:99999/x"] {
         let line = refusal(Some(wrong), &[]).await;
         assert_says(&line, &["DATABASE_URL", "is not a PostgreSQL URL"]);
@@ -70,7 +70,7 @@ async fn a_url_of_no_postgresql() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_newer() {
+async fn a_newer_schema() {
     let database = TestDatabase::new().await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (9999, 'from the future', true, '', 0)";
@@ -82,7 +82,7 @@ async fn a_schema_that_is_newer() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_older_and_must_not_be_migrated() {
+async fn an_older_schema_without_migration() {
     let database = TestDatabase::unmigrated().await;
     let line = refusal(Some(&database.url), &["--set", "database.migrate=false"]).await;
     assert_says(&line, &["schema is older", "run `reservd migrate`"]);
@@ -92,7 +92,7 @@ async fn a_schema_that_is_older_and_must_not_be_migrated() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_migrate_needs_no_right_to_create() {
+async fn without_migration_the_server_needs_no_create_privilege() {
     let database = TestDatabase::new().await;
     let role = format!("teller_of_{}", database.options.get_database().expect("it has a name"));
     let mut sql = database.connect().await;
@@ -111,7 +111,7 @@ async fn a_server_that_does_not_migrate_needs_no_right_to_create() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken() {
+async fn a_port_in_use() {
     let database = TestDatabase::new().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
@@ -122,17 +122,22 @@ async fn a_port_that_is_taken() {
 }
 
 #[tokio::test]
-async fn settings_that_are_wrong() {
+async fn invalid_settings() {
     let folder = TempFolder::new();
     let unknown = folder.file("unknown.toml", "[server]\nlistn = \"127.0.0.1:1\"\n");
     let broken = folder.file("broken.toml", "[database]\n\nurl = \"postgres://me:canary@host/x\n");
+    let renamed = folder.file("renamed.toml", "[execution]\nremembered_events = 7\n");
     let binary = folder.file("binary.toml", b"\xff\xfe");
     let missing = folder.path("missing.toml").display().to_string();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--config", &unknown], &["unknown setting server.listn", &unknown, "did you mean server.listen?"]),
-        (&["--set", "holds.sweep_intervall=1s"], &["holds.sweep_intervall", "did you mean holds.sweep_interval?"]),
-        (&["--set", "holds.sweep_interval=soon"], &["holds.sweep_interval", "soon", "command line"]),
+        (&["--set", "expiry.intervall=1s"], &["expiry.intervall", "did you mean expiry.interval?"]),
+        (&["--set", "expiry.interval=soon"], &["expiry.interval", "soon", "command line"]),
         (&["--set", "retention.changes=1h"], &["retention.changes must be from 1day"]),
+        (
+            &["--config", &renamed],
+            &["unknown setting execution.remembered_events", &renamed, "it is execution.cached_events now"],
+        ),
         (&["--config", &broken], &[&broken, "not valid TOML", "line 3"]),
         (&["--config", &binary], &["cannot read the configuration file", &binary]),
         (&["--config", &missing], &["there is no configuration file", &missing]),
@@ -145,10 +150,11 @@ async fn settings_that_are_wrong() {
 }
 
 #[tokio::test]
-async fn a_wrong_variable_names_itself() {
+async fn an_invalid_variable_is_named() {
     for (name, value, words) in [
         ("RESERVD_SERVER__LISTN", "x", ["unknown setting server.listn", "did you mean server.listen?"]),
         ("RESERVD_LISTEN", "127.0.0.1:1", ["unknown setting listen", "did you mean server.listen?"]),
+        ("RESERVD_HOLDS__SWEEP_INTERVAL", "1s", ["unknown setting holds.sweep_interval", "it is expiry.interval now"]),
         ("RESERVD_STRATEGY__RESERVE", "LUCKY", ["strategy.reserve", "must be one of PESSIMISTIC, OPTIMISTIC"]),
     ] {
         let mut command = program(["serve"]);
@@ -160,22 +166,22 @@ async fn a_wrong_variable_names_itself() {
 }
 
 #[tokio::test]
-async fn a_data_folder_that_cannot_be_made() {
+async fn a_data_folder_that_cannot_be_created() {
     let folder = TempFolder::new();
     let file = folder.file("file", "not a folder");
     let inside = format!("{file}/data");
-    assert_says(&refusal(None, &["--data-dir", &inside]).await, &["cannot make the folder", &inside]);
-    // Where even root may not write.
-    assert_says(&refusal(None, &["--data-dir", "/proc/reservd"]).await, &["cannot make the folder /proc/reservd"]);
+    assert_says(&refusal(None, &["--data-dir", &inside]).await, &["cannot create the folder", &inside]);
+    // Not even root can write there.
+    assert_says(&refusal(None, &["--data-dir", "/proc/reservd"]).await, &["cannot create the folder /proc/reservd"]);
 }
 
 #[tokio::test]
-async fn several_wrong_settings_are_told_at_once() {
-    let mut command = program(["serve", "--set", "holds.sweep_batch=0", "--set", "database.max_connections=1"]);
+async fn all_invalid_settings_are_reported_at_once() {
+    let mut command = program(["serve", "--set", "expiry.batch=0", "--set", "database.max_connections=1"]);
     command.env("RESERVD_RETENTION__CHANGES", "1h");
-    let said = finish(command).await;
-    assert_eq!(said.code, Some(1));
-    for key in ["holds.sweep_batch", "database.max_connections", "retention.changes"] {
-        assert!(said.err.lines().any(|line| line.contains(key)), "{key}: {}", said.err);
+    let output = finish(command).await;
+    assert_eq!(output.code, Some(1));
+    for key in ["expiry.batch", "database.max_connections", "retention.changes"] {
+        assert!(output.err.lines().any(|line| line.contains(key)), "{key}: {}", output.err);
     }
 }

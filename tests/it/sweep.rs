@@ -3,7 +3,7 @@
 use crate::support::{TestServer, all, eventually, millis, reserve};
 use reservd::rpc::pb;
 
-const UNSWEPT: (&str, &str) = ("holds.sweep_interval", "1h");
+const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
 
 /// Holds of one unit for so many users, spread over some events.
 async fn hold(server: &TestServer, events: &[&str], users: usize) {
@@ -33,7 +33,7 @@ async fn after_an_outage_of_hours_holds_are_released_in_the_order_in_which_they_
     hold(&server, &["a", "b", "c"], 300).await;
     lapse_hours_ago(&server).await;
     // A server sweeps when it starts, and goes on while it finds as much as it may do at once.
-    let twin = server.twin_with(&[UNSWEPT, ("holds.sweep_batch", "20")]).await;
+    let twin = server.twin_with(&[UNSWEPT, ("expiry.batch", "20")]).await;
     eventually("all are released", async || held(&server).await == 0).await;
     // One transaction after the other, and in each event one version after the other.
     const OVERTAKEN: &str = "
@@ -63,7 +63,7 @@ async fn a_sweeper_that_knows_of_a_hold_sleeps_no_longer_than_that_lasts() {
 
 #[tokio::test]
 async fn a_hold_that_lapsed_long_before_its_commit_was_seen_is_found_by_a_full_look() {
-    let server = TestServer::with(&[("holds.sweep_interval", "10ms")]).await;
+    let server = TestServer::with(&[("expiry.interval", "10ms")]).await;
     server.event("e", 5).await;
     server.reserve(reserve("e", "ann")).await.expect("there is room");
     // The first look of this server was a full one; what is put behind it, another server finds.

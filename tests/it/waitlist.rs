@@ -12,7 +12,7 @@ use crate::support::{TestServer, of_user, reserve};
 
 /// A full event with a waitlist: all of it is `ann`'s, held.
 async fn full(server: &TestServer, event_id: &str, capacity: i32, policy: pb::WaitlistPolicy) {
-    server.event_with_line(event_id, capacity, policy).await;
+    server.event_with_waitlist(event_id, capacity, policy).await;
     server.reserve(pb::ReserveRequest { quantity: capacity, ..reserve(event_id, "ann") }).await.expect("there is room");
 }
 

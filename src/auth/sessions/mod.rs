@@ -1,266 +1,264 @@
-//! Sessions: opaque tokens that can be taken back. Redis has them; each server remembers those that it
-//! was shown, so that a call costs no round trip; and yet a revoked one is refused everywhere within a
-//! second.
+//! Sessions: opaque tokens that can be revoked. Redis stores them; each server caches those that it has seen, so
+//! that a call costs no round trip, and yet a revoked session is refused everywhere within a second.
 //!
-//! [`token`] is the secret and its hash, [`record`] what is kept of a session, [`store`] the scripts in
-//! Redis, [`known`] what this server may rely on without asking, [`ear`] how it hears what is revoked.
+//! [`record`] is a session, [`store`] the scripts in Redis, [`session_cache`] the sessions that this server may
+//! accept without a lookup, [`revocation_listener`] the subscription to revocations.
 //!
-//! # Why a revoked session does not pass for longer than a second
+//! # Why a revoked session is refused within a second
 //!
-//! Revoking deletes the session and publishes its id, in one step (`lua/revoke.lua`). Messages of Redis may
-//! be lost with a connection, so hearing none proves nothing. What proves something is the answer to a
-//! ping on the connection that the messages come by: Redis keeps the order, so once the answer is here,
-//! everything is that was published before the ping was sent. What is known is relied on only for
-//! [`known::TRUST`] after the sending of the last ping that was answered; then, and as soon as the
-//! connection is lost, every call asks Redis. What was learned before a subscription began counts no
-//! more; nor does an answer that was under way when its session was revoked. So a session that passes
-//! here at a moment N was not revoked before N - TRUST, whatever got lost, and no two clocks are
-//! compared. A message that does arrive, as nearly all do, takes a millisecond.
+//! Revoking deletes the session and publishes its id, in one step (`lua/revoke.lua`). Redis may lose messages with
+//! a connection, so the absence of a message proves nothing. The reply to a ping on the same connection does:
+//! Redis keeps the order, so when the reply arrives, every message that was published before the ping was sent has
+//! arrived too. A cached session is valid only for [`session_cache::TRUST_WINDOW`] after the last ping with a reply
+//! was sent; later, and as soon as the connection is lost, every call looks its session up in Redis. A session that
+//! was cached before the subscription began is not valid, nor is the result of a lookup during which the session was
+//! revoked. So a session that is accepted at a moment N was not revoked before N - TRUST_WINDOW, whatever was lost,
+//! and no two clocks are compared. A message that does arrive, as nearly all do, takes a millisecond.
 //!
-//! Streams end in the same way: at once when the message arrives. While nothing proves that all messages
-//! do, Redis is asked about each session that has a stream open, every [`LOOK_INTERVAL`]; where it
-//! does not answer within [`LOOK_LIMIT`] either, the stream ends, with UNAVAILABLE instead of
-//! UNAUTHENTICATED: its caller may go on where it was, once Redis is back. TRUST + LOOK_INTERVAL + LOOK_LIMIT
-//! is less than a second.
+//! Streams end in the same way: at once when the message arrives. While no ping confirms the subscription, each
+//! session with an open stream is looked up every [`RECHECK_INTERVAL`]; where Redis does not reply within
+//! [`RECHECK_TIMEOUT`] either, the stream ends with UNAVAILABLE instead of UNAUTHENTICATED, and its caller may resume
+//! once Redis is back. TRUST_WINDOW + RECHECK_INTERVAL + RECHECK_TIMEOUT is less than a second.
 //!
-//! While Redis is away nothing of a session passes. What other tokens and certificates show is checked
-//! without it.
+//! While Redis is unreachable, no session is accepted. Other tokens and certificates do not depend on it.
 
-pub mod ear;
-pub mod known;
 pub mod record;
+pub mod revocation_listener;
+pub mod session_cache;
 pub mod store;
-pub mod token;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    known::{Answer, Asking, Found, Known, Settled},
-    record::{Session, Wish},
-    store::{Reach, Store, Trouble},
-    token::{SessionId, Token},
+    record::{NewSession, Session},
+    revocation_listener::RevocationListener,
+    session_cache::{Cached, LookupOutcome, LookupResult, LookupRole, SessionCache},
+    store::{SessionScope, SessionStore, SessionStoreError},
 };
-use super::{access::Credentials, denial::Denial};
+use super::{
+    access::Credentials,
+    denial::Denial,
+    session_token::{SessionId, SessionToken},
+};
 use crate::{config::Sessions as Settings, domain::ids::UserId, telemetry::metrics::Metrics};
 
-/// How often it is looked whether sessions in use are still good.
-pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long Redis may take to answer that.
-pub const LOOK_LIMIT: Duration = Duration::from_millis(300);
-/// Such questions at once.
-const LOOKS: usize = 256;
-/// How often a question is put again whose session was revoked while it was answered. It is gone then;
-/// who still finds it is told to come again.
-const TRIES: usize = 3;
+/// How often sessions in use are rechecked.
+pub const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The time for Redis to reply to a recheck.
+pub const RECHECK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Concurrent rechecks.
+const RECHECK_CONCURRENCY: usize = 256;
+/// Attempts of a lookup during which its session is revoked. A session that is found even then is answered with
+/// SESSIONS_UNAVAILABLE.
+const LOOKUP_ATTEMPTS: usize = 3;
 
 /// The sessions.
 pub struct Sessions {
-    store: Store,
-    known: Mutex<Known>,
+    store: Arc<SessionStore>,
+    cache: Arc<Mutex<SessionCache>>,
     settings: Settings,
     metrics: Arc<Metrics>,
 }
 
-/// A session that was just opened.
+/// A new session.
 #[derive(Debug)]
-pub struct Opened {
-    /// What its bearer sends; it is kept nowhere.
-    pub token: Token,
+pub struct OpenedSession {
+    /// The secret for its bearer; it is stored nowhere.
+    pub token: SessionToken,
     /// The session.
     pub session: Session,
-    /// Those of the same user that were revoked for it.
-    pub gone: Vec<SessionId>,
+    /// The sessions of the same user that it replaces.
+    pub replaced: Vec<SessionId>,
 }
 
-/// For what a session is asked about.
+/// Why a session is looked up.
 #[derive(Clone, Copy)]
 enum Purpose {
-    /// Somebody calls with it.
+    /// For a call.
     Use,
-    /// A stream is open with it.
-    Look,
+    /// For an open stream.
+    Recheck,
 }
 
-/// Closes a question, even where who asked it panics.
-struct Question<'s>(&'s Sessions, SessionId);
+/// Ends a lookup, even if its task panics.
+struct LookupGuard<'s>(&'s Sessions, SessionId);
 
-impl Drop for Question<'_> {
+impl Drop for LookupGuard<'_> {
     fn drop(&mut self) {
-        self.0.known().answered(self.1);
+        self.0.cache.lock().close_lookup(self.1);
     }
 }
 
 impl Sessions {
-    /// The sessions that the settings describe; none where they name no Redis. Nothing is connected yet.
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Option<Arc<Self>>, Trouble> {
+    /// The sessions of the configured Redis; none where there is none. Does not connect yet.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Result<Option<Arc<Self>>, SessionStoreError> {
         if !settings.is_configured() {
             return Ok(None);
         }
-        let store = Store::new(settings)?;
-        let known = Mutex::new(Known::new(settings.refresh_interval, Instant::now()));
-        Ok(Some(Arc::new(Self { store, known, settings: settings.clone(), metrics })))
+        let store = Arc::new(SessionStore::new(settings)?);
+        let cache = Arc::new(Mutex::new(SessionCache::new(settings.refresh_interval, Instant::now())));
+        Ok(Some(Arc::new(Self { store, cache, settings: settings.clone(), metrics })))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whose token it is, where that is known. None: Redis has to be asked ([`Sessions::look_up`]).
+    /// The credentials of a session token, from the cache. None: look it up with [`Sessions::look_up`].
     pub fn check(self: &Arc<Self>, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
         let id = SessionId::of_token(token).map_err(Denial::Token)?;
-        let found = self.known().find(id, Instant::now());
-        Ok(match found {
-            Found::Good(credentials) => Some(credentials),
-            Found::GoodSoFar(credentials) => {
-                // The call does not wait for it.
+        let cached = self.cache.lock().get(id, Instant::now());
+        Ok(match cached {
+            Cached::Good(credentials) => Some(credentials),
+            Cached::RefreshDue(credentials) => {
+                // The call does not wait for the refresh.
                 let sessions = Arc::clone(self);
-                tokio::spawn(async move { sessions.ask(id, Purpose::Use).await });
+                tokio::spawn(async move { sessions.share_lookup(id, Purpose::Use).await });
                 Some(credentials)
             }
-            Found::Unknown => None,
+            Cached::Miss => None,
         })
     }
 
-    /// Whose token it is, by Redis.
-    pub async fn look_up(self: &Arc<Self>, token: &str) -> Answer {
+    /// The credentials of a session token, from Redis.
+    pub async fn look_up(self: &Arc<Self>, token: &str) -> LookupResult {
         let id = SessionId::of_token(token).map_err(Denial::Token)?;
-        self.ask(id, Purpose::Use).await
+        self.share_lookup(id, Purpose::Use).await
     }
 
-    /// Asks Redis about a session, or waits for the answer to who has asked already. The question is a
-    /// task of its own: who asked first may hang up, and others wait for it.
-    async fn ask(self: &Arc<Self>, id: SessionId, purpose: Purpose) -> Answer {
-        let asking = self.known().ask(id);
-        let mut answer = match asking {
-            Asking::Another(answer) => answer,
-            Asking::Nobody => return Err(Denial::SessionsUnavailable),
-            Asking::You(sender, answer) => {
+    /// Looks a session up, or waits for a lookup in flight. The lookup is a task of its own, since its first
+    /// caller may hang up while others wait.
+    async fn share_lookup(self: &Arc<Self>, id: SessionId, purpose: Purpose) -> LookupResult {
+        let role = self.cache.lock().join_lookup(id);
+        let mut result = match role {
+            LookupRole::Follower(result) => result,
+            LookupRole::Rejected => return Err(Denial::SessionsUnavailable),
+            LookupRole::Leader(sender, result) => {
                 let sessions = Arc::clone(self);
                 tokio::spawn(async move {
-                    let question = Question(&sessions, id);
-                    let said = sessions.ask_redis(id, purpose).await;
-                    // Before anybody is told: who comes from now on asks anew.
-                    drop(question);
-                    sender.send_replace(Some(said));
+                    let guard = LookupGuard(&sessions, id);
+                    let found = sessions.look_up_in_redis(id, purpose).await;
+                    // Before the result is sent: a later caller starts a new lookup.
+                    drop(guard);
+                    sender.send_replace(Some(found));
                 });
-                answer
+                result
             }
         };
-        let told = answer.wait_for(Option::is_some).await;
-        told.ok().and_then(|told| (*told).clone()).unwrap_or(Err(Denial::SessionsUnavailable))
+        let found = result.wait_for(Option::is_some).await;
+        found.ok().and_then(|found| (*found).clone()).unwrap_or(Err(Denial::SessionsUnavailable))
     }
 
-    async fn ask_redis(&self, id: SessionId, purpose: Purpose) -> Answer {
-        for _ in 0..TRIES {
-            let ticket = self.known().ticket(id, Instant::now());
-            let said = match purpose {
+    async fn look_up_in_redis(&self, id: SessionId, purpose: Purpose) -> LookupResult {
+        for _ in 0..LOOKUP_ATTEMPTS {
+            let start = self.cache.lock().start_lookup(id, Instant::now());
+            let found = match purpose {
                 Purpose::Use => self.store.use_session(id).await,
-                Purpose::Look => self.store.get(id).await,
+                Purpose::Recheck => self.store.get(id).await,
             };
-            let outcome = match &said {
+            let outcome = match &found {
                 Ok(Some(_)) => "good",
                 Ok(None) => "ended",
                 Err(_) => "unavailable",
             };
             self.metrics.session_lookups.with_label_values(&[outcome]).inc();
-            let said = said.map_err(|error| {
-                tracing::debug!(%error, "a session could not be looked up");
+            let found = found.map_err(|error| {
+                tracing::debug!(%error, "the lookup of a session failed");
                 Denial::SessionsUnavailable
             })?;
-            match self.known().settle(id, ticket, said.as_ref()) {
-                Settled::Good(credentials) => return Ok(credentials),
-                Settled::Ended => return Err(Denial::SessionEnded),
-                Settled::AskAgain => {}
+            match self.cache.lock().complete_lookup(id, start, found.as_ref()) {
+                LookupOutcome::Good(credentials) => return Ok(credentials),
+                LookupOutcome::Ended => return Err(Denial::SessionEnded),
+                LookupOutcome::Retry => {}
             }
         }
         Err(Denial::SessionsUnavailable)
     }
 
-    /// Hears what is revoked and looks after the sessions in use, until `stop`.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        tokio::join!(ear::listen(&self, &stop), self.look_after(&stop));
+    /// Receives revocations and rechecks the sessions in use, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let (store, cache, metrics) = (Arc::clone(&self.store), Arc::clone(&self.cache), Arc::clone(&self.metrics));
+        let listener = RevocationListener::new(store, cache, metrics);
+        tokio::join!(listener.run(&stop), self.recheck_until(&stop));
     }
 
-    async fn look_after(self: &Arc<Self>, stop: &CancellationToken) {
-        let mut turns = interval(LOOK_INTERVAL);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(turns.tick()).await.is_some() {
-            let doubtful = self.known().doubtful(Instant::now());
-            self.look_at(doubtful).await;
+    async fn recheck_until(self: &Arc<Self>, stop: &CancellationToken) {
+        let mut ticks = interval(RECHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let due = self.cache.lock().due_for_recheck(Instant::now());
+            self.recheck(due).await;
         }
     }
 
-    /// Asks Redis about sessions in use. However many they are, it has the same time for all.
-    async fn look_at(self: &Arc<Self>, doubtful: Vec<SessionId>) {
-        let mut unanswered: HashSet<_> = doubtful.iter().copied().collect();
-        let looks = doubtful.into_iter().map(|id| async move { (id, self.ask(id, Purpose::Look).await) });
-        let mut answers = stream::iter(looks).buffer_unordered(LOOKS);
-        let limit = Instant::now() + LOOK_LIMIT;
-        while let Ok(Some((id, answer))) = timeout_at(limit, answers.next()).await {
-            if !matches!(answer, Err(Denial::SessionsUnavailable)) {
+    /// Looks sessions in use up, all within one RECHECK_TIMEOUT.
+    async fn recheck(self: &Arc<Self>, due: Vec<SessionId>) {
+        let mut unanswered: HashSet<_> = due.iter().copied().collect();
+        let lookups = due.into_iter().map(|id| async move { (id, self.share_lookup(id, Purpose::Recheck).await) });
+        let mut results = stream::iter(lookups).buffer_unordered(RECHECK_CONCURRENCY);
+        let deadline = Instant::now() + RECHECK_TIMEOUT;
+        while let Ok(Some((id, result))) = timeout_at(deadline, results.next()).await {
+            if !matches!(result, Err(Denial::SessionsUnavailable)) {
                 unanswered.remove(&id);
             }
         }
         for id in unanswered {
-            self.known().could_not_ask(id, Instant::now());
+            self.cache.lock().recheck_failed(id, Instant::now());
         }
     }
 
-    /// What a session gets that does not say otherwise.
+    /// The defaults and limits of a new session.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// Opens a session.
-    pub async fn open(&self, wish: &Wish) -> Result<Opened, Trouble> {
-        let token = Token::new().ok_or(Trouble::NoChance)?;
-        let (session, gone) = self.store.open(token.id(), wish).await?;
-        let session = session.ok_or(Trouble::Unreadable)?;
-        self.note_revoked("limit", gone.len());
-        Ok(Opened { token, session, gone })
+    pub async fn open(&self, new: &NewSession) -> Result<OpenedSession, SessionStoreError> {
+        let token = SessionToken::new().ok_or(SessionStoreError::NoRandomness)?;
+        let (session, replaced) = self.store.open(token.id(), new).await?;
+        let session = session.ok_or(SessionStoreError::Unreadable)?;
+        self.count_revoked("limit", replaced.len());
+        Ok(OpenedSession { token, session, replaced })
     }
 
-    /// A session that is within reach.
-    pub async fn get(&self, id: SessionId, reach: &Reach) -> Result<Option<Session>, Trouble> {
-        Ok(self.store.get(id).await?.filter(|session| reach.has(session)))
+    /// A session within the scope.
+    pub async fn get(&self, id: SessionId, scope: &SessionScope) -> Result<Option<Session>, SessionStoreError> {
+        Ok(self.store.get(id).await?.filter(|session| scope.contains(session)))
     }
 
-    /// The sessions of a user that are within reach, the oldest first.
-    pub async fn list(&self, user_id: &UserId, reach: &Reach) -> Result<Vec<Session>, Trouble> {
+    /// The sessions of a user within the scope, the oldest first.
+    pub async fn list(&self, user_id: &UserId, scope: &SessionScope) -> Result<Vec<Session>, SessionStoreError> {
         let mut sessions = self.store.list(user_id).await?;
-        sessions.retain(|session| reach.has(session));
+        sessions.retain(|session| scope.contains(session));
         sessions.sort_by_key(|session| (session.created, session.id));
         Ok(sessions)
     }
 
-    /// Revokes a session that is within reach; returns whether there was one. This server refuses it from
-    /// now on, the others within a second.
-    pub async fn revoke(&self, id: SessionId, reach: &Reach) -> Result<bool, Trouble> {
-        let was_there = self.store.revoke(id, reach).await?;
-        if was_there {
-            self.known().revoked(id);
-            self.note_revoked("call", 1);
+    /// Revokes a session within the scope; returns whether there was one. This server refuses it from now on, the
+    /// others within a second.
+    pub async fn revoke(&self, id: SessionId, scope: &SessionScope) -> Result<bool, SessionStoreError> {
+        let was_revoked = self.store.revoke(id, scope).await?;
+        if was_revoked {
+            self.cache.lock().revoke(id);
+            self.count_revoked("call", 1);
         }
-        Ok(was_there)
+        Ok(was_revoked)
     }
 
-    /// Revokes the sessions of a user that are within reach; returns how many they were. `how` tells the
-    /// metrics who asked for it.
-    pub async fn revoke_user(&self, user_id: &UserId, reach: &Reach, how: &str) -> Result<u32, Trouble> {
-        let revoked = self.store.revoke_user(user_id, reach).await?;
-        self.note_revoked(how, revoked as usize);
+    /// Revokes the sessions of a user within the scope; returns how many. `cause` is a label of the metric.
+    pub async fn revoke_user(
+        &self,
+        user_id: &UserId,
+        scope: &SessionScope,
+        cause: &str,
+    ) -> Result<u32, SessionStoreError> {
+        let revoked = self.store.revoke_user(user_id, scope).await?;
+        self.count_revoked(cause, revoked as usize);
         Ok(revoked)
     }
 
-    fn note_revoked(&self, how: &str, count: usize) {
-        self.metrics.sessions_revoked.with_label_values(&[how]).inc_by(count as u64);
+    fn count_revoked(&self, cause: &str, count: usize) {
+        self.metrics.sessions_revoked.with_label_values(&[cause]).inc_by(count as u64);
     }
 }

@@ -1,76 +1,78 @@
-//! What is kept of a session.
+//! A session as Redis stores it.
 
 use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value};
 
-use super::token::SessionId;
 use crate::{
-    auth::principal::{Principal, Role, Roles},
+    auth::{
+        principal::{Principal, Role, Roles},
+        session_token::SessionId,
+    },
     config::SessionKind,
     domain::{caller::Actor, ids::UserId, time::Timestamp},
 };
 
-/// A session that is asked for.
+/// A session to be opened.
 #[derive(Clone, Debug)]
-pub struct Wish {
-    /// Whose it is to be.
+pub struct NewSession {
+    /// Its user.
     pub user_id: UserId,
     /// What its bearer may do.
     pub roles: Roles,
-    /// How its time runs.
+    /// When it expires.
     pub kind: SessionKind,
-    /// How long it is good without being used; a fixed one, at all.
+    /// Its lifetime since its last use, or for a fixed session since it was opened.
     pub lifetime: Duration,
-    /// Who asks for it.
+    /// Who opens it.
     pub created_by: String,
-    /// What that says of it.
+    /// A description by its creator.
     pub description: String,
 }
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
-    /// Whose it is.
+    /// Its user.
     pub user_id: UserId,
     /// What its bearer may do.
     pub roles: Roles,
-    /// How its time runs.
+    /// When it expires.
     pub kind: SessionKind,
-    /// Who created it.
+    /// Who opened it.
     pub created_by: String,
-    /// What that says of it.
+    /// A description by its creator.
     pub description: String,
-    /// When that was, by Redis's clock, as are all these times.
+    /// When it was opened. All times are by Redis's clock.
     pub created: Timestamp,
-    /// When it was last used, give or take the pause between two notes of that.
+    /// When it was last used, to within a refresh interval.
     pub used: Timestamp,
-    /// When it lapses, unless it slides and is used.
+    /// When it expires; a use of a sliding session postpones this.
     pub expires: Timestamp,
-    /// When it ends whatever happens.
+    /// When it expires at the latest.
     pub ends: Timestamp,
-    /// How long it is good without being used.
+    /// Its lifetime since its last use.
     pub lifetime: Duration,
-    /// How long it had left when Redis was asked.
+    /// The remaining time when Redis read it.
     pub left: Duration,
-    /// How long it had not been used then.
+    /// The time since its last use, at that moment.
     pub idle: Duration,
 }
 
-/// What the scripts return of a session: fields of text, of which one that is missing is none.
-pub struct Kept([Option<String>; 12]);
+/// The fields of a session that the scripts return; a missing field is `None`.
+pub struct StoredSession([Option<String>; 12]);
 
-impl FromRedisValue for Kept {
+impl FromRedisValue for StoredSession {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let fields: Vec<Option<String>> = FromRedisValue::from_redis_value(value)?;
         fields.try_into().map(Self).map_err(|_| "not the fields of a session".into())
     }
 }
 
-impl Kept {
-    /// The session. None: what is kept is not what was ever written, and opens nothing.
+impl StoredSession {
+    /// The session. None: reservd never writes such fields, so they grant no access.
     pub fn session(self, id: SessionId) -> Option<Session> {
         let [user_id, roles, created_by, description, kind, lifetime, created, used, ends, expires, left, now] = self.0;
         let millis = |text: Option<String>| text?.parse::<i64>().ok();
@@ -80,7 +82,7 @@ impl Kept {
         Some(Session {
             id,
             user_id: UserId::parse(&user_id?)?,
-            roles: read_roles(&roles?)?,
+            roles: decode_roles(&roles?)?,
             kind: match kind?.as_str() {
                 "sliding" => SessionKind::Sliding,
                 "fixed" => SessionKind::Fixed,
@@ -100,7 +102,7 @@ impl Kept {
 }
 
 impl Session {
-    /// Who its bearer is.
+    /// The principal that its bearer is.
     pub fn principal(&self) -> Option<Principal> {
         let name = Actor::parse(&format!("session:{}", self.user_id))?;
         let user_id = self.roles.has(Role::User).then(|| self.user_id.clone());
@@ -108,22 +110,21 @@ impl Session {
     }
 }
 
-/// How its kind is written.
-pub const fn written_kind(kind: SessionKind) -> &'static str {
+/// The stored form of a kind.
+pub const fn encode_kind(kind: SessionKind) -> &'static str {
     match kind {
         SessionKind::Sliding => "sliding",
         SessionKind::Fixed => "fixed",
     }
 }
 
-/// How roles are written: the same ones always in the same way.
-pub fn written_roles(roles: Roles) -> String {
+/// The stored form of a set of roles, which is canonical.
+pub fn encode_roles(roles: Roles) -> String {
     roles.names().collect::<Vec<_>>().join(" ")
 }
 
-/// Roles that are not known are a reason to let nobody in, not to pass them over: nobody else writes
-/// them.
-fn read_roles(text: &str) -> Option<Roles> {
+/// An unknown role grants no access, instead of being ignored: only reservd writes roles here.
+fn decode_roles(text: &str) -> Option<Roles> {
     let mut roles = Roles::default();
     for name in text.split_whitespace() {
         roles.add(Role::ALL.into_iter().find(|role| role.name() == name)?);
@@ -135,37 +136,37 @@ fn read_roles(text: &str) -> Option<Roles> {
 mod tests {
     use super::*;
 
-    fn kept(change: impl FnOnce(&mut [Option<String>; 12])) -> Option<Session> {
+    fn stored(change: impl FnOnce(&mut [Option<String>; 12])) -> Option<Session> {
         let fields =
             ["ann", "user", "token:shop", "", "sliding", "60000", "1000", "2000", "90000", "53500", "50000", "3500"];
         let mut fields = fields.map(|text| Some(text.to_owned()));
         change(&mut fields);
-        Kept(fields).session(SessionId::parse(&"A".repeat(43)).expect("an id"))
+        StoredSession(fields).session(SessionId::parse(&"A".repeat(43)).expect("an id"))
     }
 
     #[test]
-    fn a_session_is_what_is_kept_of_it() {
-        let session = kept(|_| {}).expect("good");
-        assert_eq!(session.principal().expect("somebody").name.as_str(), "session:ann");
+    fn a_session_is_read_from_its_fields() {
+        let session = stored(|_| {}).expect("good");
+        assert_eq!(session.principal().expect("a principal").name.as_str(), "session:ann");
         assert_eq!((session.idle, session.left), (Duration::from_millis(1500), Duration::from_secs(50)));
         assert_eq!(session.expires.micros(), 53_500_000);
     }
 
     #[test]
-    fn who_has_another_role_than_user_is_no_user() {
-        let manager = kept(|fields| fields[1] = Some("event.manager".into())).expect("good");
-        assert_eq!(manager.principal().expect("somebody").user_id, None);
+    fn a_session_without_the_role_user_has_no_user_id() {
+        let manager = stored(|fields| fields[1] = Some("event.manager".into())).expect("good");
+        assert_eq!(manager.principal().expect("a principal").user_id, None);
     }
 
     #[test]
-    fn what_nobody_wrote_opens_nothing() {
+    fn malformed_fields_grant_no_access() {
         for place in 0..12 {
-            assert_eq!(kept(|fields| fields[place] = None), None, "without field {place}");
+            assert_eq!(stored(|fields| fields[place] = None), None, "without field {place}");
         }
         for (place, wrong) in [(0, ""), (0, "a b"), (1, "king"), (1, "user king"), (4, "eternal"), (5, "-1"), (10, "x")]
         {
-            assert_eq!(kept(|fields| fields[place] = Some(wrong.into())), None, "{wrong:?} as field {place}");
+            assert_eq!(stored(|fields| fields[place] = Some(wrong.into())), None, "{wrong:?} as field {place}");
         }
-        assert_eq!(kept(|fields| fields[8] = Some(i64::MAX.to_string())), None, "an end beyond all time");
+        assert_eq!(stored(|fields| fields[8] = Some(i64::MAX.to_string())), None, "an end out of range");
     }
 }

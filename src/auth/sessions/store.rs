@@ -1,13 +1,13 @@
-//! The sessions in Redis: one script a function, each one step that happens whole or not at all.
+//! The sessions in Redis: one script for each function, which runs atomically.
 //!
-//! | key | what | lapses |
+//! | key | value | expires |
 //! | --- | --- | --- |
 //! | `<prefix>session:<id>` | a hash: the fields of a session | with the session |
-//! | `<prefix>sessions-of:<user_id>` | a sorted set: the user's session ids, by when they lapse | with the last of them |
-//! | `<prefix>revoked` | a channel: the ids of sessions that were revoked, with spaces between | |
+//! | `<prefix>sessions-of:<user_id>` | a sorted set: the user's session ids, by expire time | with the last of them |
+//! | `<prefix>revoked` | a channel: the ids of revoked sessions, separated by spaces | |
 //!
-//! The time is Redis's own: no other clock decides whether a session is good. The scripts name keys that
-//! they find in others, so a Redis Cluster can't run them.
+//! Only Redis's clock decides whether a session has expired. The scripts compute key names from stored values, so
+//! a Redis Cluster can't run them.
 
 use std::{fs, sync::LazyLock, time::Duration};
 
@@ -20,19 +20,19 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout, timeout_at},
 };
-
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{
-    record::{Kept, Session, Wish, written_kind, written_roles},
-    token::SessionId,
+use super::record::{NewSession, Session, StoredSession, encode_kind, encode_roles};
+use crate::{
+    auth::{principal::Roles, session_token::SessionId},
+    config::Sessions as Settings,
+    domain::ids::UserId,
 };
-use crate::{auth::principal::Roles, config::Sessions as Settings, domain::ids::UserId};
 
-/// After a failure to connect, for so long nobody tries again, and everybody is told at once.
-const PAUSE: Duration = Duration::from_millis(100);
+/// After a failure to connect, calls fail at once for this long.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A script, with what all of them share.
+/// A script after the shared prelude.
 macro_rules! script {
     ($name:literal) => {
         LazyLock::new(|| Script::new(concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $name)))))
@@ -46,64 +46,64 @@ static LIST: LazyLock<Script> = script!("list.lua");
 static REVOKE: LazyLock<Script> = script!("revoke.lua");
 static REVOKE_USER: LazyLock<Script> = script!("revoke_user.lua");
 
-/// Why Redis can't be asked. None of these tells a secret: not what Redis says, which may quote what it
-/// was told, but what kind of thing it says.
+/// Why Redis has no answer. None of these prints a secret: a message of Redis may quote a request, so only its
+/// category is kept.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The settings' URL is not one.
+pub enum SessionStoreError {
+    /// `sessions.url` is malformed.
     #[error("sessions.url (REDIS_URL) is not a URL such as rediss://user:password@host:6379/0")]
     Url,
-    /// `sessions.ca_file` can't be read, or is no certificate.
+    /// `sessions.ca_file` can't be read, or has no certificate.
     #[error("sessions.ca_file can't be used: {0}")]
     CaFile(String),
-    /// It can't be reached.
-    #[error("Redis can't be reached: {0}")]
-    Away(String),
-    /// It refuses.
-    #[error("Redis refuses: {kind} ({code})")]
+    /// The connection failed.
+    #[error("Redis is unreachable: {0}")]
+    Unreachable(String),
+    /// Redis refused the request.
+    #[error("Redis refused the request: {kind} ({code})")]
     Refused {
-        /// What kind of refusal.
+        /// The category of the error.
         kind: String,
-        /// Redis's code for it.
+        /// Redis's error code.
         code: String,
     },
-    /// It takes too long.
-    #[error("Redis did not answer in time")]
-    Silent,
-    /// It was tried a moment ago, in vain.
-    #[error("Redis could not be reached a moment ago")]
-    JustTried,
-    /// What it has of a session is not as it was ever written.
-    #[error("what Redis has of a session can't be read")]
+    /// `sessions.time_limit` has passed.
+    #[error("Redis did not reply in time")]
+    Timeout,
+    /// A connection attempt failed a moment ago.
+    #[error("Redis was unreachable a moment ago")]
+    RecentFailure,
+    /// The stored fields are malformed.
+    #[error("the stored session is malformed")]
     Unreadable,
     /// The system has no random numbers.
     #[error("the system has no random numbers")]
-    NoChance,
+    NoRandomness,
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for SessionStoreError {
     fn from(error: RedisError) -> Self {
         if error.is_io_error() {
-            return Self::Away(error.to_string());
+            return Self::Unreachable(error.to_string());
         }
         Self::Refused { kind: error.category().to_owned(), code: error.code().unwrap_or("no code").to_owned() }
     }
 }
 
-/// Which sessions a caller reaches.
+/// The sessions that a caller may access.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// All of them.
+pub enum SessionScope {
+    /// All sessions.
     All,
-    /// Those with these roles, of any user.
+    /// The sessions of any user with exactly these roles.
     WithRoles(Roles),
-    /// Those of this user.
+    /// The sessions of this user.
     Of(UserId),
 }
 
-impl Reach {
-    /// Whether it reaches this session.
-    pub fn has(&self, session: &Session) -> bool {
+impl SessionScope {
+    /// Whether the session is within the scope.
+    pub fn contains(&self, session: &Session) -> bool {
         match self {
             Self::All => true,
             Self::WithRoles(roles) => session.roles == *roles,
@@ -111,63 +111,64 @@ impl Reach {
         }
     }
 
-    /// The user and the roles that a session must have, as the scripts take them; empty: any. No user is
-    /// called that, nor is a session without roles.
-    fn written(&self) -> (String, String) {
+    /// The user and the roles that a session must have, for the scripts. An empty text matches any: neither a
+    /// user_id nor the roles of a session are empty.
+    fn encode(&self) -> (String, String) {
         let any = String::new;
         match self {
             Self::All => (any(), any()),
-            Self::WithRoles(roles) => (any(), written_roles(*roles)),
+            Self::WithRoles(roles) => (any(), encode_roles(*roles)),
             Self::Of(user_id) => (user_id.to_string(), any()),
         }
     }
 }
 
-/// The way to Redis.
-pub struct Store {
+/// The sessions in Redis.
+pub struct SessionStore {
     client: Client,
-    line: Mutex<Line>,
+    connection: Mutex<ConnectionState>,
     settings: Settings,
 }
 
 #[derive(Default)]
-struct Line {
-    connection: Option<MultiplexedConnection>,
-    /// Counts the connections, so that who found one broken does not drop the next.
+struct ConnectionState {
+    current: Option<MultiplexedConnection>,
+    /// Numbers the connections, so that a caller that found one broken does not drop its successor.
     number: u64,
     failed: Option<Instant>,
 }
 
-impl Store {
-    /// The way that the settings describe. Nothing is connected yet.
-    pub fn new(settings: &Settings) -> Result<Self, Trouble> {
-        let info = settings.url.expose().into_connection_info().map_err(|_| Trouble::Url)?;
-        // Small messages must not wait for more.
+impl SessionStore {
+    /// The store of the configured Redis. Does not connect yet.
+    pub fn new(settings: &Settings) -> Result<Self, SessionStoreError> {
+        let info = settings.url.expose().into_connection_info().map_err(|_| SessionStoreError::Url)?;
+        // Without Nagle's delay for small messages.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = if settings.ca_file.is_empty() {
-            Client::open(info).map_err(|_| Trouble::Url)?
+            Client::open(info).map_err(|_| SessionStoreError::Url)?
         } else {
-            let root_cert = fs::read(&settings.ca_file).map_err(|error| Trouble::CaFile(error.to_string()))?;
-            // The client would take a file without any, and then trust nobody.
+            let root_cert =
+                fs::read(&settings.ca_file).map_err(|error| SessionStoreError::CaFile(error.to_string()))?;
+            // The client accepts a file without certificates, and then trusts no server.
             let mut found = CertificateDer::pem_slice_iter(&root_cert).peekable();
             if found.peek().is_none() || found.any(|one| one.is_err()) {
-                return Err(Trouble::CaFile("it has no certificates in PEM".to_owned()));
+                return Err(SessionStoreError::CaFile("it has no PEM certificates".to_owned()));
             }
             let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
-            Client::build_with_tls(info, certificates).map_err(|_| Trouble::Url)?
+            Client::build_with_tls(info, certificates).map_err(|_| SessionStoreError::Url)?
         };
-        Ok(Self { client, line: Mutex::default(), settings: settings.clone() })
+        Ok(Self { client, connection: Mutex::default(), settings: settings.clone() })
     }
 
     fn session_key(&self, id: SessionId) -> String {
-        format!("{}{id}", self.sessions())
+        format!("{}{id}", self.session_prefix())
     }
 
-    fn sessions(&self) -> String {
+    fn session_prefix(&self) -> String {
         format!("{}session:", self.settings.prefix)
     }
 
-    fn users(&self) -> String {
+    fn user_prefix(&self) -> String {
         format!("{}sessions-of:", self.settings.prefix)
     }
 
@@ -175,136 +176,139 @@ impl Store {
         format!("{}revoked", self.settings.prefix)
     }
 
-    /// Opens a session under this name; returns it with those that went for it.
-    pub async fn open(&self, id: SessionId, wish: &Wish) -> Result<(Option<Session>, Vec<SessionId>), Trouble> {
+    /// Opens a session with this id; returns it with the ids of the sessions that it replaces.
+    pub async fn open(
+        &self,
+        id: SessionId,
+        new: &NewSession,
+    ) -> Result<(Option<Session>, Vec<SessionId>), SessionStoreError> {
         let mut call = OPEN.key(self.session_key(id));
-        call.key(format!("{}{}", self.users(), wish.user_id))
+        call.key(format!("{}{}", self.user_prefix(), new.user_id))
             .arg(id.to_string())
-            .arg(wish.user_id.as_str())
-            .arg(written_roles(wish.roles))
-            .arg(&wish.created_by)
-            .arg(&wish.description)
-            .arg(written_kind(wish.kind))
-            .arg(millis(wish.lifetime))
+            .arg(new.user_id.as_str())
+            .arg(encode_roles(new.roles))
+            .arg(&new.created_by)
+            .arg(&new.description)
+            .arg(encode_kind(new.kind))
+            .arg(millis(new.lifetime))
             .arg(millis(self.settings.max_lifetime))
             .arg(self.settings.max_per_user)
-            .arg(self.sessions())
+            .arg(self.session_prefix())
             .arg(self.channel());
-        let (gone, kept): (Vec<String>, Kept) = self.run(&call).await?;
-        Ok((kept.session(id), gone.iter().filter_map(|id| SessionId::parse(id)).collect()))
+        let (replaced, stored): (Vec<String>, StoredSession) = self.run(&call).await?;
+        Ok((stored.session(id), replaced.iter().filter_map(|id| SessionId::parse(id)).collect()))
     }
 
-    /// Reads a session because it is used, which may let it last longer.
-    pub async fn use_session(&self, id: SessionId) -> Result<Option<Session>, Trouble> {
+    /// Reads a session and records its use, which may extend it.
+    pub async fn use_session(&self, id: SessionId) -> Result<Option<Session>, SessionStoreError> {
         let mut call = USE.key(self.session_key(id));
-        call.arg(id.to_string()).arg(millis(self.settings.refresh_interval)).arg(self.users());
+        call.arg(id.to_string()).arg(millis(self.settings.refresh_interval)).arg(self.user_prefix());
         self.read(id, &call).await
     }
 
-    /// Reads a session, which changes nothing.
-    pub async fn get(&self, id: SessionId) -> Result<Option<Session>, Trouble> {
+    /// Reads a session without recording a use.
+    pub async fn get(&self, id: SessionId) -> Result<Option<Session>, SessionStoreError> {
         self.read(id, &GET.key(self.session_key(id))).await
     }
 
-    async fn read(&self, id: SessionId, call: &ScriptInvocation<'_>) -> Result<Option<Session>, Trouble> {
-        let kept: Option<Kept> = self.run(call).await?;
-        let Some(kept) = kept else { return Ok(None) };
-        let session = kept.session(id);
+    async fn read(&self, id: SessionId, call: &ScriptInvocation<'_>) -> Result<Option<Session>, SessionStoreError> {
+        let stored: Option<StoredSession> = self.run(call).await?;
+        let Some(stored) = stored else { return Ok(None) };
+        let session = stored.session(id);
         if session.is_none() {
-            tracing::error!(%id, "a session in Redis is not as it was ever written, and opens nothing");
+            tracing::error!(%id, "a session in Redis is malformed and grants no access");
         }
         Ok(session)
     }
 
-    /// The sessions of a user, in no order.
-    pub async fn list(&self, user_id: &UserId) -> Result<Vec<Session>, Trouble> {
-        let mut call = LIST.key(format!("{}{user_id}", self.users()));
-        call.arg(self.sessions());
-        let found: Vec<(String, Kept)> = self.run(&call).await?;
-        Ok(found.into_iter().filter_map(|(id, kept)| kept.session(SessionId::parse(&id)?)).collect())
+    /// The sessions of a user, in any order.
+    pub async fn list(&self, user_id: &UserId) -> Result<Vec<Session>, SessionStoreError> {
+        let mut call = LIST.key(format!("{}{user_id}", self.user_prefix()));
+        call.arg(self.session_prefix());
+        let found: Vec<(String, StoredSession)> = self.run(&call).await?;
+        Ok(found.into_iter().filter_map(|(id, stored)| stored.session(SessionId::parse(&id)?)).collect())
     }
 
-    /// Revokes a session, if it is there and within reach; returns whether it was.
-    pub async fn revoke(&self, id: SessionId, reach: &Reach) -> Result<bool, Trouble> {
-        let (user, roles) = reach.written();
+    /// Revokes a session within the scope; returns whether there was one.
+    pub async fn revoke(&self, id: SessionId, scope: &SessionScope) -> Result<bool, SessionStoreError> {
+        let (user, roles) = scope.encode();
         let mut call = REVOKE.key(self.session_key(id));
-        call.arg(id.to_string()).arg(user).arg(roles).arg(self.users()).arg(self.channel());
+        call.arg(id.to_string()).arg(user).arg(roles).arg(self.user_prefix()).arg(self.channel());
         self.run::<u64>(&call).await.map(|revoked| revoked == 1)
     }
 
-    /// Revokes those sessions of a user that are within reach; returns how many they were.
-    pub async fn revoke_user(&self, user_id: &UserId, reach: &Reach) -> Result<u32, Trouble> {
-        if matches!(reach, Reach::Of(own) if own != user_id) {
+    /// Revokes the sessions of a user within the scope; returns how many.
+    pub async fn revoke_user(&self, user_id: &UserId, scope: &SessionScope) -> Result<u32, SessionStoreError> {
+        if matches!(scope, SessionScope::Of(own) if own != user_id) {
             return Ok(0);
         }
-        let mut call = REVOKE_USER.key(format!("{}{user_id}", self.users()));
-        call.arg(reach.written().1).arg(self.sessions()).arg(self.channel());
+        let mut call = REVOKE_USER.key(format!("{}{user_id}", self.user_prefix()));
+        call.arg(scope.encode().1).arg(self.session_prefix()).arg(self.channel());
         self.run(&call).await
     }
 
-    /// A connection of its own that is told of revoked sessions, from the moment at which this returns.
-    pub async fn listen(&self) -> Result<PubSub, Trouble> {
+    /// A separate connection that receives every revocation after this returns.
+    pub async fn subscribe(&self) -> Result<PubSub, SessionStoreError> {
         let subscribed = async {
-            let mut ear = self.client.get_async_pubsub().await?;
-            ear.subscribe(self.channel()).await?;
-            Ok::<_, RedisError>(ear)
+            let mut connection = self.client.get_async_pubsub().await?;
+            connection.subscribe(self.channel()).await?;
+            Ok::<_, RedisError>(connection)
         };
-        Ok(timeout(self.settings.time_limit, subscribed).await.map_err(|_| Trouble::Silent)??)
+        Ok(timeout(self.settings.time_limit, subscribed).await.map_err(|_| SessionStoreError::Timeout)??)
     }
 
-    /// What Redis does when its memory is full, if it tells.
+    /// The policy for a full memory; none if Redis does not report it.
     pub async fn eviction_policy(&self) -> Option<String> {
-        let limit = self.settings.time_limit;
-        let ask = async {
-            let (mut connection, _) = self.connection().await.ok()?;
+        let read = async {
+            let (mut connection, _) = self.connect().await.ok()?;
             let info: String = redis::cmd("INFO").arg("memory").query_async(&mut connection).await.ok()?;
             info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(|policy| policy.trim().to_owned())
         };
-        timeout(limit, ask).await.ok().flatten()
+        timeout(self.settings.time_limit, read).await.ok().flatten()
     }
 
-    /// Drops the connection: the next who needs one makes it anew.
-    pub async fn hang_up(&self) {
-        self.line.lock().await.connection = None;
+    /// Drops the connection; the next call opens another one.
+    pub async fn disconnect(&self) {
+        self.connection.lock().await.current = None;
     }
 
-    async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, Trouble> {
+    async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, SessionStoreError> {
         let deadline = Instant::now() + self.settings.time_limit;
-        let connected = timeout_at(deadline, self.connection()).await;
-        let (mut connection, number) = connected.map_err(|_| Trouble::Silent)??;
-        let answer = timeout_at(deadline, call.invoke_async(&mut connection)).await;
-        let is_broken = match &answer {
+        let connected = timeout_at(deadline, self.connect()).await;
+        let (mut connection, number) = connected.map_err(|_| SessionStoreError::Timeout)??;
+        let reply = timeout_at(deadline, call.invoke_async(&mut connection)).await;
+        let is_broken = match &reply {
             Ok(Err(error)) => error.is_unrecoverable_error(),
             Ok(Ok(_)) => false,
             Err(_) => true,
         };
         if is_broken {
-            let mut line = self.line.lock().await;
-            if line.number == number {
-                line.connection = None;
+            let mut state = self.connection.lock().await;
+            if state.number == number {
+                state.current = None;
             }
         }
-        Ok(answer.map_err(|_| Trouble::Silent)??)
+        Ok(reply.map_err(|_| SessionStoreError::Timeout)??)
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Trouble> {
-        let mut line = self.line.lock().await;
-        if let Some(connection) = &line.connection {
-            return Ok((connection.clone(), line.number));
+    async fn connect(&self) -> Result<(MultiplexedConnection, u64), SessionStoreError> {
+        let mut state = self.connection.lock().await;
+        if let Some(connection) = &state.current {
+            return Ok((connection.clone(), state.number));
         }
-        if line.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
-            return Err(Trouble::JustTried);
+        if state.failed.is_some_and(|failed| failed.elapsed() < RECONNECT_PAUSE) {
+            return Err(SessionStoreError::RecentFailure);
         }
         let limit = Some(self.settings.time_limit);
         let config = AsyncConnectionConfig::new().set_connection_timeout(limit).set_response_timeout(limit);
-        // Where its caller has no more time this is dropped, and counts as failed.
-        line.failed = Some(Instant::now());
+        // The caller may run out of time and drop this future, which counts as a failure.
+        state.failed = Some(Instant::now());
         let made = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        line.failed = made.is_err().then(Instant::now);
+        state.failed = made.is_err().then(Instant::now);
         let connection = made?;
-        line.number += 1;
-        line.connection = Some(connection.clone());
-        Ok((connection, line.number))
+        state.number += 1;
+        state.current = Some(connection.clone());
+        Ok((connection, state.number))
     }
 }
 

@@ -231,7 +231,7 @@ impl DataFolder {
             return Ok(Self { path: Path::new(given).to_owned(), ours: false });
         }
         let name = format!("reservd-bench-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let path = embedded::passing_data_parent().join(name);
+        let path = embedded::temporary_data_parent().join(name);
         std::fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self { path, ours: true })
     }

@@ -150,7 +150,7 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
         }
         executed.reply(self.replies);
         if is_speculative {
-            self.env.metrics.batch_mistaken.inc_by(diverted.len() as u64);
+            self.env.metrics.batch_mispredicted.inc_by(diverted.len() as u64);
             return diverted.into_iter().map(|(job, _)| job).collect();
         }
         self.result.diverted.extend(diverted);

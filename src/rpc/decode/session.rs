@@ -7,7 +7,8 @@ use tonic::Status;
 use crate::{
     auth::{
         principal::{Principal, Role, Roles},
-        sessions::{record::Wish, token::SessionId},
+        session_token::SessionId,
+        sessions::record::NewSession,
     },
     config::{SessionKind, Sessions as Settings},
     domain::{ids::UserId, time::Timestamp},
@@ -34,7 +35,7 @@ pub fn may_give(principal: &Principal) -> Roles {
 }
 
 /// The session that `creator` wishes for.
-pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principal) -> Result<Wish, Status> {
+pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principal) -> Result<NewSession, Status> {
     let mut fields = Fields::default();
     let user_id = fields.user_id("user_id", &m.user_id);
     let roles = roles(&mut fields, &m.roles);
@@ -45,7 +46,7 @@ pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principa
     let lifetime = fields.span("lifetime", m.lifetime, &(SHORTEST..=settings.max_lifetime));
     let description = fields.text("description", m.description, MAX_DESCRIPTION);
     let wish = || {
-        Some(Wish {
+        Some(NewSession {
             user_id: user_id?,
             roles: roles?,
             kind: kind?,

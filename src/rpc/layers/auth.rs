@@ -23,7 +23,7 @@ use crate::{
     auth::{
         access::{Access, Credentials},
         clock,
-        guard::{Call, Guard, Peer, StreamPlace, Verdict},
+        guard::{Call, Guard, Peer, StreamPermit, Verdict},
     },
     domain::{self, ids::UserId},
     rpc::listen::Caller,
@@ -131,7 +131,7 @@ impl Asked {
         if let Some(refused) = refused.filter(|refused| refused.code() == Code::PermissionDenied) {
             let reason = refused.get_details_error_info().map(|info| info.reason).unwrap_or_default();
             let call = Call { method: &self.method, headers: response.headers(), peer: &self.peer };
-            guard.note(call, self.access.principal(), &reason);
+            guard.record_denial(call, self.access.principal(), &reason);
         }
     }
 }
@@ -170,13 +170,13 @@ where
         match self.settings.guard.decide(call(&request, &peer)) {
             Verdict::Granted(access) => self.settings.admit(&mut self.inner, request, access),
             Verdict::Denied(denial) => refused::<S>(request, status::denied(&denial)),
-            Verdict::AskAnew => {
+            Verdict::LookupNeeded => {
                 let mut inner = take_ready(&mut self.inner);
                 let settings = self.settings.clone();
                 Box::pin(async move {
                     let (parts, body) = request.into_parts();
                     let asked = Call { method: parts.uri.path(), headers: &parts.headers, peer: &peer };
-                    match settings.guard.decide_anew(asked).await {
+                    match settings.guard.decide_with_lookup(asked).await {
                         Verdict::Granted(access) => {
                             settings.admit(&mut inner, Request::from_parts(parts, body), access).await
                         }
@@ -184,7 +184,7 @@ where
                             unread::forget(body);
                             Ok(status::denied(&denial).into_http())
                         }
-                        Verdict::AskAnew => Ok(status::internal().into_http()),
+                        Verdict::LookupNeeded => Ok(status::internal().into_http()),
                     }
                 })
             }
@@ -196,7 +196,7 @@ where
 struct Watched {
     body: Body,
     end: Option<End>,
-    _place: Option<StreamPlace>,
+    _place: Option<StreamPermit>,
 }
 
 struct End {
@@ -208,10 +208,10 @@ struct End {
 }
 
 impl Watched {
-    fn new(body: Body, credentials: Option<Arc<Credentials>>, place: Option<StreamPlace>) -> Self {
+    fn new(body: Body, credentials: Option<Arc<Credentials>>, place: Option<StreamPermit>) -> Self {
         let end = credentials.map(|credentials| End {
-            withdrawn: Box::pin(credentials.withdrawn.clone().cancelled_owned()),
-            unsure: Box::pin(credentials.unsure.clone().cancelled_owned()),
+            withdrawn: Box::pin(credentials.revoked.clone().cancelled_owned()),
+            unsure: Box::pin(credentials.unverifiable.clone().cancelled_owned()),
             expiry: credentials.expires_at.map(|at| {
                 let left = u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0);
                 Box::pin(sleep(Duration::from_secs(left)))

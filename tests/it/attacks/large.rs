@@ -29,14 +29,14 @@ fn ask(channel: &Channel, count: usize) -> Vec<JoinHandle<Result<usize, Status>>
 }
 
 async fn are_there(server: &TestServer, state: &str, count: f64) {
-    let sample = format!("reservd_large_answers{{state=\"{state}\"}}");
+    let sample = format!("reservd_large_responses{{state=\"{state}\"}}");
     eventually(&format!("{count} are {state}"), async || server.metric(&sample).await == count).await;
 }
 
 #[tokio::test]
 async fn lists_and_batches_are_so_many_at_once_and_keep_nobody_else_out() {
-    let server = TestServer::with(&[("server.max_large_answers", "2"), ("server.default_deadline", "60s")]).await;
-    server.event_with_line("e", 1, strict()).await;
+    let server = TestServer::with(&[("server.max_large_responses", "2"), ("server.default_deadline", "60s")]).await;
+    server.event_with_waitlist("e", 1, strict()).await;
     server.reservations().reserve(reserve("e", "bob")).await.expect("the place is his");
     server.waitlist().join_waitlist(join("e", "ann", 1)).await.expect("she waits");
     let mut lock = locked_waitlist(&server).await;
@@ -49,25 +49,26 @@ async fn lists_and_batches_are_so_many_at_once_and_keep_nobody_else_out() {
     for list in lists {
         assert_eq!(soon("it has its turn", list).await.expect("it ran").expect("it is answered"), 1);
     }
-    are_there(&server, "under_way", 0.0).await;
+    are_there(&server, "in_flight", 0.0).await;
     server.check_and_stop().await;
 }
 
 #[tokio::test]
 async fn who_hangs_up_leaves_the_line_and_starts_no_more_than_others() {
-    let server = TestServer::with(&[("server.max_large_answers", "2"), ("server.default_deadline", "60s")]).await;
-    server.event_with_line("e", 0, strict()).await;
+    let server = TestServer::with(&[("server.max_large_responses", "2"), ("server.default_deadline", "60s")]).await;
+    server.event_with_waitlist("e", 0, strict()).await;
     let mut lock = locked_waitlist(&server).await;
     for _ in 0..3 {
         let lists = ask(&server.channel(), 10);
-        eventually("they wait", async || server.metric("reservd_large_answers{state=\"waiting\"}").await >= 8.0).await;
+        eventually("they wait", async || server.metric("reservd_large_responses{state=\"waiting\"}").await >= 8.0)
+            .await;
         lists.iter().for_each(JoinHandle::abort);
         are_there(&server, "waiting", 0.0).await;
         // These go on without their callers.
-        are_there(&server, "under_way", 2.0).await;
+        are_there(&server, "in_flight", 2.0).await;
     }
     lock.execute("ROLLBACK").await.expect("it can be unlocked");
-    are_there(&server, "under_way", 0.0).await;
+    are_there(&server, "in_flight", 0.0).await;
     server.check_and_stop().await;
 }
 

@@ -19,8 +19,8 @@ use tonic::{Code, Status};
 use super::arsenal::{Attack, Pace, Target};
 use crate::support::{
     RawClient, TestServer, assert_refused, eventually,
-    frames::{self, PREFACE, SETTINGS, frame},
     http2::RawConnection,
+    http2_frames::{self, PREFACE, SETTINGS, frame},
     process::TempFolder,
     soon,
 };
@@ -56,11 +56,13 @@ async fn a_message_that_does_not_come_takes_no_place_and_is_waited_for_so_long()
 
 #[tokio::test]
 async fn an_answer_that_is_not_taken_takes_no_place_and_costs_its_connection_in_the_end() {
-    let server = TestServer::with(&[("server.answer_timeout", "500ms"), ("server.max_in_flight", "2")]).await;
+    let server = TestServer::with(&[("server.response_timeout", "500ms"), ("server.max_in_flight", "2")]).await;
     server.event("e", 1).await;
     let mut connection = that_takes_nothing(&server).await;
     for stream in (1..20).step_by(2) {
-        connection.send(&[frames::call(stream, GET_EVENT), frames::message(stream, false, &ASKED)].concat()).await;
+        connection
+            .send(&[http2_frames::call(stream, GET_EVENT), http2_frames::message(stream, false, &ASKED)].concat())
+            .await;
         let answered = "reservd_rpcs_in_flight";
         eventually("it is answered", async || server.metric(answered).await >= f64::from(stream / 2 + 1)).await;
         server.get_event("e").await;
@@ -73,12 +75,12 @@ async fn an_answer_that_is_not_taken_takes_no_place_and_costs_its_connection_in_
 
 #[tokio::test]
 async fn a_watch_that_is_not_read_ends_with_its_connection() {
-    let server = TestServer::with(&[("server.answer_timeout", "500ms")]).await;
+    let server = TestServer::with(&[("server.response_timeout", "500ms")]).await;
     server.event("e", 1).await;
     let (_watcher, _) = server.watch("e").await;
     let mut connection = that_takes_nothing(&server).await;
     let path = "/reservd.v1.ReservationService/WatchEvent";
-    connection.send(&[frames::call(1, path), frames::message(1, false, &ASKED)].concat()).await;
+    connection.send(&[http2_frames::call(1, path), http2_frames::message(1, false, &ASKED)].concat()).await;
     eventually("both watch", async || server.metric("reservd_watches").await == 2.0).await;
     connection.closed().await;
     eventually("the one that reads goes on", async || server.metric("reservd_watches").await == 1.0).await;

@@ -1,4 +1,4 @@
-//! Commands over the broker do what the RPCs of the same names do, once, whatever happens on the way.
+//! Commands over the broker have the effect of the RPC of the same name, exactly once, despite failures.
 
 use lapin::{BasicProperties, types::ShortString};
 use reservd::{config::PayloadFormat, rpc::pb};
@@ -6,23 +6,24 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tonic::Code;
 
 use crate::support::{
-    Desk, Order, Proxy, TestBroker, TestServer, all, eventually, metadata, millis, of_user, reason, reserve,
+    CommandClient, CommandMessage, Proxy, TestBroker, TestServer, all, eventually, metadata, millis, of_user, reason,
+    reserve,
 };
 
 const FORMATS: [PayloadFormat; 2] = [PayloadFormat::Json, PayloadFormat::Protobuf];
 
 #[tokio::test]
-async fn commands_do_what_the_rpcs_do_and_are_answered_alike() {
+async fn commands_have_the_effects_and_responses_of_the_rpcs() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
-    let mut desk = Desk::open(&broker).await;
+    let mut client = CommandClient::open(&broker).await;
     for format in FORMATS {
         let event_id = format!("show-{}", format.content_type());
         server.event(&event_id, 3).await;
         let (event, ann) = (|| event_id.clone(), || of_user("ann"));
 
         let request = pb::ReserveRequest { quantity: 2, hold_ttl: millis(60_000), ..reserve(&event_id, "ann") };
-        let reply = desk.ask(&Order::new("Reserve", "take", &request, format)).await;
+        let reply = client.call(&CommandMessage::new("Reserve", "take", &request, format)).await;
         assert_eq!(
             (reply.kind.as_str(), reply.content_type.as_str()),
             ("reservd.v1.ReserveResponse", format.content_type())
@@ -32,15 +33,15 @@ async fn commands_do_what_the_rpcs_do_and_are_answered_alike() {
 
         let request =
             pb::ExtendRequest { event_id: event(), reservation: ann(), ttl: millis(120_000), ..Default::default() };
-        let extended = desk.ask(&Order::new("Extend", "longer", &request, format)).await.done();
+        let extended = client.call(&CommandMessage::new("Extend", "longer", &request, format)).await.done();
         assert_eq!(extended.reservation.extensions, 1);
         let request = pb::ConfirmRequest { event_id: event(), reservation: ann(), ..Default::default() };
-        let confirmed = desk.ask(&Order::new("Confirm", "pay", &request, format)).await.done();
+        let confirmed = client.call(&CommandMessage::new("Confirm", "pay", &request, format)).await.done();
         assert_eq!(confirmed.reservation.state(), pb::ReservationState::Confirmed);
 
         // A refusal is the same Status, with the same details.
         let request = pb::ReserveRequest { quantity: 2, ..reserve(&event_id, "bob") };
-        let refused = desk.ask(&Order::new("Reserve", "more", &request, format)).await.refused();
+        let refused = client.call(&CommandMessage::new("Reserve", "more", &request, format)).await.refused();
         let by_grpc = server.reserve(request).await.expect_err("it is sold out");
         assert_eq!((refused.code(), refused.message()), (by_grpc.code(), by_grpc.message()));
         assert_eq!((reason(&refused), metadata(&refused)), ("SOLD_OUT".to_owned(), metadata(&by_grpc)));
@@ -48,33 +49,38 @@ async fn commands_do_what_the_rpcs_do_and_are_answered_alike() {
 
         let request =
             pb::CancelRequest { event_id: event(), reservation: ann(), reason: "ill".into(), ..Default::default() };
-        let cancelled = desk.ask(&Order::new("Cancel", "give", &request, format)).await.done();
+        let cancelled = client.call(&CommandMessage::new("Cancel", "give", &request, format)).await.done();
         assert_eq!(cancelled.reservation, server.reservation(&event_id, "ann").await);
     }
     for (command, outcome, count) in [("Reserve", "ok", 2.0), ("Reserve", "SOLD_OUT", 2.0), ("Cancel", "ok", 2.0)] {
         let sample = format!("reservd_broker_commands_total{{command=\"{command}\",outcome=\"{outcome}\"}}");
         assert_eq!(server.metric(&sample).await, count, "{sample}");
     }
-    assert_eq!(desk.dead_letter().await, None, "a no is an answer");
+    assert_eq!(client.dead_letter().await, None, "a refusal gets a reply");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn a_command_that_comes_again_has_no_second_effect() {
+async fn a_repeated_command_has_no_second_effect() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     let twin = server.twin_with(&broker.settings()).await;
-    let mut desk = Desk::open(&broker).await;
+    let mut client = CommandClient::open(&broker).await;
     server.event("show", 100).await;
     let order = |n: usize| {
-        Order::new("Reserve", &format!("order-{n}"), &reserve("show", &format!("user-{n}")), PayloadFormat::Json)
+        CommandMessage::new(
+            "Reserve",
+            &format!("order-{n}"),
+            &reserve("show", &format!("user-{n}")),
+            PayloadFormat::Json,
+        )
     };
     for copy in 0..30 {
-        desk.send(&order(copy % 10)).await;
+        client.send(&order(copy % 10)).await;
     }
     let mut replies = Vec::new();
     for _ in 0..30 {
-        replies.push(desk.reply().await);
+        replies.push(client.reply().await);
     }
     for n in 0..10 {
         let mut told: Vec<_> = replies
@@ -96,31 +102,31 @@ async fn a_command_that_comes_again_has_no_second_effect() {
 async fn a_command_is_acknowledged_only_when_its_commit_is_known() {
     let broker = TestBroker::new().await;
     let proxy = Proxy::to(&broker.address()).await;
-    let server = TestServer::with(&broker.by_way_of(proxy.address).settings()).await;
-    let mut desk = Desk::open(&broker).await;
+    let server = TestServer::with(&broker.through(proxy.address).settings()).await;
+    let mut client = CommandClient::open(&broker).await;
     server.event("show", 5).await;
     let commits = server.hold_commits().await;
-    desk.send(&Order::new("Reserve", "take", &reserve("show", "ann"), PayloadFormat::Json)).await;
+    client.send(&CommandMessage::new("Reserve", "take", &reserve("show", "ann"), PayloadFormat::Json)).await;
     server.waiting(1).await;
-    assert_eq!(desk.ready().await, 0, "it is with the service");
-    // The service loses the broker before it knows the outcome: the broker has the command still.
+    assert_eq!(client.ready().await, 0, "the server has it");
+    // The server loses the broker before it knows the outcome, so the broker still has the command.
     proxy.cut();
-    eventually("the command is in the queue again", async || desk.ready().await == 1).await;
+    eventually("the command is in the queue again", async || client.ready().await == 1).await;
     commits.release().await;
     eventually("it is committed all the same", async || server.get_event("show").await.held == 1).await;
     proxy.open();
-    let told = desk.reply().await.done();
+    let told = client.reply().await.done();
     assert!(told.execution.replayed, "the second delivery tells what the first has done");
     assert_eq!(told.reservation, server.reservation("show", "ann").await);
-    eventually("it is done with", async || desk.ready().await == 0).await;
+    eventually("it is acknowledged", async || client.ready().await == 0).await;
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_is_set_aside_with_the_reason() {
+async fn malformed_commands_are_dead_letters_with_the_reason() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
-    let mut desk = Desk::open(&broker).await;
+    let mut client = CommandClient::open(&broker).await;
     server.event("show", 5).await;
     let good = br#"{"eventId": "show", "userId": "ann", "quantity": 1}"#.as_slice();
     let whole = || {
@@ -144,10 +150,10 @@ async fn what_can_not_be_read_is_set_aside_with_the_reason() {
         (whole(), br#"{"eventId": "show", "userId": "a b", "quantity": 0}"#.as_slice(), "FIELD_INVALID", "user_id"),
         (whole(), br#"{"eventId": "show", "requestId": "another"}"#.as_slice(), "FIELD_INVALID", "request_id"),
     ] {
-        desk.send_as_is(properties.clone(), body).await;
+        client.send_raw(properties.clone(), body).await;
         let mut found = None;
         eventually("it is set aside", async || {
-            found = desk.dead_letter().await;
+            found = client.dead_letter().await;
             found.is_some()
         })
         .await;
@@ -156,27 +162,27 @@ async fn what_can_not_be_read_is_set_aside_with_the_reason() {
         assert!(error.contains(about), "{error}");
         assert_eq!(queue, broker.commands);
 
-        // Who asks is told as well.
+        // The sender gets a reply too.
         let order = |id: &ShortString| id.to_string();
         let id = properties.message_id().as_ref().map(order).unwrap_or_default();
         let asking = properties.with_reply_to(format!("answers-{}", broker.commands).into());
-        desk.send_as_is(asking, body).await;
-        let reply = desk.reply().await;
+        client.send_raw(asking, body).await;
+        let reply = client.reply().await;
         let status = reply.refused();
         assert_eq!((status.code(), crate::support::reason(&status)), (Code::InvalidArgument, reason));
         assert_eq!(reply.correlation_id, id, "the message's own id, where there is no correlation_id");
-        eventually("it is set aside again", async || desk.dead_letter().await.is_some()).await;
+        eventually("it is a dead letter again", async || client.dead_letter().await.is_some()).await;
     }
-    assert_eq!(desk.ready().await, 0);
+    assert_eq!(client.ready().await, 0);
     assert_eq!(server.get_event("show").await.version, 1, "nothing was done");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn an_outage_of_the_database_delays_commands_and_costs_none() {
+async fn an_outage_of_the_database_delays_commands_and_loses_none() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&[&broker.settings()[..], &[("broker.prefetch", "4")]].concat()).await;
-    let mut desk = Desk::open(&broker).await;
+    let mut client = CommandClient::open(&broker).await;
     server.event("show", 100).await;
     let mut admin = PgConnection::connect_with(&server.database.options.clone().database("postgres"))
         .await
@@ -189,19 +195,21 @@ async fn an_outage_of_the_database_delays_commands_and_costs_none() {
                       WHERE datname = current_database() AND application_name = 'reservd'";
     sql.execute(terminate).await.expect("connections can be killed");
     let orders: Vec<_> = (0..12)
-        .map(|n| Order::new("Reserve", &format!("o-{n}"), &reserve("show", &format!("u-{n}")), PayloadFormat::Json))
+        .map(|n| {
+            CommandMessage::new("Reserve", &format!("o-{n}"), &reserve("show", &format!("u-{n}")), PayloadFormat::Json)
+        })
         .collect();
-    all(orders.iter().map(|order| desk.send(order))).await;
+    all(orders.iter().map(|order| client.send(order))).await;
     let sample = "reservd_broker_commands_total{command=\"Reserve\",outcome=\"DATABASE_UNAVAILABLE\"}";
     eventually("some were tried twice", async || server.metric(sample).await > 8.0).await;
-    assert_eq!(desk.ready().await, 8, "no more are taken than can be carried out at once");
+    assert_eq!(client.ready().await, 8, "the prefetch limits the delivered commands");
 
     let back = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
     admin.execute(AssertSqlSafe(back)).await.expect("it can be opened");
     for _ in 0..12 {
-        desk.reply().await.done();
+        client.reply().await.done();
     }
     assert_eq!(server.get_event("show").await.held, 12);
-    assert_eq!(desk.dead_letter().await, None);
+    assert_eq!(client.dead_letter().await, None);
     server.check_and_stop().await;
 }

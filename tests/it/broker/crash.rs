@@ -1,5 +1,5 @@
-//! Sudden ends in mid-load, of the server, of PostgreSQL and of the broker: the consumer gets every change
-//! that was committed and no other, in the order of its event.
+//! Crashes of the server, of PostgreSQL and of the broker under load: the consumer gets every committed change and no
+//! other, in the order of its event.
 
 use std::{
     collections::BTreeSet,
@@ -16,17 +16,17 @@ use tonic::{Status, transport::Channel};
 
 use super::relay::places;
 use crate::support::{
-    Inbox, Letter, Rabbit, TestBroker, TestServer, assert_in_order, eventually, of_user,
+    AmqpQueue, Rabbit, ReceivedChange, TestBroker, TestServer, assert_in_order, eventually, of_user,
     process::{Process, TempFolder, clients, postmaster},
     reserve, soon,
 };
 
 const EVENTS: [&str; 2] = ["left", "right"];
 const CALLERS: usize = 8;
-/// Reservations before the blow falls, and after.
+/// Reservations before and after the crash.
 const WARM: usize = 100;
 
-/// Callers that reserve, and confirm or cancel, one user after the other.
+/// Callers that reserve, then confirm or cancel, for one user after another.
 struct Load {
     done: AtomicUsize,
     failed: AtomicUsize,
@@ -54,12 +54,12 @@ impl Load {
                 Err(_) => &self.failed,
             };
             counted.fetch_add(1, Ordering::Relaxed);
-            // Calls that fail do so at once: others must get a turn.
+            // Failing calls return at once: yield to other tasks.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Waits until so many more users have been served.
+    /// Waits for this number of further users.
     async fn more(&self, users: usize) {
         let target = self.done.load(Ordering::Relaxed) + users;
         eventually("the load goes on", async || self.done.load(Ordering::Relaxed) >= target).await;
@@ -85,9 +85,9 @@ async fn live(client: &mut ReservationServiceClient<Channel>, number: usize) -> 
     Ok(())
 }
 
-fn assert_same(letters: &[Letter], committed: &BTreeSet<(String, i64)>) {
-    assert_in_order(letters);
-    let received: BTreeSet<_> = letters.iter().map(Letter::place).collect();
+fn assert_same(received: &[ReceivedChange], committed: &BTreeSet<(String, i64)>) {
+    assert_in_order(received);
+    let received: BTreeSet<_> = received.iter().map(ReceivedChange::place).collect();
     assert!(
         received == *committed,
         "received, and not there: {:?}",
@@ -95,7 +95,7 @@ fn assert_same(letters: &[Letter], committed: &BTreeSet<(String, i64)>) {
     );
 }
 
-/// Every change that a server has, asked page by page.
+/// Every change of a server, read page by page.
 async fn committed(server: &Process) -> BTreeSet<(String, i64)> {
     let (_, mut reservations) = clients(&server.connect().await);
     let mut found = BTreeSet::new();
@@ -116,7 +116,7 @@ async fn committed(server: &Process) -> BTreeSet<(String, i64)> {
 #[tokio::test]
 async fn a_killed_server_and_a_killed_postgresql_lose_no_change() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let settings = broker.settings().map(|(name, value)| format!("{name}={value}"));
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
     let folder = TempFolder::new();
@@ -144,8 +144,8 @@ async fn a_killed_server_and_a_killed_postgresql_lose_no_change() {
         }
     }
     let committed = committed(&server).await;
-    let letters = inbox.until(committed.clone()).await;
-    assert_same(&letters, &committed);
+    let received = queue.until(committed.clone()).await;
+    assert_same(&received, &committed);
     server.stop().await;
 }
 
@@ -153,27 +153,27 @@ async fn a_killed_server_and_a_killed_postgresql_lose_no_change() {
 async fn a_killed_broker_costs_no_reservation_and_no_change() {
     let mut rabbit = Rabbit::start().await;
     let broker = rabbit.names();
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
-    // RabbitMQ writes down within some seconds that there are an exchange, a queue and a binding.
-    eventually("the queue is on disk", async || rabbit.has_on_disk(inbox.queue()) >= 2).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
+    // RabbitMQ persists the exchange, the queue and the binding within some seconds.
+    eventually("the queue is on disk", async || rabbit.has_on_disk(queue.name()) >= 2).await;
     let server = TestServer::with(&broker.settings()).await;
     for event_id in EVENTS {
         server.event(event_id, 1_000_000).await;
     }
     let (load, callers) = Load::begin(&server.channel(), 0);
     load.more(WARM).await;
-    let mut letters = inbox.take(WARM).await;
+    let mut received = queue.take(WARM).await;
     rabbit.kill().await;
     load.more(WARM).await;
     rabbit.run().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     load.more(WARM).await;
     load.end(callers).await;
     assert_eq!(load.failed.load(Ordering::Relaxed), 0, "the broker's end costs no reservation");
     let committed = places(&mut server.sql().await).await;
-    let missing = committed.iter().filter(|place| letters.iter().all(|letter| letter.place() != **place));
-    letters.extend(inbox.until(missing.cloned().collect()).await);
-    assert_same(&letters, &committed);
+    let missing = committed.iter().filter(|place| received.iter().all(|message| message.place() != **place));
+    received.extend(queue.until(missing.cloned().collect()).await);
+    assert_same(&received, &committed);
     server.check_and_stop().await;
     rabbit.kill().await;
 }

@@ -1,5 +1,5 @@
-//! Every change is published: as a CloudEvent, after its commit, in the order of its event, and until the
-//! broker has it.
+//! Every change is published as a CloudEvent: after its commit, in the order of its event, and until the broker
+//! confirms it.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use reservd::rpc::pb::{self, ChangeKind};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{
-    Inbox, Letter, Proxy, TestBroker, TestServer, assert_in_order, by_id, entry_of_user, eventually, join, millis,
-    of_user, reserve, strict,
+    AmqpQueue, Proxy, ReceivedChange, TestBroker, TestServer, assert_in_order, by_id, entry_of_user, eventually, join,
+    millis, of_user, reserve, strict,
 };
 
-/// The history of an event, as the API tells it.
+/// The history of an event from the API.
 async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     let request = pb::ListChangesRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
     let page = server.reservations().list_changes(request).await.expect("a history can be listed").into_inner();
@@ -19,19 +19,19 @@ async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     page.changes
 }
 
-/// The place of every change that there is.
+/// The event and version of every change.
 pub async fn places(sql: &mut PgConnection) -> BTreeSet<(String, i64)> {
     let places = sqlx::query_as("SELECT event_id, version FROM changes").fetch_all(sql).await;
     places.expect("the changes can be read").into_iter().collect()
 }
 
-/// How many changes have not been delivered.
+/// The number of unpublished changes.
 async fn waiting(sql: &mut PgConnection) -> i64 {
     let waiting = "SELECT count(*) FROM changes WHERE txid >= (SELECT delivered_below FROM relay)";
     sqlx::query_scalar(waiting).fetch_one(sql).await.expect("the outbox can be read")
 }
 
-/// Everything that can happen to an event and its reservations, but for what a waitlist does.
+/// One change of each kind, except those of the waitlist.
 async fn live(server: &TestServer, event_id: &str) {
     let event_id = || event_id.to_owned();
     server.event(&event_id(), 10).await;
@@ -87,22 +87,22 @@ const KEYS: [(ChangeKind, &str); 12] = [
 async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
     for (format, content_type) in [("JSON", "application/json"), ("PROTOBUF", "application/protobuf")] {
         let broker = TestBroker::new().await;
-        let mut inbox = Inbox::open(&broker, &["#"]).await;
+        let mut queue = AmqpQueue::open(&broker, &["#"]).await;
         let settings = [&broker.settings()[..], &[("broker.format", format), ("broker.source", "/here")]].concat();
         let server = TestServer::with(&settings).await;
         live(&server, "a/show").await;
 
         let changes = history(&server, "a/show").await;
-        let letters = inbox.take(changes.len()).await;
-        assert_in_order(&letters);
+        let received = queue.take(changes.len()).await;
+        assert_in_order(&received);
         let mut kinds = BTreeSet::new();
-        for (letter, change) in letters.into_iter().zip(changes) {
-            assert_eq!(letter.change, change, "it tells what the history tells");
+        for (message, change) in received.into_iter().zip(changes) {
+            assert_eq!(message.change, change, "it equals the history");
             let (_, key) = KEYS[KEYS.iter().position(|(kind, _)| *kind == change.kind()).expect("a known kind")];
             kinds.insert(key);
-            assert_eq!((letter.routing_key.as_str(), letter.content_type.as_str()), (key, content_type));
-            assert!(letter.is_persistent);
-            assert_attributes(&letter, &change);
+            assert_eq!((message.routing_key.as_str(), message.content_type.as_str()), (key, content_type));
+            assert!(message.is_persistent);
+            assert_attributes(&message, &change);
         }
         assert_eq!(kinds.len(), KEYS.len(), "of every kind: {kinds:?}");
         assert_eq!(server.metric("reservd_relay_returned_total").await, 0.0);
@@ -111,11 +111,11 @@ async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
 }
 
 #[tokio::test]
-async fn the_line_is_told_of_too() {
+async fn changes_of_the_waitlist_are_published_too() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["waitlist.#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["waitlist.#"]).await;
     let server = TestServer::with(&broker.settings()).await;
-    server.event_with_line("e", 1, strict()).await;
+    server.event_with_waitlist("e", 1, strict()).await;
     server.reservations().reserve(reserve("e", "ann")).await.expect("there is room");
     for user in ["bob", "cid", "dan"] {
         server.join(join("e", user, 1)).await.expect("the event has a line");
@@ -127,18 +127,18 @@ async fn the_line_is_told_of_too() {
     let end = pb::CancelEventRequest { event_id: "e".into(), ..Default::default() };
     server.events().cancel_event(end).await.expect("it can be called off");
 
-    let told: Vec<_> = inbox.take(6).await.into_iter().map(|letter| letter.routing_key).collect();
+    let told: Vec<_> = queue.take(6).await.into_iter().map(|message| message.routing_key).collect();
     let ends = ["waitlist.left", "waitlist.promoted", "waitlist.ended"];
     assert_eq!(told, [&["waitlist.joined"; 3][..], &ends].concat());
     server.check_and_stop().await;
 }
 
-fn assert_attributes(letter: &Letter, change: &pb::Change) {
-    let attribute = |name: &str| letter.attributes.get(name).map_or("", String::as_str);
+fn assert_attributes(message: &ReceivedChange, change: &pb::Change) {
+    let attribute = |name: &str| message.attributes.get(name).map_or("", String::as_str);
     assert_eq!(attribute("specversion"), "1.0");
     assert_eq!(attribute("id"), format!("a/show/{}", change.version));
     assert_eq!(attribute("source"), "/here");
-    assert_eq!(attribute("type"), format!("reservd.v1.{}", letter.routing_key));
+    assert_eq!(attribute("type"), format!("reservd.v1.{}", message.routing_key));
     let subject = match &change.subject {
         Some(pb::change::Subject::Reservation(reservation)) => reservation.reservation_id.as_str(),
         _ => "a/show",
@@ -153,17 +153,17 @@ fn assert_attributes(letter: &Letter, change: &pb::Change) {
     assert_eq!(attribute("partitionkey"), "a/show");
     assert_eq!(attribute("sequence").parse(), Ok(change.version));
     assert_eq!(attribute("sequence").len(), 19, "it compares as text");
-    assert_eq!(letter.attributes.len(), 8);
+    assert_eq!(message.attributes.len(), 8);
 }
 
-/// A transaction beside the service, which has its id from the beginning.
+/// A transaction of the test, which has its id from the start.
 async fn begin(server: &TestServer) -> PgConnection {
     let mut sql = server.sql().await;
     sql.execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction can begin");
     sql
 }
 
-/// Writes the next change of an event, as the service would, and leaves the transaction open.
+/// Writes the next change of an event like the server, and leaves the transaction open.
 async fn change(sql: &mut PgConnection, event_id: &str) {
     let lock = sqlx::query("UPDATE events SET version = version + 1 WHERE event_id = $1").bind(event_id);
     lock.execute(&mut *sql).await.expect("the event can be updated");
@@ -179,16 +179,16 @@ async fn commit(mut sql: PgConnection) {
 }
 
 #[tokio::test]
-async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions() {
+async fn versions_are_published_in_order_whatever_the_order_of_transactions() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let server = TestServer::with(&broker.settings()).await;
     for event_id in ["another", "show"] {
         server.event(event_id, 5).await;
-        assert_eq!(inbox.next().await.place(), (event_id.into(), 1));
+        assert_eq!(queue.next().await.place(), (event_id.into(), 1));
     }
 
-    // The first to get its id is the second to get the lock; a third, between the two, goes on.
+    // The first transaction to get an id is the second to get the lock; a third one in between stays open.
     let mut late = begin(&server).await;
     let mut other = begin(&server).await;
     let mut early = begin(&server).await;
@@ -197,14 +197,14 @@ async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions()
     commit(early).await;
     change(&mut late, "show").await;
     commit(late).await;
-    assert_eq!(inbox.next().await.place(), ("show".into(), 2), "the order in which they were made");
-    assert_eq!(inbox.next().await.place(), ("show".into(), 3));
+    assert_eq!(queue.next().await.place(), ("show".into(), 2), "the order of their versions");
+    assert_eq!(queue.next().await.place(), ("show".into(), 3));
 
-    // Nothing was published of the one that goes on, nothing of it is missed, and nothing comes twice.
+    // Changes of the open transaction are not published, not lost, and not repeated.
     commit(other).await;
-    assert_eq!(inbox.next().await.place(), ("another".into(), 2));
+    assert_eq!(queue.next().await.place(), ("another".into(), 2));
     server.reserve(reserve("show", "ann")).await.expect("there is room");
-    assert_eq!(inbox.next().await.place(), ("show".into(), 4));
+    assert_eq!(queue.next().await.place(), ("show".into(), 4));
     let mut sql = server.sql().await;
     eventually("all is delivered", async || waiting(&mut sql).await == 0).await;
     assert_eq!(server.metric("reservd_relay_delivered_total").await, 6.0, "each once");
@@ -212,45 +212,45 @@ async fn an_events_versions_go_out_in_order_whatever_the_order_of_transactions()
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_published() {
+async fn uncommitted_changes_are_not_published() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let server = TestServer::with(&broker.settings()).await;
     server.event("show", 5).await;
-    assert_eq!(inbox.next().await.place().1, 1);
+    assert_eq!(queue.next().await.place().1, 1);
     let mut undone = begin(&server).await;
     change(&mut undone, "show").await;
     undone.execute("ROLLBACK").await.expect("it can be rolled back");
     server.reserve(reserve("show", "ann")).await.expect("there is room");
-    let letter = inbox.next().await;
-    assert_eq!((letter.place().1, letter.change.kind()), (2, ChangeKind::Held), "and not what was rolled back");
+    let message = queue.next().await;
+    assert_eq!((message.place().1, message.change.kind()), (2, ChangeKind::Held), "not the rolled back change");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn the_cursor_waits_for_the_brokers_word() {
+async fn the_cursor_waits_for_the_confirmation() {
     let broker = TestBroker::new().await;
     let proxy = Proxy::to(&broker.address()).await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
-    let server = TestServer::with(&broker.by_way_of(proxy.address).settings()).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
+    let server = TestServer::with(&broker.through(proxy.address).settings()).await;
     server.event("show", 5).await;
-    inbox.next().await;
+    queue.next().await;
     let mut sql = server.sql().await;
     eventually("the first is delivered", async || waiting(&mut sql).await == 0).await;
 
     proxy.mute();
     server.reserve(reserve("show", "ann")).await.expect("the broker's silence costs no reservation");
-    assert_eq!(inbox.next().await.place().1, 2, "the message gets there");
+    assert_eq!(queue.next().await.place().1, 2, "the message arrives");
     assert_eq!(waiting(&mut sql).await, 1, "but nobody knows yet");
     proxy.cut();
     proxy.open();
-    let copy = inbox.next().await;
+    let copy = queue.next().await;
     assert_eq!(copy.place().1, 2, "so it is sent again");
     eventually("it is delivered", async || waiting(&mut sql).await == 0).await;
     server.check_and_stop().await;
 }
 
-/// The changes that the broker had no queue for, as they are kept.
+/// The stored changes that matched no queue.
 async fn returned(server: &TestServer, filter: &str) -> Vec<(String, i64, String)> {
     let query = format!("SELECT event_id, version, routing_key FROM relay_returned {filter} ORDER BY event_id");
     let rows = sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut server.sql().await).await;
@@ -258,17 +258,17 @@ async fn returned(server: &TestServer, filter: &str) -> Vec<(String, i64, String
 }
 
 #[tokio::test]
-async fn what_finds_no_queue_is_counted_and_kept_and_published_again_when_asked() {
+async fn returned_changes_are_counted_kept_and_republished_on_request() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["reservation.#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["reservation.#"]).await;
     let server = TestServer::with(&broker.settings()).await;
     for number in 0..20 {
         let event_id = format!("show-{number:02}");
         server.event(&event_id, 5).await;
         server.reserve(reserve(&event_id, "ann")).await.expect("there is room");
     }
-    let held = inbox.take(20).await;
-    assert!(held.iter().all(|letter| letter.routing_key == "reservation.held"));
+    let held = queue.take(20).await;
+    assert!(held.iter().all(|message| message.routing_key == "reservation.held"));
     let mut sql = server.sql().await;
     eventually("all is delivered or kept", async || waiting(&mut sql).await == 0).await;
     let expected: Vec<_> = (0..20).map(|n| (format!("show-{n:02}"), 1, "event.created".to_owned())).collect();
@@ -281,21 +281,24 @@ async fn what_finds_no_queue_is_counted_and_kept_and_published_again_when_asked(
         .await;
     assert_eq!(returned(&server, "").await, expected, "so they are kept");
 
-    inbox.bind("event.*").await;
+    queue.bind("event.*").await;
     sql.execute(again).await.expect("it can be asked for");
-    let found = inbox.take(2).await;
-    assert_eq!(found.iter().map(Letter::place).collect::<Vec<_>>(), [("show-00".into(), 1), ("show-01".into(), 1)]);
+    let found = queue.take(2).await;
+    assert_eq!(
+        found.iter().map(ReceivedChange::place).collect::<Vec<_>>(),
+        [("show-00".into(), 1), ("show-01".into(), 1)]
+    );
     eventually("they are not kept any more", async || returned(&server, "").await.len() == 18).await;
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn while_the_broker_is_away_reservations_are_made_and_nothing_is_lost() {
+async fn an_outage_of_the_broker_costs_no_reservation_and_no_change() {
     let broker = TestBroker::new().await;
     let proxy = Proxy::to(&broker.address()).await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     proxy.cut();
-    let settings = broker.by_way_of(proxy.address);
+    let settings = broker.through(proxy.address);
     // Windows of a few changes, so that there are many.
     let server = TestServer::with(&[&settings.settings()[..], &[("broker.relay_batch", "7")]].concat()).await;
     for round in 0..3 {
@@ -316,16 +319,16 @@ async fn while_the_broker_is_away_reservations_are_made_and_nothing_is_lost() {
         }
         proxy.open();
         let expected = places(&mut server.sql().await).await;
-        let letters =
-            inbox.until(expected.into_iter().filter(|(event_id, _)| events.contains(event_id)).collect()).await;
-        let of_round: Vec<_> = letters.into_iter().filter(|it| events.contains(&it.change.event_id)).collect();
+        let received =
+            queue.until(expected.into_iter().filter(|(event_id, _)| events.contains(event_id)).collect()).await;
+        let of_round: Vec<_> = received.into_iter().filter(|it| events.contains(&it.change.event_id)).collect();
         assert_in_order(&of_round);
     }
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
+async fn with_an_outbox_unpublished_changes_are_retained() {
     const OLD: &str = "UPDATE changes SET change_time = change_time - interval '2 days'";
     for (outbox, kept) in [("true", 3_i64), ("false", 1)] {
         let server = TestServer::with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
@@ -335,7 +338,7 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
         }
         let mut sql = server.sql().await;
         sql.execute(OLD).await.expect("changes can be made old");
-        // A server looks for old changes when it starts.
+        // A server runs retention at startup.
         let twin = server.twin_with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
         let count = "SELECT count(*) FROM changes";
         if kept == 1 {
@@ -344,7 +347,7 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
             })
             .await;
         } else {
-            // Once they are delivered there is nothing to keep them for; until then they stay.
+            // Published changes are deleted; unpublished ones stay.
             let forgotten =
                 reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
@@ -352,19 +355,19 @@ async fn what_is_not_delivered_is_not_forgotten_while_there_is_an_outbox() {
             let forgotten =
                 reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
             forgotten.await.expect("it can be looked for them");
-            // By this or by the twin, which may not have looked before.
+            // By this server or its twin, whose first run may be later.
             assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable"), 1);
         }
         twin.app.stop().await;
-        // The history begins late by now, which the usual last check would take for a loss.
+        // The history is truncated, which the usual final check would report as a loss.
         server.app.stop().await;
     }
 }
 
 #[tokio::test]
-async fn tls_wants_a_certificate_that_is_trusted() {
+async fn tls_needs_a_trusted_certificate() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let by_tls = TestBroker { url: broker.tls_url.clone(), ..broker.clone() };
     let server = TestServer::with(&by_tls.settings()).await;
     server.event("show", 5).await;
@@ -374,7 +377,7 @@ async fn tls_wants_a_certificate_that_is_trusted() {
 
     let trusting = [&by_tls.settings()[..], &[("broker.ca_file", broker.certificate.as_str())]].concat();
     let twin = server.twin_with(&trusting).await;
-    assert_eq!(inbox.next().await.place(), ("show".into(), 1));
+    assert_eq!(queue.next().await.place(), ("show".into(), 1));
     twin.app.stop().await;
     server.check_and_stop().await;
 }

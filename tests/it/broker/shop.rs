@@ -9,17 +9,17 @@ use crate::support::{
     process::{checkout, finish, tool},
 };
 
-/// Lets the shop serve its customers, and returns what it says of the orders of each.
+/// Runs the shop, and returns its output by order.
 async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut shop = tool("python/bin/python");
     shop.arg(checkout("examples/order-service/shop.py"))
         .args(["--broker", &broker.url, "--exchange", &broker.exchange, "--commands", &broker.commands])
         .args(["--name", &broker.exchange, "--hold", "1.5s", "concert"])
         .args(customers);
-    let said = finish(shop).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = finish(shop).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
     let (mut customer_of, mut told) = (BTreeMap::new(), BTreeMap::<String, Vec<String>>::new());
-    for line in said.out.lines() {
+    for line in output.out.lines() {
         let order = line.strip_prefix("order ").and_then(|line| line.split_once(' '));
         let (number, what) = order.expect("it tells of orders");
         let customer = *customer_of.entry(number).or_insert_with(|| what.split(' ').next().unwrap_or_default());
@@ -29,7 +29,7 @@ async fn serve(broker: &TestBroker, customers: &[&str]) -> BTreeMap<String, Vec<
 }
 
 #[tokio::test]
-async fn a_python_shop_sells_over_the_broker_and_hears_of_lapses() {
+async fn a_python_shop_sells_over_the_broker_and_receives_expiries() {
     let broker = TestBroker::new().await;
     let server = TestServer::with(&broker.settings()).await;
     server.event("concert", 3).await;

@@ -1,14 +1,14 @@
-//! One relay leads; another takes over at once, and between them nothing is lost or out of order.
+//! One relay leads; another takes over at once, without loss or reordering.
 
 use sqlx::Executor;
 
 use super::relay::places;
-use crate::support::{Inbox, TestBroker, TestServer, all, assert_in_order, eventually, reserve};
+use crate::support::{AmqpQueue, TestBroker, TestServer, all, assert_in_order, eventually, reserve};
 
 const LEADER: &str = "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()";
 
-/// Which of the servers leads; none if not exactly one does.
+/// The server that leads; none unless exactly one does.
 async fn leader(servers: &[TestServer]) -> Option<usize> {
     let active = all(servers.iter().map(|server| server.metric("reservd_relay_active"))).await;
     let leaders: Vec<_> = (0..servers.len()).filter(|n| active[*n] == 1.0).collect();
@@ -18,7 +18,7 @@ async fn leader(servers: &[TestServer]) -> Option<usize> {
 #[tokio::test]
 async fn one_relay_leads_and_another_takes_over_without_loss() {
     let broker = TestBroker::new().await;
-    let mut inbox = Inbox::open(&broker, &["#"]).await;
+    let mut queue = AmqpQueue::open(&broker, &["#"]).await;
     let first = TestServer::with(&broker.settings()).await;
     let mut servers = vec![first.twin_with(&broker.settings()).await, first.twin_with(&broker.settings()).await, first];
     for (round, how) in ["stopped", "cut off"].into_iter().enumerate() {
@@ -59,8 +59,8 @@ async fn one_relay_leads_and_another_takes_over_without_loss() {
         })
         .await;
         let expected = places(&mut servers[0].sql().await).await;
-        let letters = inbox.until(expected.into_iter().filter(|(id, _)| *id == event_id).collect()).await;
-        assert_in_order(&letters.into_iter().filter(|it| it.change.event_id == event_id).collect::<Vec<_>>());
+        let received = queue.until(expected.into_iter().filter(|(id, _)| *id == event_id).collect()).await;
+        assert_in_order(&received.into_iter().filter(|it| it.change.event_id == event_id).collect::<Vec<_>>());
     }
     let last = servers.pop().expect("some are left");
     for server in servers {

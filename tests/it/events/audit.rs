@@ -13,7 +13,7 @@ async fn availability(server: &TestServer, event_id: &str) -> Availability {
 
 #[tokio::test]
 async fn units_of_lapsed_holds_count_as_available() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 10).await;
     let mut client = server.reservations();
     client.reserve(ReserveRequest { quantity: 4, ..reserve("e", "lapsing") }).await.expect("there is room");
@@ -105,7 +105,7 @@ async fn verify_event_reports_every_kind_of_drift() {
 
 #[tokio::test]
 async fn verify_event_tells_lapsed_holds_that_nobody_has_released() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event_with(pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() }).await;
     server.reservations().reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("room");
     server.lapse_holds("e").await;

@@ -156,7 +156,7 @@ async fn an_update_counts_a_version_and_minds_its_etag() {
 
 #[tokio::test]
 async fn capacity_shrinks_to_exactly_what_is_reserved() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 10).await;
     let mut client = server.reservations();
     client.reserve(ReserveRequest { quantity: 2, ..reserve("e", "lapsing") }).await.expect("there is room");

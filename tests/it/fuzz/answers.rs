@@ -59,9 +59,9 @@ pub fn check(call: &Call, answer: &Answer) -> Result<String, String> {
         if code == Code::InvalidArgument && violations == 0 && has_fields {
             return Err(format!("no field is named: {status:?}"));
         }
-        let said = format!("{} {:?}", status.message(), status.get_error_details()).to_lowercase();
-        if let Some(word) = FORBIDDEN.iter().find(|word| said.contains(*word)) {
-            return Err(format!("{word:?} in the answer: {said}"));
+        let output = format!("{} {:?}", status.message(), status.get_error_details()).to_lowercase();
+        if let Some(word) = FORBIDDEN.iter().find(|word| output.contains(*word)) {
+            return Err(format!("{word:?} in the answer: {output}"));
         }
     }
     Ok(name(code))

@@ -1,17 +1,17 @@
-//! The history names who did it.
+//! The history names the actor of each change.
 
 use reservd::rpc::pb;
 
 use crate::support::{Guarded, TestServer, eventually, millis, of_user, reserve};
 
-/// Kinds of an event's changes and who made them, oldest first.
+/// The kinds and actors of an event's changes, the oldest first.
 async fn actors(server: &TestServer, event_id: &str) -> Vec<(String, Option<String>)> {
     let sql = "SELECT kind, actor FROM changes WHERE event_id = $1 ORDER BY version";
     sqlx::query_as(sql).bind(event_id).fetch_all(&mut server.sql().await).await.expect("the history can be read")
 }
 
 #[tokio::test]
-async fn each_change_names_its_principal_and_those_of_time_nobody() {
+async fn each_change_names_its_actor_and_expiry_has_none() {
     let guarded = Guarded::start().await;
     let (manager, shop, ann) =
         (guarded.caller("mia", &["event.manager"]), guarded.service("shop"), guarded.user("ann"));
@@ -54,7 +54,7 @@ async fn each_change_names_its_principal_and_those_of_time_nobody() {
 }
 
 #[tokio::test]
-async fn where_nobody_is_asked_nobody_is_named() {
+async fn without_authentication_changes_have_no_actor() {
     let server = TestServer::start().await;
     server.event("concert", 3).await;
     server.reserve(reserve("concert", "ann")).await.expect("a place");

@@ -1,4 +1,4 @@
-//! What others can reach is not served by oversight.
+//! An insecure server on a public address must be configured explicitly.
 
 use crate::support::{
     TestDatabase,
@@ -6,20 +6,20 @@ use crate::support::{
     process::{Process, TempFolder, finish, program},
 };
 
-/// Why the program does not serve with these settings: one line.
+/// The error line for these settings.
 async fn refusal(settings: &[&str]) -> String {
     let mut command = program(["serve", "--set", "server.metrics_listen=", "--set", "embedded.data_dir=/proc/reservd"]);
     for setting in settings {
         command.args(["--set", setting]);
     }
-    let said = finish(command).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
-    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
-    said.err
+    let output = finish(command).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
+    assert_eq!(output.err.lines().count(), 1, "{}", output.err);
+    output.err
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_needs_tls_and_auth_or_the_risk_named() {
+async fn a_public_address_needs_tls_and_auth_or_an_explicit_setting() {
     let folder = TempFolder::new();
     let jwks = format!("auth.jwks={}", folder.file("jwks.json", Issuer::new().jwks().to_string()));
     let risk = "security.allow_unauthenticated_network";
@@ -40,21 +40,21 @@ async fn an_address_that_others_can_reach_needs_tls_and_auth_or_the_risk_named()
 }
 
 #[tokio::test]
-async fn who_names_the_risk_is_served_and_loopback_needs_nothing() {
+async fn an_explicit_setting_or_a_loopback_address_is_enough() {
     let database = TestDatabase::new().await;
     let named = ["security.allow_unauthenticated_network=true", "security.allow_plaintext_network=true"];
     let server = Process::on(&database.url, &[&["server.listen=0.0.0.0:0"], &named[..]].concat()).await;
     server.stop().await;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = Process::on(&database.url, &[&format!("server.listen={address}")]).await;
-        let said = server.log().join("\n");
-        assert!(said.contains("not asked who they are") && said.contains("\"loopback_only\":true"), "{said}");
+        let output = server.log().join("\n");
+        assert!(output.contains("not asked who they are") && output.contains("\"loopback_only\":true"), "{output}");
         server.stop().await;
     }
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_files_is_one_line_without_their_content() {
+async fn a_problem_with_a_file_is_one_line_without_its_content() {
     let folder = TempFolder::new();
     let canary = folder.file("canary", "canary");
     let jwks = folder.file("jwks.json", "{\"keys\": []}");
@@ -82,7 +82,7 @@ async fn what_is_wrong_with_the_files_is_one_line_without_their_content() {
         let settings: Vec<_> = settings.iter().map(String::as_str).chain(["server.listen=127.0.0.1:0"]).collect();
         let line = refusal(&settings).await;
         assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line}");
-        let said = line.replace(&canary, "");
-        assert!(!said.contains("canary"), "{line}");
+        let output = line.replace(&canary, "");
+        assert!(!output.contains("canary"), "{line}");
     }
 }

@@ -1,24 +1,23 @@
-//! A secret stays one: what is planted in settings, keys and tokens appears in no log, error, span or
-//! metric, however much is logged.
+//! Secrets in settings, keys and tokens appear in no log, error, span or metric, at any log level.
 
 use reservd::rpc::pb;
 use serde_json::json;
 use tonic::{Request, metadata::AsciiMetadataValue};
 
 use crate::support::{
-    Collector, Said, TestDatabase, Web,
+    Collector, LogCapture, TestDatabase, Web,
     issuer::{AUDIENCE, ISSUER, Issuer, Signer, claims, header, part},
     process::{Process, TempFolder, clients, finish, program},
     reserve,
 };
 
-/// What must be found nowhere.
+/// The planted secrets.
 const CANARY: &str = "canary-7f3a";
 
 #[tokio::test]
-async fn what_is_secret_is_told_nowhere() {
-    let (database, folder, issuer, mut said) =
-        (TestDatabase::new().await, TempFolder::new(), Issuer::new(), Said::default());
+async fn secrets_are_printed_nowhere() {
+    let (database, folder, issuer, mut capture) =
+        (TestDatabase::new().await, TempFolder::new(), Issuer::new(), LogCapture::default());
     let collector = Collector::default();
     let web = Web::serve(&issuer.jwks().to_string()).await;
     let spans = collector.listen().await;
@@ -40,10 +39,10 @@ async fn what_is_secret_is_told_nowhere() {
         config.args(["--set", setting]);
     });
     config.env("DATABASE_URL", &database_url).env("RESERVD_TOKEN", CANARY);
-    said.add("config", format!("{:?}", finish(config).await));
+    capture.add("config", format!("{:?}", finish(config).await));
 
     let server = Process::on(&database_url, &settings).await;
-    said.add("the log of the start", server.log().join("\n"));
+    capture.add("the log of the start", server.log().join("\n"));
     let (mut events, mut reservations) = clients(&server.connect().await);
     let with = |token: &str, message: pb::ListEventsRequest| {
         let mut request = Request::new(message);
@@ -57,17 +56,17 @@ async fn what_is_secret_is_told_nowhere() {
         value[name] = json!(CANARY);
         value
     };
-    // The parts of a good token are secret too.
+    // The parts of a valid token are secret too.
     let good = sign(&header(), &planted(claims("shop", &["service", "event.manager"]), "note"));
     let mut secrets: Vec<String> = good.split('.').skip(1).map(str::to_owned).collect();
     secrets.extend([CANARY.to_owned(), part(CANARY)]);
-    said.add_answer(events.list_events(with(&good, pb::ListEventsRequest::default())).await);
-    said.add_answer(
+    capture.add_result(events.list_events(with(&good, pb::ListEventsRequest::default())).await);
+    capture.add_result(
         events.list_events(with(&good, pb::ListEventsRequest { page_token: "x".into(), ..Default::default() })).await,
     );
     let mut wish = Request::new(reserve("nowhere", "ann"));
     wish.metadata_mut().insert("authorization", format!("Bearer {good}").parse().expect("a header's value"));
-    said.add_answer(reservations.reserve(wish).await);
+    capture.add_result(reservations.reserve(wish).await);
 
     let refused = [
         CANARY.to_owned(),
@@ -85,28 +84,28 @@ async fn what_is_secret_is_told_nowhere() {
         secrets.push(token.clone());
         let answer = events.list_events(with(token, pb::ListEventsRequest::default())).await;
         assert!(answer.is_err(), "{token}");
-        said.add_answer(answer);
+        capture.add_result(answer);
     }
     let mut basic = Request::new(pb::ListEventsRequest::default());
     basic.metadata_mut().insert("authorization", format!("Basic {CANARY}").parse().expect("a header's value"));
-    said.add_answer(events.list_events(basic).await);
-    // The issuer fails, and its answer is repeated nowhere.
+    capture.add_result(events.list_events(basic).await);
+    // The issuer fails, and its response is printed nowhere.
     for document in [None, Some(CANARY), Some("{\"keys\": [{\"kty\": \"canary-7f3a\"}]}")] {
         web.set(document);
-        let asked = web.asked();
-        crate::support::eventually("the keys are asked for", async || web.asked() > asked + 1).await;
+        let requests = web.requests();
+        crate::support::eventually("the keys are fetched", async || web.requests() > requests + 1).await;
     }
 
     let metrics = server.metrics().await;
     assert!(metrics.contains("reservd_calls_denied_total"), "{metrics}");
-    said.add("metrics", metrics);
+    capture.add("metrics", metrics);
     let log = server.stop().await.join("\n");
-    assert!(log.contains("a call was refused") && log.contains("could not be renewed"), "{log}");
-    said.add("the log", log);
+    assert!(log.contains("denied a call") && log.contains("cannot refresh the keys"), "{log}");
+    capture.add("the log", log);
     let spans = collector.spans.lock().expect("nobody panics with it").clone();
     assert!(!spans.is_empty());
-    said.add("spans", format!("{spans:?}"));
+    capture.add("spans", format!("{spans:?}"));
     drop(folder);
 
-    said.assert_without(&secrets);
+    capture.assert_without(&secrets);
 }

@@ -1,4 +1,4 @@
-//! `reservd token`, the commands that need one, and what docs/SECURITY.md tells to type.
+//! `reservd token`, the commands that need one, and the commands in docs/SECURITY.md.
 
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -6,25 +6,25 @@ use tokio::process::Command;
 
 use crate::support::{
     TestDatabase, TestRedis,
-    process::{Process, Said, TempFolder, finish, program},
+    process::{CommandOutput, Process, TempFolder, finish, program},
 };
 
 /// Runs the program with a token in the environment.
-async fn run_with(token: &str, arguments: &[&str]) -> Said {
+async fn run_with(token: &str, arguments: &[&str]) -> CommandOutput {
     let mut command = program(arguments);
     command.env("RESERVD_TOKEN", token);
     finish(command).await
 }
 
-/// A token that the program makes with the keys of this folder.
+/// A token that the program signs with the keys of this folder.
 async fn token(keys: &str, who: &[&str]) -> String {
-    let said = finish(program([&["token", "--keys", keys][..], who].concat())).await;
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    said.out.trim_end().to_owned()
+    let output = finish(program([&["token", "--keys", keys][..], who].concat())).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:?}");
+    output.out.trim_end().to_owned()
 }
 
 #[tokio::test]
-async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
+async fn a_server_with_the_keys_accepts_tokens_of_the_program() {
     let (database, folder) = (TestDatabase::new().await, TempFolder::new());
     let keys = folder.path("keys").display().to_string();
     let admin = token(&keys, &["--admin", "root"]).await;
@@ -43,22 +43,22 @@ async fn tokens_of_the_program_open_a_server_that_has_their_keys() {
     let user = token(&keys, &["--user", "ann"]).await;
     assert_eq!(run_with(&user, &import).await.code, Some(1), "a user makes no events");
     let manager = token(&keys, &["--subject", "mia", "--role", "event.manager"]).await;
-    let said = run_with(&manager, &import).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run_with(&manager, &import).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
     let file = folder.file("token", format!("{admin}\n"));
     let probe = ["probe", "--remote", "--operations", "20", "--server", &url, "--token-file", &file];
-    let said = finish(program(probe)).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    // The same folder gives tokens of the same keys, now and later.
-    let said =
+    let output = finish(program(probe)).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    // A second token from the same folder is signed with the same keys.
+    let output =
         run_with(&token(&keys, &["--service", "shop", "--ttl", "1m"]).await, &["probe", "--remote", "--server", &url])
             .await;
-    assert!(said.err.contains("one of these roles is needed: admin"), "{said:?}");
+    assert!(output.err.contains("one of these roles is needed: admin"), "{output:?}");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn wrong_usage_of_token_is_told() {
+async fn wrong_usage_of_token_is_reported() {
     for wrong in
         [&["token"][..], &["token", "--user", "a", "--admin", "b"], &["token", "--user", "a", "--role", "king"]]
     {
@@ -68,23 +68,23 @@ async fn wrong_usage_of_token_is_told() {
     std::fs::create_dir(folder.path("keys")).expect("made");
     folder.file("keys/signing-key.pem", "canary");
     let keys = folder.path("keys").display().to_string();
-    let said = finish(program(["token", "--user", "ann", "--keys", &keys])).await;
-    assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("is not an Ed25519 key in PEM") && !said.err.contains("canary"), "{}", said.err);
+    let output = finish(program(["token", "--user", "ann", "--keys", &keys])).await;
+    assert_eq!(output.code, Some(1));
+    assert!(output.err.contains("is not an Ed25519 key in PEM") && !output.err.contains("canary"), "{}", output.err);
 }
 
 fn checkout(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The blocks of shell of a document, those first that come first.
+/// The shell blocks of a document, in order.
 fn blocks(markdown: &str) -> Vec<String> {
     markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }
 
 /// Runs commands as a reader would, with the program and something that does as grpcurl does in the
 /// path.
-async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> Said {
+async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> CommandOutput {
     let mut command = Command::new("bash");
     let ours = PathBuf::from(env!("CARGO_BIN_EXE_reservd"));
     let path = format!(
@@ -102,7 +102,7 @@ async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> Said {
     finish(command).await
 }
 
-/// The settings of a line that serves.
+/// The settings of a command line that serves.
 fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
     let words: Vec<_> = line.split_whitespace().collect();
     let set = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1].trim_matches('\'').to_owned());
@@ -114,7 +114,7 @@ fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_security_document_tells_to_type_works() {
+async fn the_commands_in_the_security_document_work() {
     let text = std::fs::read_to_string(checkout("docs/SECURITY.md")).expect("there is a document");
     let blocks = blocks(&text);
     let runs: Vec<_> = blocks.iter().filter(|block| block.contains("reservd serve")).collect();
@@ -126,8 +126,8 @@ async fn what_the_security_document_tells_to_type_works() {
         let serve = lines[place..].iter().take_while(|line| !line.is_empty()).copied().collect::<Vec<_>>().join(" ");
         let after: Vec<_> = lines[place..].iter().skip_while(|line| !line.is_empty()).copied().collect();
         let before = lines[..place].join("\n");
-        let said = shell(&folder, &redis, &before).await;
-        assert_eq!(said.code, Some(0), "{before}\n{said:?}");
+        let output = shell(&folder, &redis, &before).await;
+        assert_eq!(output.code, Some(0), "{before}\n{output:?}");
         let mut settings = settings_of(&serve, &folder);
         if block.contains("REDIS_URL") {
             settings.extend(redis.settings().map(|(key, value)| format!("{key}={value}")));
@@ -140,10 +140,10 @@ async fn what_the_security_document_tells_to_type_works() {
             .join("\n")
             .replace("127.0.0.1:50051", &address)
             .replace("localhost:50051", &format!("localhost:{port}"));
-        let said = shell(&folder, &redis, &after).await;
-        assert_eq!(said.code, Some(0), "{after}\n{said:?}");
-        assert!(said.out.contains("RESERVATION_STATE_HELD"), "{said:?}");
-        assert_eq!(said.out.ends_with("signed out\n"), block.contains("REDIS_URL"), "{said:?}");
+        let output = shell(&folder, &redis, &after).await;
+        assert_eq!(output.code, Some(0), "{after}\n{output:?}");
+        assert!(output.out.contains("RESERVATION_STATE_HELD"), "{output:?}");
+        assert_eq!(output.out.ends_with("signed out\n"), block.contains("REDIS_URL"), "{output:?}");
         server.stop().await;
     }
 }

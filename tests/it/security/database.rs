@@ -1,5 +1,4 @@
-//! The database: the service runs with a role that can only read and write rows, and speaks to it with TLS where
-//! its URL says so.
+//! The database: the server runs with a role that can only read and write rows, and uses TLS where its URL says so.
 
 use reservd::embedded::{Embedded, EmbeddedOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, raw_sql};
@@ -12,7 +11,7 @@ use crate::support::{
 
 const SCRIPT: &str = include_str!("../../../deploy/roles.sql");
 
-/// The database's URL for another role.
+/// The URL of the database for another role.
 fn url_of(database: &TestDatabase, role: &str) -> String {
     let (before, after) = database.url.split_once("://").expect("a URL");
     let rest = after.rsplit_once('@').map_or(after, |(_, rest)| rest);
@@ -22,7 +21,7 @@ fn url_of(database: &TestDatabase, role: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_service_runs_with_a_role_that_can_change_rows_and_nothing_else() {
+async fn the_server_runs_with_a_role_that_can_only_change_rows() {
     let database = TestDatabase::unmigrated().await;
     let mut admin = database.connect().await;
     for _ in 0..2 {
@@ -30,8 +29,8 @@ async fn the_service_runs_with_a_role_that_can_change_rows_and_nothing_else() {
     }
     let mut migrate = program(["migrate"]);
     migrate.env("DATABASE_URL", url_of(&database, "reservd_owner"));
-    let said = finish(migrate).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = finish(migrate).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
 
     let server = Process::on(&url_of(&database, "reservd_app"), &["database.migrate=false"]).await;
     let (mut events, mut reservations) = clients(&server.connect().await);
@@ -82,7 +81,7 @@ async fn the_service_runs_with_a_role_that_can_change_rows_and_nothing_else() {
     }
 }
 
-/// A PostgreSQL that takes TLS and nothing else at these addresses, the first of which is in its certificate.
+/// A PostgreSQL that accepts only TLS at these addresses, the first of which is in its certificate.
 async fn with_tls(folder: &TempFolder, addresses: [&str; 2]) -> Embedded {
     let settings = vec![("listen_addresses".to_owned(), addresses.join(","))];
     let options = EmbeddedOptions { settings, ..EmbeddedOptions::for_tests(folder.path("postgres")) };
@@ -91,7 +90,7 @@ async fn with_tls(folder: &TempFolder, addresses: [&str; 2]) -> Embedded {
     folder.file("certificate.pem", made.cert.pem());
     let (mut admin, key) = (connect(&embedded).await, made.signing_key.serialize_pem());
     let access = "local all all trust\nhostssl all all 127.0.0.0/8 trust".to_owned();
-    // PostgreSQL itself writes them: they must be its own.
+    // PostgreSQL must own these files.
     for (file, text) in [("server.crt", made.cert.pem()), ("server.key", key), ("pg_hba.conf", access)] {
         let sql = format!(
             "COPY (SELECT unnest(string_to_array('{text}', E'\n'))) TO PROGRAM 'umask 077; cat > {file}.new && mv {file}.new {file}'"
@@ -113,9 +112,9 @@ async fn connect(embedded: &Embedded) -> PgConnection {
 }
 
 #[tokio::test]
-async fn postgresql_is_spoken_to_with_tls_and_must_be_who_its_url_says() {
+async fn tls_to_postgresql_verifies_the_name_in_the_url() {
     let folder = TempFolder::new();
-    // The port is always the same, so each run has addresses of its own.
+    // The port is fixed, so each run uses its own addresses.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let [named, other] = [77, 78].map(|net| format!("127.{net}.{high}.{low}"));
     let embedded = with_tls(&folder, [&named, &other]).await;
@@ -140,8 +139,8 @@ async fn postgresql_is_spoken_to_with_tls_and_must_be_who_its_url_says() {
     ] {
         let mut migrate = program(["migrate"]);
         migrate.env("DATABASE_URL", bad);
-        let said = finish(migrate).await;
-        assert_ne!(said.code, Some(0), "{why}: {said:?}");
+        let output = finish(migrate).await;
+        assert_ne!(output.code, Some(0), "{why}: {output:?}");
     }
     embedded.stop().await.expect("PostgreSQL stops");
 }

@@ -1,4 +1,4 @@
-//! Users know nothing of each other: what is somebody else's answers exactly as what is not there.
+//! Users are isolated: another user's object behaves exactly like a missing one.
 
 use prost::Message;
 use reservd::{
@@ -12,10 +12,10 @@ use crate::support::{
     strict,
 };
 
-/// A UUID that is no reservation's.
+/// A UUID without a reservation.
 const NOBODYS: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
 
-/// What a caller can learn from an answer, ids and times of its own left out.
+/// The information in a response, without its own ids and times.
 fn lesson(answer: Result<Vec<u8>, Status>) -> String {
     match answer {
         Ok(_) => "OK".to_owned(),
@@ -23,12 +23,12 @@ fn lesson(answer: Result<Vec<u8>, Status>) -> String {
     }
 }
 
-/// For an RPC, pairs of requests: one that touches what is Ann's, and its like that touches nothing.
+/// Pairs of requests of an RPC: one for an object of Ann's, and one for a missing object.
 fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let nobodys_session = "A".repeat(43);
     let entries = [(entry_by_id(waits), entry_by_id(NOBODYS)), (entry_of_user("ann"), entry_of_user("nobody"))];
     let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
-    /// A request of this type for each selector, with her request_id, and without any.
+    /// A request of this type for each selector, with her request_id and without one.
     macro_rules! on_reservation {
         ($request:ident { $($field:ident: $value:expr),* }) => {
             selectors.into_iter().flat_map(|(hers, nobodys)| {
@@ -151,7 +151,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
 }
 
 #[tokio::test]
-async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
+async fn a_user_cannot_distinguish_another_users_object_from_a_missing_one() {
     let guarded = Guarded::with(&TestRedis::new().await.settings()).await;
     guarded.event("concert", 10).await;
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
@@ -162,7 +162,7 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
     let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
 
     let unguarded = guarded.unguarded();
-    unguarded.event_with_line("gig", 1, strict()).await;
+    unguarded.event_with_waitlist("gig", 1, strict()).await;
     unguarded.reserve(reserve("gig", "zoe")).await.expect("the only place");
     let wish = pb::JoinWaitlistRequest { request_id: "order-7".into(), ..join("gig", "ann", 1) };
     let waits = ann.waitlist().join_waitlist(wish).await.expect("a turn").into_inner().entry.expect("told").entry_id;
@@ -176,7 +176,7 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
             assert_eq!(lesson(touched), lesson(untouched), "{path}, pair {place}");
         }
     }
-    // Nothing of it had an effect, and her request_id still means what it meant.
+    // No request had an effect, and her request_id still replays her own request.
     let again = ann.reservations().reserve(wanted).await.expect("told again").into_inner();
     assert!(again.execution.expect("told").replayed);
     assert_eq!(again.reservation, Some(held));
@@ -186,7 +186,7 @@ async fn a_user_can_not_tell_what_is_anothers_from_what_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_user_reserves_for_itself_and_sees_its_own_only() {
+async fn a_user_reserves_for_itself_and_reads_only_its_own_data() {
     let guarded = Guarded::start().await;
     guarded.event("concert", 10).await;
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
@@ -211,10 +211,10 @@ async fn a_user_reserves_for_itself_and_sees_its_own_only() {
 }
 
 #[tokio::test]
-async fn a_user_waits_for_itself_and_reads_its_own_history() {
+async fn a_user_joins_the_waitlist_for_itself_and_reads_its_own_history() {
     let guarded = Guarded::start().await;
     let (ann, bob, shop) = (guarded.user("ann"), guarded.user("bob"), guarded.service("shop"));
-    guarded.unguarded().event_with_line("gig", 1, strict()).await;
+    guarded.unguarded().event_with_waitlist("gig", 1, strict()).await;
     shop.reservations().reserve(reserve("gig", "zoe")).await.expect("the only place");
     let denied = bob.waitlist().join_waitlist(join("gig", "ann", 1)).await;
     assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");
@@ -240,7 +240,7 @@ async fn a_user_waits_for_itself_and_reads_its_own_history() {
 }
 
 #[tokio::test]
-async fn the_same_request_id_is_two_for_two_users() {
+async fn a_request_id_is_separate_for_each_user() {
     let guarded = Guarded::start().await;
     guarded.event("concert", 10).await;
     for user_id in ["ann", "bob"] {
@@ -259,7 +259,7 @@ async fn the_same_request_id_is_two_for_two_users() {
 }
 
 #[tokio::test]
-async fn a_page_token_of_one_user_is_none_of_another() {
+async fn a_page_token_is_valid_for_its_user_only() {
     let guarded = Guarded::start().await;
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
     for event_id in ["a", "b", "c"] {
@@ -281,7 +281,7 @@ async fn a_page_token_of_one_user_is_none_of_another() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_changes_hands_while_another_tries_is_never_the_others() {
+async fn a_concurrent_attempt_never_reaches_another_users_reservation() {
     let guarded = Guarded::start().await;
     guarded.event("concert", 10).await;
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
@@ -311,7 +311,7 @@ async fn a_reservation_that_changes_hands_while_another_tries_is_never_the_other
 }
 
 #[tokio::test]
-async fn two_services_see_and_change_the_same() {
+async fn two_services_share_all_reservations() {
     let guarded = Guarded::start().await;
     guarded.event("concert", 10).await;
     let (shop, desk) = (guarded.service("shop"), guarded.service("desk"));
@@ -321,7 +321,7 @@ async fn two_services_see_and_change_the_same() {
     for service in [&shop, &desk] {
         let seen = service.reservations().get_reservation(get()).await.expect("any user's").into_inner().reservation;
         assert_eq!(seen, held);
-        // Either may take up what the other began: request_ids are the order's, not the service's.
+        // Either service can repeat the other's request: services share request_ids.
         let again = service.reservations().reserve(wanted.clone()).await.expect("told again").into_inner();
         assert!(again.execution.expect("told").replayed);
         assert_eq!(again.reservation, held);

@@ -1,4 +1,4 @@
-//! Keys come and go while the service runs, and whoever invents names for them costs little.
+//! Keys change while the server runs, and invented key ids are cheap to refuse.
 
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -13,14 +13,14 @@ async fn ask(client: &Client) -> Result<(), Status> {
     client.events().list_events(reservd::rpc::pb::ListEventsRequest::default()).await.map(drop)
 }
 
-/// A token of another issuer's Ed25519 key under this name.
+/// A token signed by another issuer's Ed25519 key with this kid.
 fn token_of(issuer: &Issuer, kid: &str) -> String {
     let mut header = header();
     header["kid"] = json!(kid);
     issuer.sign(&Signer::Ed25519, &header, &claims("ann", &["user"]))
 }
 
-/// A key set with one Ed25519 key, under this name.
+/// A key set with one Ed25519 key with this kid.
 fn jwks_of(issuer: &Issuer, kid: &str) -> String {
     let mut key = issuer.jwks()["keys"][0].clone();
     key["kid"] = json!(kid);
@@ -37,16 +37,16 @@ async fn a_new_key_is_fetched_when_a_token_names_it() {
 
     let new = Issuer::new();
     web.set(Some(&jwks_of(&new, "new")));
-    let asked = web.asked();
+    let requests = web.requests();
     let client = guarded.with_token(&token_of(&new, "new"));
     eventually("the new key is fetched", async || ask(&client).await.is_ok()).await;
-    assert!(web.asked() > asked);
+    assert!(web.requests() > requests);
     assert_eq!(reason(&ask(&old_client).await.expect_err("its key is withdrawn")), "TOKEN_INVALID");
     guarded.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn invented_names_do_not_make_the_service_ask_for_keys_each_time() {
+async fn invented_key_ids_do_not_cause_a_fetch_each() {
     let issuer = Issuer::new();
     let web = Web::serve(&jwks_of(&issuer, "known")).await;
     let guarded = Guarded::with(&[("auth.jwks", &web.url()), ("auth.jwks_refetch_pause", "1h")]).await;
@@ -55,13 +55,13 @@ async fn invented_names_do_not_make_the_service_ask_for_keys_each_time() {
         let status = assert_refused(answer, Code::Unauthenticated, "TOKEN_INVALID");
         assert_eq!(metadata(&status)["problem"], "KEY");
     }
-    assert_eq!(web.asked(), 1, "at the start, and not once for all the others");
+    assert_eq!(web.requests(), 1, "only the request at startup");
     ask(&guarded.with_token(&token_of(&issuer, "known"))).await.expect("a known key");
     guarded.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn keys_that_can_not_be_renewed_serve_on_until_they_are_too_old() {
+async fn keys_that_cannot_be_refreshed_stay_in_use_until_their_maximum_age() {
     let issuer = Issuer::new();
     let web = Web::serve(&jwks_of(&issuer, "key")).await;
     let settings = [
@@ -75,10 +75,10 @@ async fn keys_that_can_not_be_renewed_serve_on_until_they_are_too_old() {
     ask(&client).await.expect("good");
     for broken in [None, Some("<html>"), Some("{\"keys\": []}")] {
         web.set(broken);
-        let asked = web.asked();
-        eventually("it is asked in vain", async || web.asked() > asked + 1).await;
+        let requests = web.requests();
+        eventually("a refresh fails", async || web.requests() > requests + 1).await;
         web.set(Some(&jwks_of(&issuer, "key")));
-        eventually("it is asked again", async || web.asked() > asked + 3).await;
+        eventually("the refresh is retried", async || web.requests() > requests + 3).await;
         ask(&client).await.expect("as before");
     }
     web.set(None);
@@ -94,7 +94,7 @@ async fn keys_that_can_not_be_renewed_serve_on_until_they_are_too_old() {
 }
 
 #[tokio::test]
-async fn a_service_starts_without_its_issuer_and_lets_nobody_in_until_it_answers() {
+async fn a_server_starts_without_its_issuer_and_denies_calls_until_it_has_keys() {
     let issuer = Issuer::new();
     let web = Web::serve("").await;
     web.set(None);
@@ -107,7 +107,7 @@ async fn a_service_starts_without_its_issuer_and_lets_nobody_in_until_it_answers
 }
 
 #[tokio::test]
-async fn a_file_of_keys_is_followed() {
+async fn changes_of_a_key_file_are_applied() {
     let guarded = Guarded::with(&[("auth.jwks_refresh", "20ms")]).await;
     let client = guarded.user("ann");
     ask(&client).await.expect("good");
@@ -121,7 +121,7 @@ async fn a_file_of_keys_is_followed() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_what_its_caller_has_shown() {
+async fn a_stream_ends_with_the_credentials_of_its_caller() {
     let guarded = Guarded::with(&[("auth.jwks_refresh", "20ms"), ("auth.leeway", "0s")]).await;
     let long =
         reservd::rpc::pb::RunConcurrencyTestRequest { operations: 100_000, concurrency: 2, ..Default::default() };
@@ -159,7 +159,7 @@ async fn a_stream_ends_with_what_its_caller_has_shown() {
 }
 
 #[tokio::test]
-async fn a_watch_ends_when_its_token_does_and_goes_on_with_the_next_one() {
+async fn a_watch_ends_with_its_token_and_resumes_with_a_new_one() {
     let guarded = Guarded::with(&[("auth.leeway", "0s"), ("auth.jwks_refresh", "20ms")]).await;
     guarded.event("concert", 5).await;
     let watch = async |client: &Client, version| {
@@ -179,7 +179,7 @@ async fn a_watch_ends_when_its_token_does_and_goes_on_with_the_next_one() {
     guarded.unguarded().reserve(crate::support::reserve("concert", "ann")).await.expect("a place");
     let mut again = watch(&guarded.caller("eye", &["reader"]), watcher.version).await;
     again.until(2).await;
-    // Nor does a watch outlive the key of its token.
+    // A watch also ends when the key of its token is revoked.
     guarded.folder.file("jwks.json", Issuer::new().jwks().to_string());
     assert_eq!(reason(&again.failure().await), "CREDENTIALS_ENDED");
     guarded.check_and_stop().await;

@@ -1,4 +1,4 @@
-//! How much one caller may ask for.
+//! The limits of one caller.
 
 use reservd::rpc::pb;
 use tonic::{Code, Status};
@@ -14,7 +14,7 @@ async fn ask(client: &Client) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn a_principal_that_calls_too_often_waits_and_nobody_else_does() {
+async fn the_rate_limit_of_a_principal_affects_no_other() {
     let guarded = Guarded::with(&[("limits.principal_rate", "1"), ("limits.principal_burst", "5")]).await;
     let (shop, desk) = (guarded.service("shop"), guarded.service("desk"));
     let (good, refused) = sorted(all((0..40).map(|_| ask(&shop))).await);
@@ -23,14 +23,14 @@ async fn a_principal_that_calls_too_often_waits_and_nobody_else_does() {
     assert_eq!(metadata(&status)["of"], "principal");
     let wait = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("when to come again");
     assert!(!wait.is_zero() && wait.as_secs() < 60, "{wait:?}");
-    // Another token of the same principal is no other principal.
+    // Another token of the same principal shares its limit.
     assert!(ask(&guarded.caller("shop", &["service", "reader"])).await.is_err(), "one bucket for all its tokens");
     ask(&desk).await.expect("another has a bucket of its own");
     guarded.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn an_address_that_calls_too_often_waits_and_its_health_checks_do_not() {
+async fn the_rate_limit_of_an_address_does_not_affect_its_health_checks() {
     let server = TestServer::start().await;
     let limited = server.twin_with(&[("limits.address_rate", "1"), ("limits.address_burst", "5")]).await;
     let list = || async { limited.events().list_events(pb::ListEventsRequest::default()).await };
@@ -47,7 +47,7 @@ async fn an_address_that_calls_too_often_waits_and_its_health_checks_do_not() {
 }
 
 #[tokio::test]
-async fn guesses_at_tokens_are_limited_by_address() {
+async fn guessing_tokens_is_limited_by_address() {
     let guarded = Guarded::with(&[("limits.address_rate", "1"), ("limits.address_burst", "5")]).await;
     let guesses = (0..40).map(|number| guarded.with_token(&format!("guess.{number}.guess")));
     let (_, refused) = sorted(all(guesses.map(|client| async move { ask(&client).await })).await);
@@ -57,7 +57,7 @@ async fn guesses_at_tokens_are_limited_by_address() {
 }
 
 #[tokio::test]
-async fn a_principal_has_so_many_streams_at_once() {
+async fn the_streams_of_a_principal_are_limited() {
     let guarded = Guarded::with(&[("limits.watches_per_principal", "1")]).await;
     let client = guarded.caller("root", &["admin"]);
     let long = pb::RunConcurrencyTestRequest { operations: 100_000, concurrency: 2, ..Default::default() };
@@ -80,7 +80,7 @@ async fn server_with_events(settings: &[(&str, &str)], events: usize) -> TestSer
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_holds_over_all_events() {
+async fn the_holds_of_a_user_are_limited_over_all_events() {
     let server = server_with_events(&[("limits.live_holds_per_user", "2")], 6).await;
     let hold = |number: usize, user: &str| pb::ReserveRequest {
         request_id: format!("{user}-{number}"),
@@ -91,12 +91,12 @@ async fn a_user_has_so_many_holds_over_all_events() {
     let status = assert_refused(server.reserve(hold(2, "ann")).await, Code::FailedPrecondition, "HOLD_LIMIT");
     assert_eq!(metadata(&status)["limit"], "2");
     server.reserve(hold(2, "bob")).await.expect("another user");
-    // A repetition is told its answer, and who is booked already, that.
+    // A repeated request gets its response, and a user with a reservation gets ALREADY_RESERVED.
     let again = server.reserve(hold(0, "ann")).await.expect("told again");
     assert!(again.execution.replayed && again.reservation == first.reservation);
     let twice = server.reserve(reserve("event-0", "ann")).await;
     assert_refused(twice, Code::AlreadyExists, "ALREADY_RESERVED");
-    // What is no hold does not count: confirmed, cancelled, lapsed.
+    // Confirmed, cancelled and expired reservations do not count.
     server.reserve(pb::ReserveRequest { confirm: true, ..hold(3, "ann") }).await.expect("no hold");
     let confirm = pb::ConfirmRequest { event_id: "event-0".into(), reservation: of_user("ann"), ..Default::default() };
     server.confirm(confirm).await.expect("confirmed");
@@ -108,7 +108,7 @@ async fn a_user_has_so_many_holds_over_all_events() {
 }
 
 #[tokio::test]
-async fn holds_that_a_user_wants_at_the_same_moment_keep_to_the_limit() {
+async fn concurrent_holds_of_a_user_stay_within_the_limit() {
     for strategy in crate::support::STRATEGIES {
         let server = server_with_events(&[("limits.live_holds_per_user", "3")], 10).await;
         let wishes = (0..10).map(|number| {

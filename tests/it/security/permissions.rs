@@ -1,4 +1,4 @@
-//! What each role may call: everything else is denied, and nothing is forgotten.
+//! The RPCs of each role: everything else is denied, and no RPC is missing.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::support::{Guarded, assert_refused, raw_call};
 
-/// Every method that the server has, by its path.
+/// The paths of all methods of the server.
 fn methods() -> BTreeSet<String> {
     let sets = [
         pb::DESCRIPTORS,
@@ -35,12 +35,12 @@ fn methods() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_rpc_has_a_row_and_every_row_an_rpc() {
+fn the_table_matches_the_rpcs() {
     let rows: BTreeSet<_> = TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(rows, methods());
 }
 
-/// The RPCs that each role opens, written down once more: a slip in the table is a breach.
+/// The RPCs of each role, repeated here since a mistake in the table is a breach.
 fn opened_by(role: Role) -> Vec<&'static str> {
     let public = ["GetEvent", "ListEvents", "GetAvailability", "BatchGetAvailability"];
     let manage = ["CreateEvent", "BatchCreateEvents", "UpdateEvent", "OpenEvent", "CloseEvent", "CancelEvent"];
@@ -71,7 +71,7 @@ fn opened_by(role: Role) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn each_role_opens_its_rpcs_and_no_others() {
+async fn each_role_may_call_its_rpcs_and_no_others() {
     let guarded = Guarded::start().await;
     let ours = methods().into_iter().filter(|path| path.starts_with("/reservd.")).collect::<Vec<_>>();
     for role in Role::ALL {
@@ -93,7 +93,7 @@ async fn each_role_opens_its_rpcs_and_no_others() {
 }
 
 #[tokio::test]
-async fn without_credentials_only_the_health_is_told() {
+async fn without_credentials_only_health_checks_are_allowed() {
     let guarded = Guarded::start().await;
     let unknown = ["/reservd.v1.EventService/DropEvents", "/evil.v1.Service/Method"].map(str::to_owned);
     for path in methods().into_iter().chain(unknown) {
@@ -101,7 +101,7 @@ async fn without_credentials_only_the_health_is_told() {
         let leaked: &'static str = path.leak();
         let answer = raw_call(guarded.server.channel(), leaked, vec![]);
         if need == Some(Need::Nothing) {
-            // A watch has no end: what counts is that it begins.
+            // A watch does not end; its start is enough.
             let begun = tokio::time::timeout(std::time::Duration::from_millis(300), answer).await;
             assert!(begun.is_err() || begun.is_ok_and(|answer| answer.is_ok()), "{leaked}");
         } else {
@@ -112,7 +112,7 @@ async fn without_credentials_only_the_health_is_told() {
 }
 
 #[tokio::test]
-async fn a_method_that_there_is_not_stays_one_for_an_admin() {
+async fn an_unknown_method_is_unknown_to_an_admin_too() {
     let guarded = Guarded::start().await;
     let admin = guarded.caller("root", &["admin"]);
     let answer = admin.raw("/reservd.v1.EventService/DropEvents", vec![]).await;
@@ -121,11 +121,11 @@ async fn a_method_that_there_is_not_stays_one_for_an_admin() {
 }
 
 #[tokio::test]
-async fn reflection_is_for_those_who_say_who_they_are_and_can_be_left_out() {
+async fn reflection_needs_authentication_and_can_be_turned_off() {
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let guarded = Guarded::start().await;
     let answer = guarded.caller("ann", &[]).raw(path, vec![]).await;
-    // An empty message is no question; but it was asked.
+    // An empty message is not a valid request, but the call is admitted.
     assert_eq!(answer.expect_err("no question").code(), Code::InvalidArgument);
     guarded.check_and_stop().await;
 

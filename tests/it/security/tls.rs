@@ -1,4 +1,4 @@
-//! TLS: which versions, which clients, and files that change.
+//! TLS: versions, client certificates, and files that change.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -70,14 +70,14 @@ impl Authority {
 
 const SHOP: &str = "spiffe://example.org/shop";
 
-/// A service with TLS.
+/// A server with TLS.
 struct Secured {
     guarded: Guarded,
     authority: Authority,
 }
 
 impl Secured {
-    /// With these settings besides its certificate.
+    /// With these settings in addition to its certificate.
     async fn with(settings: &[(&str, &str)]) -> Self {
         let (guarded, authority) = (Guarded::start().await, Authority::new("reservd tests"));
         let mut secured = Self { guarded, authority };
@@ -128,7 +128,7 @@ fn list() -> pb::ListEventsRequest {
     pb::ListEventsRequest::default()
 }
 
-/// The version that a handshake comes to, if it does.
+/// The negotiated version, if the handshake succeeds.
 async fn shake_hands(secured: &Secured, versions: &[&'static SupportedProtocolVersion]) -> Option<ProtocolVersion> {
     let mut roots = RootCertStore::empty();
     let authority = secured.authority.pem();
@@ -162,7 +162,7 @@ async fn it_speaks_tls_1_3_and_1_2_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_says_who_calls() {
+async fn a_client_certificate_authenticates_its_bearer() {
     let secured = Secured::with(&[
         ("tls.client_ca", "CLIENT_CA"),
         ("auth.certificate_roles", "{\"spiffe://example.org/shop\" = [\"service\"]}"),
@@ -177,13 +177,13 @@ async fn a_client_certificate_says_who_calls() {
         sqlx::query_scalar(sql).fetch_one(&mut secured.guarded.server.sql().await).await.expect("it was written");
     assert_eq!(actor, format!("certificate:{SHOP}"));
 
-    // Known to the authority, and to nobody else.
+    // Signed by the authority, but without roles.
     let baker = secured.authority.client("spiffe://example.org/baker");
     let baker = secured.connect(&secured.authority, Some(&baker)).await.expect("TLS");
     let denied = EventServiceClient::new(baker).list_events(list()).await;
     assert_refused(denied, Code::PermissionDenied, "ROLE_MISSING");
 
-    // A token is more than the connection that it comes on, for better and worse.
+    // A token takes precedence over the certificate of its connection, for better or worse.
     let ann = Client::new(shop.clone(), &secured.guarded.issuer.token("bob", &["user"]));
     assert_refused(
         ann.reservations().reserve(reserve("concert", "eve")).await,
@@ -193,7 +193,7 @@ async fn a_client_certificate_says_who_calls() {
     let bad = Client::new(shop, "a.bad.token").events().list_events(list()).await;
     assert_eq!(metadata(&assert_refused(bad, Code::Unauthenticated, "TOKEN_INVALID"))["problem"], "SHAPE");
 
-    // Without either, nothing; with a certificate of another authority, not even a connection.
+    // Without either, a call is denied; with a certificate of another authority, so is the connection.
     let nobody = secured.connect(&secured.authority, None).await.expect("TLS");
     assert_refused(
         EventServiceClient::new(nobody).list_events(list()).await,
@@ -204,7 +204,7 @@ async fn a_client_certificate_says_who_calls() {
     secured.check_and_stop().await;
 }
 
-/// Whether a client gets no call through. In TLS 1.3 it learns that only after its own handshake.
+/// Whether every call of a client fails. With TLS 1.3 a client learns this only after its own handshake.
 async fn is_kept_out(secured: &Secured, client: Option<&Pair>) -> bool {
     match secured.connect(&secured.authority, client).await {
         Err(_) => true,
@@ -216,7 +216,7 @@ async fn is_kept_out(secured: &Secured, client: Option<&Pair>) -> bool {
 }
 
 #[tokio::test]
-async fn a_certificate_can_be_required_of_everybody() {
+async fn a_certificate_can_be_required() {
     let secured = Secured::with(&[("tls.client_ca", "CLIENT_CA"), ("tls.client_certificates", "REQUIRED")]).await;
     assert!(is_kept_out(&secured, None).await);
     let channel = secured.connect(&secured.authority, Some(&secured.authority.client(SHOP))).await.expect("TLS");
@@ -226,7 +226,7 @@ async fn a_certificate_can_be_required_of_everybody() {
 }
 
 #[tokio::test]
-async fn new_files_serve_new_connections_and_broken_ones_none() {
+async fn new_files_apply_to_new_connections_and_broken_ones_do_not() {
     let secured = Secured::with(&[]).await;
     let token = secured.guarded.issuer.token("ann", &["user"]);
     let old = Client::new(secured.connect(&secured.authority, None).await.expect("TLS"), &token);
@@ -236,7 +236,7 @@ async fn new_files_serve_new_connections_and_broken_ones_none() {
         folder.file("server.pem", broken);
         let renewed = Authority::new("renewed");
         let other = renewed.server();
-        // A key that belongs to no certificate here, as in the midst of a renewal.
+        // A key without its certificate, as in the middle of a renewal.
         folder.file("server.key", &other.key);
         for _ in 0..20 {
             secured.connect(&secured.authority, None).await.expect("the old certificate serves on");
@@ -255,13 +255,13 @@ async fn new_files_serve_new_connections_and_broken_ones_none() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_is_not_waited_for() {
+async fn a_missing_handshake_times_out() {
     let secured = Secured::with(&[("server.handshake_timeout", "100ms")]).await;
     for said in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = TcpStream::connect(secured.address()).await.expect("it listens");
         tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.expect("it can be said");
         let mut rest = Vec::new();
-        // An end or a reset: closed is closed.
+        // An end or a reset.
         let _ = soon("the server closes the connection", stream.read_to_end(&mut rest)).await;
     }
     let refused = "reservd_connections_refused_total{why=\"handshake\"}";
@@ -271,9 +271,9 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_connections_at_once() {
+async fn the_connections_of_an_address_are_limited() {
     let server = TestServer::with(&[("limits.connections_per_address", "4")]).await;
-    // One is the test's own channel.
+    // One of them is the test's own channel.
     let mut open = Vec::new();
     for _ in 0..3 {
         open.push(TcpStream::connect(server.app.address).await.expect("it listens"));
@@ -285,7 +285,7 @@ async fn an_address_has_so_many_connections_at_once() {
     drop(open);
     eventually("there is room again", async || {
         let mut stream = TcpStream::connect(server.app.address).await.expect("it listens");
-        // Open as long as nothing is said: the time of a refused one is over at once.
+        // An accepted connection stays open; a refused one is closed at once.
         tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 1]))
             .await
             .is_ok_and(|read| read.is_ok_and(|n| n > 0))

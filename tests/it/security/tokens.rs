@@ -1,4 +1,4 @@
-//! Good tokens are taken, and bad ones refused, each for its own reason.
+//! Valid tokens are accepted, and invalid ones refused, each for its own reason.
 
 use reservd::{auth::clock, rpc::pb};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::{
 
 const NOW: fn() -> i64 = clock::now;
 
-/// Asks for something that every role may see, with these values of `authorization`.
+/// Makes a call that every role may make, with these values of `authorization`.
 async fn ask(guarded: &Guarded, values: &[&str]) -> Result<(), Status> {
     let mut request = Request::new(pb::ListEventsRequest::default());
     for value in values {
@@ -37,7 +37,7 @@ fn good_claims() -> Value {
 }
 
 #[tokio::test]
-async fn tokens_of_every_allowed_kind_are_taken() {
+async fn tokens_of_every_allowed_kind_are_accepted() {
     let guarded = Guarded::start().await;
     let sign = |signer, header: Value, claims: Value| guarded.issuer.sign(&signer, &header, &claims);
     let good = [
@@ -60,7 +60,7 @@ async fn tokens_of_every_allowed_kind_are_taken() {
     guarded.check_and_stop().await;
 }
 
-/// Bad tokens, by what is wrong with them.
+/// Invalid tokens, by their problem.
 fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, &'static str, String)> {
     let ed = |header: Value, claims: Value| issuer.sign(&Signer::Ed25519, &header, &claims);
     let head = |name: &str, value: Value| ed(with(header(), name, value), good_claims());
@@ -78,7 +78,7 @@ fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, &'static str, String)> {
     };
     let own_key = json!({"kty": "OKP", "crv": "Ed25519", "x": part(stranger.public_key())});
     let mut bad = vec![
-        // Not three parts of base64url, each in its one spelling.
+        // Not three parts of canonical base64url.
         ("one part", "SHAPE", "token".to_owned()),
         ("two parts", "SHAPE", signed.to_owned()),
         ("four parts", "SHAPE", format!("{good}.{signature}")),
@@ -205,7 +205,7 @@ fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, &'static str, String)> {
     bad
 }
 
-/// The last character of a signature has bits that stand for nothing; here they are set.
+/// Sets the unused bits in the last character of a signature.
 fn respelt(signature: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (front, last) = signature.split_at(signature.len() - 1);
@@ -214,13 +214,13 @@ fn respelt(signature: &str) -> String {
 }
 
 #[tokio::test]
-async fn bad_tokens_are_refused_each_for_its_own_reason() {
+async fn invalid_tokens_are_refused_each_for_its_own_reason() {
     let guarded = Guarded::start().await;
     let bad = bad_tokens(&guarded.issuer);
     assert!(bad.len() >= 60, "{}", bad.len());
     for (what, problem, token) in &bad {
         let reason = if *problem == "EXPIRED" { "TOKEN_EXPIRED" } else { "TOKEN_INVALID" };
-        // Twice: what is kept of tokens must not let the second through.
+        // Twice: the cache must not accept the second one.
         for _ in 0..2 {
             let answer = ask(&guarded, &[&format!("Bearer {token}")]).await;
             let status = answer.expect_err(what);
@@ -253,7 +253,7 @@ async fn bad_tokens_are_refused_each_for_its_own_reason() {
 }
 
 #[tokio::test]
-async fn an_algorithm_that_the_settings_leave_out_is_refused() {
+async fn an_algorithm_outside_the_settings_is_refused() {
     let guarded = Guarded::with(&[("auth.algorithms", "[\"ES256\", \"RS256\"]")]).await;
     let status = assert_refused(
         ask(&guarded, &[&format!("Bearer {}", guarded.issuer.token("ann", &["user"]))]).await,
@@ -268,7 +268,7 @@ async fn an_algorithm_that_the_settings_leave_out_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_taken_is_refused_once_its_time_is_over() {
+async fn an_accepted_token_is_refused_after_it_expires() {
     let guarded = Guarded::with(&[("auth.leeway", "0s")]).await;
     let claims = with(good_claims(), "exp", json!(NOW() + 2));
     let bearer = format!("Bearer {}", guarded.issuer.sign(&Signer::Ed25519, &header(), &claims));

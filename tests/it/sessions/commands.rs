@@ -1,12 +1,12 @@
-//! `reservd sessions`: past every server, and yet heard by all.
+//! `reservd sessions` works without a server, and every server applies its revocations.
 
 use super::{ask, guarded, list};
 use crate::support::{
     TestRedis, eventually,
-    process::{Said, finish, program},
+    process::{CommandOutput, finish, program},
 };
 
-async fn run(redis: &TestRedis, arguments: &[&str]) -> Said {
+async fn run(redis: &TestRedis, arguments: &[&str]) -> CommandOutput {
     let mut command = program([&["sessions"][..], arguments].concat());
     command.env("REDIS_URL", &redis.url).env("RESERVD_SESSIONS__PREFIX", &redis.prefix);
     finish(command).await
@@ -18,18 +18,18 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
     let root = guarded.caller("root", &["admin"]);
     let create =
         ["create", "--user", "ann", "--role", "reader", "--lifetime", "1h", "--fixed", "--description", "a desk"];
-    let said = run(&redis, &create).await;
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    let client = guarded.with_token(said.out.trim_end());
+    let output = run(&redis, &create).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{output:?}");
+    let client = guarded.with_token(output.out.trim_end());
     ask(&client).await.expect("a reader");
     let session = list(&root, "ann").await.remove(0);
     assert_eq!((session.description.as_str(), session.created_by.as_str()), ("a desk", "command line"));
     assert_eq!(session.end_time, session.expire_time, "it is fixed");
 
-    let said = run(&redis, &["list", "--user", "ann"]).await;
-    assert!(said.out.contains(&session.session_id) && said.out.contains("a desk"), "{said:?}");
-    let said = run(&redis, &["revoke", &session.session_id]).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(0), "1 revoked\n"), "{said:?}");
+    let output = run(&redis, &["list", "--user", "ann"]).await;
+    assert!(output.out.contains(&session.session_id) && output.out.contains("a desk"), "{output:?}");
+    let output = run(&redis, &["revoke", &session.session_id]).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(0), "1 revoked\n"), "{output:?}");
     eventually("the server heard", async || ask(&client).await.is_err()).await;
     assert_eq!(run(&redis, &["revoke", &session.session_id]).await.out, "0 revoked\n");
 
@@ -52,7 +52,7 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
 }
 
 #[tokio::test]
-async fn wrong_usage_of_sessions_is_told() {
+async fn wrong_usage_of_sessions_is_reported() {
     let redis = TestRedis::new().await;
     for wrong in [
         &["create"][..],
@@ -64,14 +64,14 @@ async fn wrong_usage_of_sessions_is_told() {
     ] {
         assert_eq!(run(&redis, wrong).await.code, Some(2), "{wrong:?}");
     }
-    let said = run(&redis, &["create", "--user", "ann", "--lifetime", "99days"]).await;
-    assert!(said.code == Some(1) && said.err.contains("sessions.max_lifetime"), "{said:?}");
-    let said = finish(program(["sessions", "list", "--user", "ann"])).await;
-    assert!(said.code == Some(1) && said.err.contains("sessions.url (REDIS_URL) is not set"), "{said:?}");
+    let output = run(&redis, &["create", "--user", "ann", "--lifetime", "99days"]).await;
+    assert!(output.code == Some(1) && output.err.contains("sessions.max_lifetime"), "{output:?}");
+    let output = finish(program(["sessions", "list", "--user", "ann"])).await;
+    assert!(output.code == Some(1) && output.err.contains("sessions.url (REDIS_URL) is not set"), "{output:?}");
     let away = TestRedis { url: "redis://:s3cret@127.0.0.1:1/0".into(), ..redis };
-    let said = run(&away, &["list", "--user", "ann"]).await;
+    let output = run(&away, &["list", "--user", "ann"]).await;
     assert!(
-        said.code == Some(1) && said.err.contains("Redis can't be reached") && !said.err.contains("s3cret"),
-        "{said:?}"
+        output.code == Some(1) && output.err.contains("Redis can't be reached") && !output.err.contains("s3cret"),
+        "{output:?}"
     );
 }

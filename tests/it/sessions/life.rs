@@ -1,4 +1,4 @@
-//! The life of a session: opened, used, and over.
+//! The life of a session: opened, used, ended.
 
 use redis::AsyncCommands;
 use reservd::rpc::pb::{self, Role, SessionKind};
@@ -8,7 +8,7 @@ use super::{ask, guarded, guarded_with, list, open, revoke, wish};
 use crate::support::{assert_refused, eventually, metadata, millis, reserve};
 
 #[tokio::test]
-async fn a_session_opens_what_its_user_and_its_roles_do() {
+async fn a_session_has_the_access_of_its_user_and_roles() {
     let (guarded, _redis) = guarded().await;
     guarded.event("concert", 5).await;
     let (token, session) =
@@ -38,7 +38,7 @@ async fn a_session_opens_what_its_user_and_its_roles_do() {
 }
 
 #[tokio::test]
-async fn only_the_hash_of_a_token_is_kept_and_everything_lapses() {
+async fn only_the_hash_of_a_token_is_stored_and_every_key_expires() {
     let (guarded, redis) = guarded().await;
     let mut tokens = Vec::new();
     for user_id in ["ann", "bob"] {
@@ -67,7 +67,7 @@ async fn a_sliding_session_lasts_while_it_is_used_and_a_fixed_one_does_not() {
     assert!(its.end_time.map(|t| t.seconds) > its.expire_time.map(|t| t.seconds + 3600));
     assert_eq!(other.end_time, other.expire_time);
     let (sliding, fixed) = (guarded.with_token(&sliding), guarded.with_token(&fixed));
-    // As long as the fixed one lives, and longer than it: the sliding one was used all the time.
+    // Longer than the lifetime of the fixed session; the sliding one was used all the time.
     let mut connection = redis.connect().await;
     let key = format!("{}session:{}", redis.prefix, other.session_id);
     eventually("the fixed one lapses by Redis's clock", async || {
@@ -90,7 +90,7 @@ async fn a_sliding_session_lasts_while_it_is_used_and_a_fixed_one_does_not() {
 }
 
 #[tokio::test]
-async fn however_much_it_is_used_a_session_ends_at_its_end() {
+async fn a_session_ends_at_its_maximum_lifetime() {
     let settings =
         [("sessions.refresh_interval", "100ms"), ("sessions.lifetime", "1s"), ("sessions.max_lifetime", "2s")];
     let (guarded, _redis) = guarded_with(&settings).await;
@@ -102,7 +102,7 @@ async fn however_much_it_is_used_a_session_ends_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_sessions_and_the_next_one_ends_that_which_would_lapse_first() {
+async fn a_session_beyond_the_limit_replaces_the_one_that_expires_first() {
     let (guarded, redis) = guarded_with(&[("sessions.max_per_user", "3")]).await;
     let mut opened = Vec::new();
     for minutes in [30, 10, 20] {
@@ -154,7 +154,7 @@ async fn sessions_are_listed_in_pages_the_oldest_first() {
 }
 
 #[tokio::test]
-async fn who_signs_out_is_out_and_nobody_else() {
+async fn signing_out_ends_only_the_current_session() {
     let (guarded, _redis) = guarded().await;
     let (phone, desk) = (open(&guarded, wish("ann", &[])).await, open(&guarded, wish("ann", &[])).await);
     let (phone, desk) = (guarded.with_token(&phone.0), guarded.with_token(&desk.0));
@@ -170,7 +170,7 @@ async fn who_signs_out_is_out_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn wishes_that_can_not_be_met_name_every_bad_field() {
+async fn invalid_requests_name_every_bad_field() {
     let (guarded, _redis) = guarded_with(&[("sessions.lifetime", "30min"), ("sessions.max_lifetime", "1h")]).await;
     let admin = guarded.caller("root", &["admin"]);
     let create = async |wish| admin.sessions().create_session(wish).await;
@@ -207,7 +207,7 @@ async fn wishes_that_can_not_be_met_name_every_bad_field() {
 }
 
 #[tokio::test]
-async fn without_redis_in_the_settings_there_are_no_sessions() {
+async fn without_redis_sessions_are_disabled() {
     let guarded = crate::support::Guarded::start().await;
     let refused = guarded.caller("root", &["admin"]).sessions().create_session(wish("ann", &[])).await;
     assert_refused(refused, Code::FailedPrecondition, "SESSIONS_DISABLED");

@@ -1,4 +1,4 @@
-//! With a real RabbitMQ: who is signed out elsewhere has no session here, whatever is away meanwhile.
+//! With a real RabbitMQ: a sign-out by another service revokes the sessions here, despite outages.
 
 use lapin::{
     BasicProperties, Channel,
@@ -9,7 +9,7 @@ use lapin::{
 use super::{ask, guarded, on, open, wish};
 use crate::support::{Guarded, Redis, TestBroker, TestRedis, eventually};
 
-/// Somebody who tells of users.
+/// A service that publishes sign-outs.
 struct Accounts {
     channel: Channel,
     exchange: String,
@@ -33,14 +33,14 @@ impl Accounts {
         assert!(matches!(confirmed, lapin::Confirmation::Ack(None)), "{confirmed:?}");
     }
 
-    /// How many messages lie in the queue, and are delivered to nobody; none if it is not there.
+    /// The number of undelivered messages in the queue; none if there is no queue.
     async fn ready(&self) -> u32 {
         let is_there = QueueDeclareOptions { passive: true, ..Default::default() };
         let queue = self.channel.queue_declare(self.queue.as_str().into(), is_there, FieldTable::default()).await;
         queue.expect("it is there").message_count()
     }
 
-    /// The next message that could not be read, and why.
+    /// The next dead letter and its reason.
     async fn dead(&self) -> Option<(String, String)> {
         let queue = format!("{}.dead", self.queue);
         let got = self.channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await;
@@ -59,7 +59,7 @@ fn sign_outs(broker: &TestBroker) -> String {
     format!("sign-outs-of-{}", broker.exchange)
 }
 
-/// A service that listens to a broker; which it does once this returns.
+/// A server that consumes sign-outs when this returns.
 async fn listening(redis: &TestRedis, broker: &TestBroker) -> Guarded {
     let (users, sign_outs) = (users(broker), sign_outs(broker));
     let more =
@@ -77,11 +77,11 @@ async fn listening(redis: &TestRedis, broker: &TestBroker) -> Guarded {
 }
 
 #[tokio::test]
-async fn who_is_signed_out_or_deleted_elsewhere_has_no_session_here() {
+async fn a_sign_out_or_a_deletion_revokes_the_sessions_of_the_user() {
     let (redis, broker) = (TestRedis::new().await, TestBroker::new().await);
     let guarded = listening(&redis, &broker).await;
     let accounts = Accounts::of(&broker).await;
-    // Each has a name of its own: the message that comes twice ends what its user opened meanwhile, too.
+    // Each user appears once: a repeated message also revokes sessions that its user opens in between.
     for (user, key, body) in [
         ("ann", "user.signed_out", r#"{"user_id": "ann"}"#),
         ("eve", "user.deleted", r#"{"userId": "eve"}"#),
@@ -101,7 +101,7 @@ async fn who_is_signed_out_or_deleted_elsewhere_has_no_session_here() {
             eventually("it is ended", async || ask(&guarded.with_token(token)).await.is_err()).await;
         }
         ask(&bobs).await.expect("nobody else's is");
-        // Told once more, as brokers do, it does no harm.
+        // A second delivery does no harm.
         accounts.tell(key, body).await;
     }
     eventually("all were taken", async || accounts.ready().await == 0).await;
@@ -110,12 +110,12 @@ async fn who_is_signed_out_or_deleted_elsewhere_has_no_session_here() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_is_set_aside_and_what_is_not_about_signing_out_ends_nothing() {
+async fn malformed_messages_are_dead_letters_and_unrelated_ones_revoke_nothing() {
     let (redis, broker) = (TestRedis::new().await, TestBroker::new().await);
     let guarded = listening(&redis, &broker).await;
     let accounts = Accounts::of(&broker).await;
     let ann = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
-    // The operator has bound more than there is to be heard.
+    // An operator has bound further routing keys.
     let bind = accounts.channel.queue_bind(
         accounts.queue.as_str().into(),
         accounts.exchange.as_str().into(),
@@ -145,7 +145,7 @@ async fn what_can_not_be_read_is_set_aside_and_what_is_not_about_signing_out_end
 }
 
 #[tokio::test]
-async fn while_redis_is_away_nobody_who_signed_out_is_forgotten() {
+async fn sign_outs_during_an_outage_of_redis_are_applied_later() {
     let (mut server, broker) = (Redis::start().await, TestBroker::new().await);
     let redis = server.names();
     let guarded = listening(&redis, &broker).await;
@@ -165,13 +165,13 @@ async fn while_redis_is_away_nobody_who_signed_out_is_forgotten() {
 }
 
 #[tokio::test]
-async fn without_sessions_nobody_listens_to_who_signs_out() {
+async fn without_sessions_sign_outs_are_not_consumed() {
     let (guarded, _redis) = guarded().await;
     let broker = TestBroker::new().await;
     let queue = sign_outs(&broker);
     let settings = [&broker.settings()[..], &[("broker.sign_outs", &queue)]].concat();
     let server = guarded.unguarded().twin_with(&settings).await;
-    // Its commands are taken, so it has been at the broker.
+    // Its commands are consumed, so it is connected to the broker.
     let connection = broker.connect().await;
     let is_there = async |queue: &str| {
         let channel = connection.create_channel().await.expect("a channel");

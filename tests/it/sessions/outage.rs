@@ -1,4 +1,4 @@
-//! Redis is away, slow, changed its password, or speaks TLS.
+//! Redis is unreachable, slow, changes its password, or uses TLS.
 
 use reservd::{app::App, rpc::pb};
 use tonic::Code;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn while_redis_is_away_other_tokens_work_and_no_session_passes() {
+async fn while_redis_is_unreachable_only_other_tokens_are_accepted() {
     let (guarded, mut redis) = with_own_redis(&[]).await;
     guarded.event("concert", 5).await;
     let (token, session) = open(&guarded, wish("ann", &[])).await;
@@ -44,13 +44,13 @@ async fn while_redis_is_away_other_tokens_work_and_no_session_passes() {
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_limit() {
+async fn a_call_waits_for_redis_no_longer_than_the_time_limit() {
     let (guarded, redis) = with_own_redis(&[("sessions.time_limit", "200ms")]).await;
     let ann = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
     ask(&ann).await.expect("good");
     redis.freeze();
     eventually("no session passes", async || ask(&ann).await.is_err()).await;
-    // With far less than the ten seconds that its caller would wait.
+    // Far below the ten seconds of its deadline.
     let answer = tokio::time::timeout(std::time::Duration::from_secs(8), ask(&ann)).await.expect("an answer in time");
     assert_refused(answer, Code::Unavailable, "SESSIONS_UNAVAILABLE");
     ask(&guarded.service("shop")).await.expect("other tokens work");
@@ -60,11 +60,11 @@ async fn a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_limit() {
 }
 
 #[tokio::test]
-async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
+async fn a_server_starts_without_redis_and_connects_later() {
     let redis = TestRedis::new().await;
     let proxy = Proxy::to(&redis.address()).await;
     proxy.cut();
-    let (near, far) = (on(&redis, &[]).await, redis.by_way_of(proxy.address));
+    let (near, far) = (on(&redis, &[]).await, redis.through(proxy.address));
     let server = near.twin_with(&far.settings()).await;
     let token = open(&near, wish("ann", &[])).await.0;
     let ann = Client::new(server.channel(), &token);
@@ -77,14 +77,14 @@ async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
 }
 
 #[tokio::test]
-async fn redis_is_spoken_to_with_tls_where_its_url_says_so() {
+async fn tls_is_used_where_the_url_says_so() {
     let (guarded, redis) = guarded().await;
     let token = open(&guarded, wish("ann", &[])).await.0;
     let settings = [("sessions.url", redis.tls_url.as_str()), ("sessions.prefix", &redis.prefix)];
     let trusting = guarded.twin_with(&[&settings[..], &[("sessions.ca_file", &redis.authority)]].concat()).await;
     ask(&Client::new(trusting.channel(), &token)).await.expect("it is who it says");
     eventually("it hears by TLS too", async || trusting.metric("reservd_sessions_subscribed").await == 1.0).await;
-    // An authority that the system does not trust: what it says is not asked for.
+    // The system does not trust the authority, so no request is sent.
     let wary = guarded.twin_with(&settings).await;
     let refused = ask(&Client::new(wary.channel(), &token)).await;
     assert_refused(refused, Code::Unavailable, "SESSIONS_UNAVAILABLE");
@@ -95,7 +95,7 @@ async fn redis_is_spoken_to_with_tls_where_its_url_says_so() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_lets_no_session_in() {
+async fn with_a_wrong_password_no_session_is_accepted() {
     let redis = TestRedis::new().await;
     let wrong = TestRedis { url: redis.url.replace(PASSWORD, "wrong"), ..redis.clone() };
     let (right, guarded) = (on(&redis, &[]).await, on(&wrong, &[]).await);
@@ -109,7 +109,7 @@ async fn a_wrong_password_lets_no_session_in() {
 }
 
 #[tokio::test]
-async fn settings_that_can_not_be_are_told_before_anything_starts_and_without_their_secret() {
+async fn invalid_settings_are_reported_at_once_and_without_their_secret() {
     let database = TestDatabase::new().await;
     for (settings, why) in [
         (&[("sessions.url", "redis://:s3cret@bad host/0")][..], "sessions.url (REDIS_URL) is not a URL"),
@@ -129,7 +129,7 @@ async fn sessions_alone_are_authentication() {
     let redis = TestRedis::new().await;
     let (guarded, books) = (on(&redis, &[]).await, Guarded::start().await);
     let token = open(&guarded, wish("ann", &[])).await.0;
-    // Nobody's JWT is taken here, and nobody passes unasked.
+    // JWTs are not accepted, nor are calls without a token.
     let server = books.unguarded().twin_with(&redis.settings()).await;
     ask(&Client::new(server.channel(), &token)).await.expect("a session");
     let jwt = Client::new(server.channel(), &guarded.issuer.token("root", &["admin"]));
@@ -144,7 +144,7 @@ async fn sessions_alone_are_authentication() {
 }
 
 #[tokio::test]
-async fn the_rights_that_the_document_names_are_enough() {
+async fn the_documented_permissions_in_redis_are_enough() {
     let redis = TestRedis::new().await;
     let text = include_str!("../../../docs/SECURITY.md");
     let line = text.lines().find_map(|line| line.trim().strip_prefix("> ACL SETUSER reservd ")).expect("it names them");

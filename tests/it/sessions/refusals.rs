@@ -1,8 +1,8 @@
-//! Bad sessions are refused, each for its own reason; and nobody gives, sees or ends more than is its to.
+//! Invalid sessions are refused, each for its own reason; and no caller grants, sees or ends more than it may.
 
 use redis::AsyncCommands;
 use reservd::{
-    auth::sessions::token::{SessionId, Token},
+    auth::session_token::{SessionId, SessionToken},
     rpc::pb::{self, Role},
 };
 use tonic::{Code, Request, Status};
@@ -10,7 +10,7 @@ use tonic::{Code, Request, Status};
 use super::{ask, guarded, list, open, revoke, wish};
 use crate::support::{Client, Guarded, TestRedis, assert_refused, bad_fields, metadata, millis};
 
-/// Asks with these values of `authorization`.
+/// Makes a call with these values of `authorization`.
 async fn ask_with(guarded: &Guarded, values: &[String]) -> Result<(), Status> {
     let mut request = Request::new(pb::ListEventsRequest::default());
     for value in values {
@@ -20,7 +20,7 @@ async fn ask_with(guarded: &Guarded, values: &[String]) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn bad_sessions_are_refused_each_for_its_own_reason() {
+async fn invalid_sessions_are_refused_each_for_its_own_reason() {
     let (guarded, redis) = guarded().await;
     let (good, session) = open(&guarded, wish("ann", &[])).await;
     ask(&guarded.with_token(&good)).await.expect("a good one");
@@ -70,7 +70,7 @@ async fn bad_sessions_are_refused_each_for_its_own_reason() {
     ];
     let ended = [
         ("one that was never opened", format!("rs_{}", "A".repeat(43))),
-        ("another that was never opened", Token::new().expect("chance").expose().to_owned()),
+        ("another that was never opened", SessionToken::new().expect("randomness").expose().to_owned()),
         ("one that is revoked", revoked),
         ("one that has lapsed", lapsed),
         ("one with another first character", other(3)),
@@ -84,7 +84,7 @@ async fn bad_sessions_are_refused_each_for_its_own_reason() {
     let all = all.chain(ended.map(|(what, token)| (what, token, "SESSION_ENDED", "")));
     let mut count = 0;
     for (what, token, why, problem) in all {
-        // Twice: what is kept of sessions must not let the second through.
+        // Twice: the cache must not accept the second one.
         for _ in 0..2 {
             let status = ask_with(&guarded, &[format!("Bearer {token}")]).await.expect_err(what);
             assert_eq!(
@@ -112,7 +112,7 @@ async fn bad_sessions_are_refused_each_for_its_own_reason() {
     guarded.check_and_stop().await;
 }
 
-/// The last character of a token has bits that stand for nothing; here one is set.
+/// Sets an unused bit in the last character of a token.
 fn respelt(last: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let place = ALPHABET.find(last).expect("of the alphabet");
@@ -120,7 +120,7 @@ fn respelt(last: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_into_redis_opens_nothing() {
+async fn foreign_data_in_redis_grants_no_access() {
     let (guarded, redis) = guarded().await;
     let mut connection = redis.connect().await;
     let good: &[(&str, &str)] = &[
@@ -136,7 +136,7 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
         ("expire_ms", "1900000000000"),
     ];
     let write = async |change: Option<(&str, &str)>, lapses: bool| {
-        let token = Token::new().expect("chance");
+        let token = SessionToken::new().expect("randomness");
         let key = format!("{}session:{}", redis.prefix, SessionId::of_token(token.expose()).expect("good"));
         let mut connection = connection.clone();
         connection.hset_multiple::<_, _, _, ()>(&key, good).await.expect("written");
@@ -160,8 +160,8 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
     ] {
         assert_refused(write(Some(change), true).await, Code::Unauthenticated, "SESSION_ENDED");
     }
-    // A session that is something else altogether.
-    let token = Token::new().expect("chance");
+    // A key of another type.
+    let token = SessionToken::new().expect("randomness");
     connection
         .set_ex::<_, _, ()>(format!("{}session:{}", redis.prefix, token.id()), "ann admin", 60)
         .await
@@ -171,7 +171,7 @@ async fn what_somebody_else_wrote_into_redis_opens_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_gives_more_than_is_its_own_to_give() {
+async fn no_caller_grants_more_than_it_has() {
     let (guarded, _redis) = guarded().await;
     let create = async |client: &Client, roles: &[Role]| client.sessions().create_session(wish("ann", roles)).await;
     let shop = guarded.service("shop");
@@ -188,7 +188,7 @@ async fn nobody_gives_more_than_is_its_own_to_give() {
     ] {
         let status = assert_refused(create(&shop, roles).await, Code::PermissionDenied, "ROLE_NOT_GRANTABLE");
         assert_eq!(metadata(&status)["grantable"], "user", "{roles:?}");
-        // Nor does a session of a service, or of anyone who may not open any at all.
+        // The same holds for sessions of a service, and of callers that may not open sessions.
         for has in [&[Role::Service][..], &[Role::Service, Role::Reader], &[Role::Service, Role::User]] {
             let token = open(&guarded, wish("shop", has)).await.0;
             let refused = create(&guarded.with_token(&token), roles).await;
@@ -210,11 +210,11 @@ async fn nobody_gives_more_than_is_its_own_to_give() {
 }
 
 #[tokio::test]
-async fn two_users_see_and_end_their_own_sessions_only() {
+async fn a_user_sees_and_ends_only_its_own_sessions() {
     let (guarded, _redis) = guarded().await;
     let (anns, hers) = open(&guarded, wish("ann", &[])).await;
     let (bobs, his) = open(&guarded, wish("bob", &[])).await;
-    // Whatever a user is called: this one is not everybody.
+    // A user_id "*" is not a wildcard.
     let (stars, its) = open(&guarded, wish("*", &[])).await;
     for (token, own, others) in
         [(&anns, &hers, [&his, &its]), (&bobs, &his, [&hers, &its]), (&stars, &its, [&hers, &his])]
@@ -236,7 +236,7 @@ async fn two_users_see_and_end_their_own_sessions_only() {
     for token in [&anns, &bobs, &stars] {
         ask(&guarded.with_token(token)).await.expect("nobody's was ended");
     }
-    // The one who is called so ends its own, and nobody else's.
+    // That user ends only its own sessions.
     let request = pb::RevokeUserSessionsRequest::default();
     let star = guarded.with_token(&stars);
     assert_eq!(star.sessions().revoke_user_sessions(request).await.expect("its own").into_inner().revoked, 1);
@@ -245,7 +245,7 @@ async fn two_users_see_and_end_their_own_sessions_only() {
 }
 
 #[tokio::test]
-async fn services_reach_the_sessions_of_users_and_no_others() {
+async fn services_access_only_the_sessions_of_users() {
     let (guarded, _redis) = guarded().await;
     let (shop, desk) = (guarded.service("shop"), guarded.service("desk"));
     let users = shop.sessions().create_session(wish("ann", &[])).await.expect("a user").into_inner();
@@ -269,7 +269,7 @@ async fn services_reach_the_sessions_of_users_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_token_is_told_once_and_printed_never() {
+async fn a_token_is_returned_once_and_never_printed() {
     let (guarded, _redis) = guarded().await;
     let admin = guarded.caller("root", &["admin"]);
     let opened = admin.sessions().create_session(wish("ann", &[])).await.expect("a session").into_inner();
@@ -281,7 +281,7 @@ async fn a_token_is_told_once_and_printed_never() {
 }
 
 #[tokio::test]
-async fn sessions_of_one_prefix_are_none_of_another() {
+async fn prefixes_separate_sessions() {
     let (guarded, redis) = guarded().await;
     let token = open(&guarded, wish("ann", &[])).await.0;
     let other = TestRedis::new().await;

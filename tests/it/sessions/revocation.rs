@@ -1,4 +1,4 @@
-//! Once a session is revoked every server refuses it, and what was begun with it ends.
+//! Every server refuses a revoked session, and its streams end.
 
 use redis::AsyncCommands;
 use reservd::rpc::pb::{self, Role};
@@ -7,7 +7,7 @@ use tonic::Code;
 use super::{ask, guarded, guarded_with, on, open, revoke, wish};
 use crate::support::{Client, Guarded, Proxy, TestRedis, Watcher, all, assert_refused, eventually, reason};
 
-/// A watch of an event, which has told its beginning.
+/// A watch of an event after its snapshot.
 async fn watch(client: &Client, event_id: &str) -> Watcher {
     let request = pb::WatchEventRequest { event_id: event_id.into(), after_version: None };
     let messages = client.reservations().watch_event(request).await.expect("it can be watched").into_inner();
@@ -16,7 +16,7 @@ async fn watch(client: &Client, event_id: &str) -> Watcher {
     watcher
 }
 
-/// Waits until a server hears what is revoked.
+/// Waits until a server receives revocations.
 async fn listens(server: &crate::support::TestServer) {
     eventually("it hears what is revoked", async || server.metric("reservd_sessions_subscribed").await == 1.0).await;
 }
@@ -33,7 +33,7 @@ async fn a_revoked_session_is_refused_on_every_server_and_its_streams_end() {
     ask(&here).await.expect("here");
     ask(&there).await.expect("there");
     let (mut watch_here, mut watch_there) = (watch(&here, "concert").await, watch(&there, "concert").await);
-    // Asked once for each server: what is known costs no question.
+    // One lookup on each server: a cached session needs none.
     let asked = other.metric("reservd_session_lookups_total{outcome=\"good\"}").await;
     for _ in 0..20 {
         ask(&there).await.expect("it is known");
@@ -54,7 +54,7 @@ async fn a_revoked_session_is_refused_on_every_server_and_its_streams_end() {
 }
 
 #[tokio::test]
-async fn all_sessions_of_a_user_end_at_once_and_nobody_elses() {
+async fn all_sessions_of_a_user_end_at_once_and_no_others() {
     let (guarded, redis) = guarded().await;
     let mut hers = Vec::new();
     for _ in 0..3 {
@@ -78,19 +78,19 @@ async fn all_sessions_of_a_user_end_at_once_and_nobody_elses() {
     guarded.check_and_stop().await;
 }
 
-/// Two servers, the second of which reaches Redis by a way that can be cut.
+/// Two servers, the second of which connects to Redis through a proxy.
 async fn far(settings: &[(&str, &str)]) -> (Guarded, crate::support::TestServer, Proxy) {
     let redis = TestRedis::new().await;
     let guarded = on(&redis, &[]).await;
     let proxy = Proxy::to(&redis.address()).await;
-    let away = redis.by_way_of(proxy.address);
+    let away = redis.through(proxy.address);
     let far = guarded.twin_with(&[&away.settings()[..], settings].concat()).await;
     listens(&far).await;
     (guarded, far, proxy)
 }
 
 #[tokio::test]
-async fn what_is_revoked_while_nobody_listens_is_refused_all_the_same() {
+async fn a_revocation_during_a_lost_subscription_is_applied() {
     let (guarded, far, proxy) = far(&[]).await;
     guarded.event("concert", 5).await;
     let admin = guarded.caller("root", &["admin"]);
@@ -103,7 +103,7 @@ async fn what_is_revoked_while_nobody_listens_is_refused_all_the_same() {
 
     proxy.cut();
     revoke(&admin, &session).await.expect("revoked");
-    // Nobody told it; and yet it relies on nothing that it knew, from when it knows that it hears nothing.
+    // It misses the message, but stops trusting its cache when the connection is lost.
     eventually("the loss is noticed", async || far.metric("reservd_sessions_subscribed").await == 0.0).await;
     assert_refused(ask(&there).await, Code::Unavailable, "SESSIONS_UNAVAILABLE");
     let status = watcher.failure().await;
@@ -117,7 +117,7 @@ async fn what_is_revoked_while_nobody_listens_is_refused_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_connection_that_falls_silent_is_relied_on_no_longer_than_one_that_is_cut() {
+async fn a_silent_connection_is_trusted_no_longer_than_a_lost_one() {
     let (guarded, far, proxy) = far(&[("sessions.time_limit", "300ms")]).await;
     guarded.event("concert", 5).await;
     let (token, session) = open(&guarded, wish("eye", &[Role::Reader])).await;
@@ -138,9 +138,9 @@ async fn a_connection_that_falls_silent_is_relied_on_no_longer_than_one_that_is_
 }
 
 #[tokio::test]
-async fn a_session_that_lapses_takes_its_streams_along_and_one_that_is_used_does_not() {
+async fn an_expired_session_ends_its_streams_and_one_in_use_does_not() {
     let (guarded, redis) = guarded_with(&[("sessions.refresh_interval", "100ms")]).await;
-    // The streams are at another server than the calls: it learns from Redis how long they last.
+    // The streams are on another server than the calls, so it reads the expiry from Redis.
     let other = guarded.twin_with(&redis.settings()).await;
     guarded.event("concert", 5).await;
     let short = |user_id: &str| pb::CreateSessionRequest {
@@ -161,7 +161,7 @@ async fn a_session_that_lapses_takes_its_streams_along_and_one_that_is_used_does
         status = ends.failure() => assert_eq!(reason(&status), "CREDENTIALS_ENDED"),
         () = calls => {}
     }
-    // The other one is still told what happens.
+    // The other stream still receives changes.
     ask(&used).await.expect("it is good");
     let change = guarded.unguarded().reserve(crate::support::reserve("concert", "bob")).await.expect("a place");
     stays.until(change.execution.event_version).await;
@@ -170,13 +170,13 @@ async fn a_session_that_lapses_takes_its_streams_along_and_one_that_is_used_does
 }
 
 #[tokio::test]
-async fn a_session_that_is_revoked_while_many_call_with_it_lets_nobody_in_afterwards() {
+async fn a_session_revoked_during_concurrent_calls_is_refused_afterwards() {
     let (guarded, _redis) = guarded().await;
     let admin = guarded.caller("root", &["admin"]);
     for _ in 0..20 {
         let (token, session) = open(&guarded, wish("ann", &[])).await;
         let client = guarded.with_token(&token);
-        // Nobody knows it yet: the questions are under way when it is revoked.
+        // It is not cached yet: the lookups are in flight when it is revoked.
         let calls = all((0..16).map(|_| ask(&client)));
         let (revoked, _) = tokio::join!(revoke(&admin, &session), calls);
         revoked.expect("revoked");
@@ -188,7 +188,7 @@ async fn a_session_that_is_revoked_while_many_call_with_it_lets_nobody_in_afterw
 }
 
 #[tokio::test]
-async fn a_session_that_somebody_deletes_in_redis_without_a_word_ends_all_the_same() {
+async fn a_session_deleted_in_redis_without_a_message_ends_too() {
     let (guarded, redis) = guarded_with(&[("sessions.refresh_interval", "100ms")]).await;
     guarded.event("concert", 5).await;
     let mut connection = redis.connect().await;

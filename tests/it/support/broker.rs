@@ -1,5 +1,5 @@
-//! RabbitMQ: one for all tests, or one of a test's own that it may kill. Each runs on free ports with its
-//! data in a folder of its own, and ends with this process, however that ends.
+//! RabbitMQ: one server for all tests, and separate ones for tests that kill it. Each runs on free ports with its
+//! own data folder, and ends with this process, even if that is killed.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use super::{
 static SHARED: OnceCell<Rabbit> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Where the program may be; Debian's package keeps the one that anybody may run out of PATH.
+/// The places of the program. Debian's package has the unprivileged one outside PATH.
 const PLACES: [&str; 4] = [
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",
@@ -26,8 +26,8 @@ const PLACES: [&str; 4] = [
     "/usr/sbin/rabbitmq-server",
 ];
 
-/// Runs the broker and Erlang's port mapper until standard input ends; then ends the whole process group,
-/// and the folder.
+/// Runs the broker and Erlang's port mapper until standard input ends; then kills the process group and removes the
+/// folder.
 const SUPERVISOR: &str = r#"
     epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
     until epmd -port "$ERL_EPMD_PORT" -names >/dev/null 2>&1; do :; done
@@ -37,13 +37,13 @@ const SUPERVISOR: &str = r#"
     kill -KILL 0
 "#;
 
-/// A broker, and names of a test's own in it.
+/// A broker, and names for one test.
 #[derive(Clone)]
 pub struct TestBroker {
     pub url: String,
-    /// The same, with TLS, by a certificate that no system trusts.
+    /// The same with TLS, by a certificate that the system does not trust.
     pub tls_url: String,
-    /// The file with that certificate.
+    /// The file of that certificate.
     pub certificate: String,
     /// The exchange for changes.
     pub exchange: String,
@@ -52,24 +52,24 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// With names of its own, in the broker that all tests share.
+    /// New names in the shared broker.
     pub async fn new() -> Self {
         SHARED.get_or_init(Rabbit::start).await.names()
     }
 
-    /// The settings of a service that uses it.
+    /// The settings for a server that uses it.
     pub fn settings(&self) -> [(&str, &str); 3] {
         [("broker.url", &self.url), ("broker.exchange", &self.exchange), ("broker.commands", &self.commands)]
     }
 
-    /// The same broker by way of another address.
-    pub fn by_way_of(&self, address: std::net::SocketAddr) -> Self {
+    /// The same broker through a proxy.
+    pub fn through(&self, address: std::net::SocketAddr) -> Self {
         Self { url: format!("amqp://{address}/%2f"), ..self.clone() }
     }
 
-    /// A connection beside the service.
+    /// A connection of the test.
     pub async fn connect(&self) -> Connection {
-        Connection::connect(&self.url, ConnectionProperties::default()).await.expect("RabbitMQ can be connected to")
+        Connection::connect(&self.url, ConnectionProperties::default()).await.expect("a connection to RabbitMQ")
     }
 
     /// Its address.
@@ -86,7 +86,7 @@ pub struct Rabbit {
 }
 
 impl Rabbit {
-    /// A server that takes connections.
+    /// A server that accepts connections.
     pub async fn start() -> Self {
         let mut rabbit = Self { folder: TempFolder::new(), ports: free_ports(), running: None };
         let folder = &rabbit.folder;
@@ -105,7 +105,7 @@ impl Rabbit {
         rabbit
     }
 
-    /// Names of a test's own in it.
+    /// New names for a test.
     pub fn names(&self) -> TestBroker {
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         TestBroker {
@@ -117,7 +117,7 @@ impl Rabbit {
         }
     }
 
-    /// How often `name` occurs in the records on disk of what exists in it.
+    /// How often `name` occurs in the files of its metadata.
     pub fn has_on_disk(&self, name: &str) -> usize {
         let folder = self.folder.path(&format!("data/test{}@localhost", self.ports[0]));
         let files = std::fs::read_dir(folder).expect("it has its data there");
@@ -128,12 +128,12 @@ impl Rabbit {
         found.sum()
     }
 
-    /// Kills it as a power cut does, and waits until it is gone.
+    /// Kills it like a power cut, and waits for its end.
     pub async fn kill(&mut self) {
-        self.running.take().expect("it runs").kill(&self.folder).await;
+        self.running.take().expect("it is running").kill(&self.folder).await;
     }
 
-    /// Starts it again on what it had on disk.
+    /// Restarts it with its data.
     pub async fn run(&mut self) {
         let [port, mapper, distribution, _] = self.ports;
         let folder = self.folder.path("");
@@ -155,7 +155,7 @@ impl Rabbit {
                 .env("RABBITMQ_PID_FILE", path("pid"))
         }));
         let url = self.names().url;
-        eventually("RabbitMQ takes connections", async || {
+        eventually("RabbitMQ accepts connections", async || {
             Connection::connect(&url, ConnectionProperties::default()).await.is_ok()
         })
         .await;

@@ -1,21 +1,21 @@
-//! Every RPC as a value, for tests that say the same of all of them.
+//! Every RPC as a value, for tests that apply to all of them.
 
 use reservd::rpc::pb;
 use tonic::Status;
 
 use super::TestServer;
 
-/// Declares one variant for each RPC: its request, the client that has it, its method.
+/// Declares a variant for each RPC: its request, its client and its method.
 macro_rules! calls {
     ($($name:ident($request:ident) = $client:ident.$method:ident;)+) => {
-        /// A request of any RPC that answers with one message.
+        /// A request of any RPC with a single response.
         #[derive(Clone, Debug)]
         pub enum Call {
             $($name(pb::$request),)+
         }
 
         impl Call {
-            /// Makes the call; what it answers when it succeeds is of no interest here.
+            /// Makes the call and drops a successful response.
             pub async fn send(self, server: &TestServer) -> Result<(), Status> {
                 match self {
                     $(Self::$name(request) => server.$client().$method(request).await.map(drop),)+

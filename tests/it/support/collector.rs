@@ -1,4 +1,4 @@
-//! A collector of spans, as the service is told to send them to.
+//! A collector that receives spans over OTLP.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// Keeps the spans that it is sent.
+/// Stores the received spans.
 #[derive(Clone, Default)]
 pub struct Collector {
     pub spans: Arc<Mutex<Vec<Span>>>,
@@ -26,13 +26,13 @@ impl TraceService for Collector {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let groups = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.spans.lock().expect("nobody panics with it").extend(groups.flat_map(|group| group.spans));
+        self.spans.lock().expect("not poisoned").extend(groups.flat_map(|group| group.spans));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 impl Collector {
-    /// Collects on a port of its own, and tells the address.
+    /// Listens on a free port, and returns the address.
     pub async fn listen(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");

@@ -1,4 +1,4 @@
-//! A service that asks its callers who they are, and callers who say so.
+//! A server with authentication, and its clients.
 
 use std::{
     net::SocketAddr,
@@ -31,15 +31,15 @@ use super::{
     raw::raw_call_with,
 };
 
-/// A service with tokens, and beside it one without on the same database, which looks at the books.
+/// A server with authentication, and another one without on the same database, which checks the invariants.
 pub struct Guarded {
     pub server: TestServer,
     pub issuer: Issuer,
     pub folder: TempFolder,
-    books: TestServer,
+    unguarded: TestServer,
 }
 
-/// Puts a token into each call.
+/// Adds a token to each call.
 #[derive(Clone)]
 pub struct Bearer(AsciiMetadataValue);
 
@@ -52,7 +52,7 @@ impl Interceptor for Bearer {
 
 type Wire = InterceptedService<Channel, Bearer>;
 
-/// A caller with a token.
+/// A client with a token.
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
@@ -61,7 +61,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(channel: Channel, token: &str) -> Self {
-        let bearer = format!("Bearer {token}").parse().expect("a header's value");
+        let bearer = format!("Bearer {token}").parse().expect("a header value");
         Self { channel, bearer: Bearer(bearer) }
     }
 
@@ -89,7 +89,7 @@ impl Client {
         DiagnosticsServiceClient::new(self.wire())
     }
 
-    /// Calls the method at `path` with `message`, bytes as they are.
+    /// Calls the method at `path` with an encoded message.
     pub async fn raw(&self, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer.0.clone());
@@ -102,14 +102,14 @@ impl Guarded {
         Self::with(&[]).await
     }
 
-    /// With these settings besides those of its tokens.
+    /// With these settings in addition to those of its tokens.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
-        let (books, issuer, folder) = (TestServer::start().await, Issuer::new(), TempFolder::new());
+        let (unguarded, issuer, folder) = (TestServer::start().await, Issuer::new(), TempFolder::new());
         let jwks = folder.file("jwks.json", issuer.jwks().to_string());
         let mut all = vec![("auth.jwks", jwks.as_str()), ("auth.issuer", ISSUER), ("auth.audience", AUDIENCE)];
         all.extend(settings);
-        let server = books.twin_with(&all).await;
-        Self { server, issuer, folder, books }
+        let server = unguarded.twin_with(&all).await;
+        Self { server, issuer, folder, unguarded }
     }
 
     /// Another server with the same keys on the same database, with these settings.
@@ -117,70 +117,70 @@ impl Guarded {
         let jwks = self.folder.path("jwks.json").display().to_string();
         let mut all = vec![("auth.jwks", jwks.as_str()), ("auth.issuer", ISSUER), ("auth.audience", AUDIENCE)];
         all.extend(settings);
-        self.books.twin_with(&all).await
+        self.unguarded.twin_with(&all).await
     }
 
-    /// A caller with this token.
+    /// A client with this token.
     pub fn with_token(&self, token: &str) -> Client {
         Client::new(self.server.channel(), token)
     }
 
-    /// A caller of this name with these roles.
+    /// A client with this subject and these roles.
     pub fn caller(&self, subject: &str, roles: &[&str]) -> Client {
         self.with_token(&self.issuer.token(subject, roles))
     }
 
-    /// The user of this name.
+    /// A client with the role user.
     pub fn user(&self, user_id: &str) -> Client {
         self.caller(user_id, &["user"])
     }
 
-    /// The service of this name.
+    /// A client with the role service.
     pub fn service(&self, name: &str) -> Client {
         self.caller(name, &["service"])
     }
 
-    /// An open event, made by nobody in particular.
+    /// Creates an open event.
     pub async fn event(&self, event_id: &str, capacity: i32) {
-        self.books.event(event_id, capacity).await;
+        self.unguarded.event(event_id, capacity).await;
     }
 
-    /// The service without tokens on the same database.
+    /// The server without authentication on the same database.
     pub const fn unguarded(&self) -> &TestServer {
-        &self.books
+        &self.unguarded
     }
 
     pub async fn check_and_stop(self) {
         self.server.app.stop().await;
-        self.books.check_and_stop().await;
+        self.unguarded.check_and_stop().await;
     }
 }
 
-/// A web server that has one document, and counts how often it is asked for it.
+/// A web server with one document, which counts its requests.
 #[derive(Clone)]
 pub struct Web {
     pub address: SocketAddr,
     document: Arc<Mutex<Option<String>>>,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Web {
     pub async fn serve(document: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let web = Self { address, document: Arc::new(Mutex::new(Some(document.into()))), asked: Arc::default() };
+        let web = Self { address, document: Arc::new(Mutex::new(Some(document.into()))), requests: Arc::default() };
         let served = web.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut asked = [0; 4096];
-                let _ = stream.read(&mut asked).await;
-                served.asked.fetch_add(1, Ordering::SeqCst);
-                let document = served.document.lock().expect("nobody panics with it").clone();
-                let answer = match document {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                served.requests.fetch_add(1, Ordering::SeqCst);
+                let document = served.document.lock().expect("not poisoned").clone();
+                let response = match document {
                     Some(text) => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()),
                     None => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned(),
                 };
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             }
         });
         web
@@ -190,12 +190,12 @@ impl Web {
         format!("http://{}/keys", self.address)
     }
 
-    /// Has another document from now on; none: it fails.
+    /// Replaces the document; none: requests fail.
     pub fn set(&self, document: Option<&str>) {
-        *self.document.lock().expect("nobody panics with it") = document.map(str::to_owned);
+        *self.document.lock().expect("not poisoned") = document.map(str::to_owned);
     }
 
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }

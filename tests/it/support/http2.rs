@@ -1,4 +1,4 @@
-//! A connection below HTTP/2, to read what the server says on it.
+//! A raw HTTP/2 connection, to read the frames of the server.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,37 +7,37 @@ use tokio::{
 
 use super::{TestServer, soon};
 
-pub use super::frames::{DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, call, frame};
+pub use super::http2_frames::{DATA, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, call, frame};
 
-/// The kind of the frame that says that a connection ends.
+/// The kind of the frame that closes a connection.
 pub const GOAWAY: u8 = 0x7;
 
-/// A frame as it was received.
+/// A received frame.
 pub struct Frame {
     pub kind: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
 
-/// A connection below HTTP/2.
+/// A raw HTTP/2 connection.
 pub struct RawConnection {
     stream: TcpStream,
 }
 
 impl RawConnection {
-    /// A connection on which nothing has been said.
+    /// A connection without a preface.
     pub async fn open(server: &TestServer) -> Self {
         Self { stream: TcpStream::connect(server.app.address).await.expect("the server listens") }
     }
 
-    /// A connection that has begun to speak HTTP/2.
+    /// A connection after the preface.
     pub async fn begin(server: &TestServer) -> Self {
         let mut connection = Self::open(server).await;
         connection.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         connection
     }
 
-    /// Sends bytes; that the server has closed the connection meanwhile is no mistake.
+    /// Sends bytes. The server may already have closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
@@ -52,7 +52,7 @@ impl RawConnection {
         Some(Frame { kind: head[3], stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload })
     }
 
-    /// Waits until the server closes the connection, and returns what it said until then.
+    /// Waits until the server closes the connection, and returns the frames until then.
     pub async fn closed(mut self) -> Vec<Frame> {
         soon("the server closes the connection", async {
             let mut frames = Vec::new();

@@ -1,4 +1,4 @@
-//! An issuer of tokens, good and bad: it signs whatever it is told to.
+//! An issuer of valid and invalid tokens.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use reservd::auth::clock;
@@ -11,7 +11,7 @@ use ring::{
 use serde_json::{Value, json};
 use tokio_rustls::rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
-/// What its tokens say of it, and whom they are for.
+/// The issuer and the audience of its tokens.
 pub const ISSUER: &str = "https://id.example/";
 pub const AUDIENCE: &str = "reservd-of-the-tests";
 
@@ -22,20 +22,20 @@ pub struct Issuer {
     rsa: RsaKeyPair,
 }
 
-/// What a token is signed with.
+/// The key that signs a token.
 #[derive(Clone, Debug)]
 pub enum Signer {
     Ed25519,
     P256,
     Rsa,
-    /// This secret, as HMAC does it.
+    /// HMAC with this secret.
     Hmac(Vec<u8>),
-    /// No key: these bytes stand for the signature.
+    /// No key: these bytes are the signature.
     Bytes(Vec<u8>),
 }
 
 impl Issuer {
-    /// New keys; that of RSA is always the same, since it takes long to make one.
+    /// New keys. The RSA key is fixed, since generating one takes long.
     pub fn new() -> Self {
         let random = SystemRandom::new();
         let ed25519 = Ed25519KeyPair::generate_pkcs8(&random).expect("random numbers");
@@ -49,7 +49,7 @@ impl Issuer {
         }
     }
 
-    /// Its key set: a key of each kind, named after it.
+    /// Its key set: a key of each kind, with the kind as kid.
     pub fn jwks(&self) -> Value {
         let (point, modulus) =
             (self.p256.public_key().as_ref(), rsa::PublicKeyComponents::<Vec<u8>>::from(self.rsa.public()));
@@ -65,12 +65,12 @@ impl Issuer {
         self.ed25519.public_key().as_ref().to_vec()
     }
 
-    /// A token of this header and these claims.
+    /// A token with this header and these claims.
     pub fn sign(&self, signer: &Signer, header: &Value, claims: &Value) -> String {
         self.sign_text(signer, &header.to_string(), &claims.to_string())
     }
 
-    /// A token of a header and claims that need not be JSON.
+    /// A token whose header and claims need not be JSON.
     pub fn sign_text(&self, signer: &Signer, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", part(header), part(claims));
         let signature = match signer {
@@ -93,18 +93,18 @@ impl Issuer {
         format!("{signed}.{}", part(signature))
     }
 
-    /// A good token for this subject and these roles.
+    /// A valid token for this subject and these roles.
     pub fn token(&self, subject: &str, roles: &[&str]) -> String {
         self.sign(&Signer::Ed25519, &header(), &claims(subject, roles))
     }
 }
 
-/// The header of a good token.
+/// The header of a valid token.
 pub fn header() -> Value {
     json!({ "alg": "EdDSA", "kid": "ed25519", "typ": "at+jwt" })
 }
 
-/// The claims of a good token.
+/// The claims of a valid token.
 pub fn claims(subject: &str, roles: &[&str]) -> Value {
     let now = clock::now();
     json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "roles": roles, "nbf": now - 5, "exp": now + 3600 })

@@ -1,4 +1,4 @@
-//! What tests hold still beside the service, a row or every commit, and who waits for it.
+//! Locks that tests hold, on a row or on every commit, and the calls that wait for them.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::interval;
 
 use super::{TestServer, eventually, mutations::all};
 
-/// Connections that the service of a test may have: so many of its calls can wait for a lock at once.
+/// The size of the connection pool of a test server, and so the number of calls that can wait for a lock.
 pub const CONNECTIONS: usize = 12;
 
-/// An event's row lock, held by a connection beside the service.
+/// An event's row lock, held by the test.
 pub struct HeldRow(PgConnection);
 
 impl HeldRow {
@@ -20,7 +20,7 @@ impl HeldRow {
     }
 }
 
-/// Every commit that has a change in it waits until this is released.
+/// Blocks every commit with a change until this is released.
 pub struct HeldCommits(PgConnection);
 
 impl HeldCommits {
@@ -51,16 +51,16 @@ impl TestServer {
         HeldCommits(sql)
     }
 
-    /// Waits until so many calls, or more, have come to a lock: each with a connection that waits for it,
-    /// or in the lane of a connection that does.
+    /// Waits until at least this number of calls are blocked by a lock: each on its own connection, or in the lane of
+    /// a connection that is blocked.
     pub async fn waiting(&self, at_least: usize) {
         const WAITING: &str = "
             SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'reservd' AND wait_event_type = 'Lock'";
         let mut sql = self.sql().await;
-        eventually(&format!("{at_least} wait for a lock"), async || {
+        eventually(&format!("{at_least} calls wait for a lock"), async || {
             let connections: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut sql).await.expect("activity is shown");
-            // The first of a lane's commands stands for the connection.
+            // The first command of a lane is the connection's.
             let behind: usize =
                 self.database.commands_in_lanes().iter().map(|commands| commands.saturating_sub(1)).sum();
             usize::try_from(connections).unwrap_or(0) + behind >= at_least
@@ -68,15 +68,15 @@ impl TestServer {
         .await;
     }
 
-    /// Moves every hold of an event to a time that is over.
+    /// Moves the expire time of every hold of an event into the past.
     pub async fn lapse_holds(&self, event_id: &str) {
         const SQL: &str = "UPDATE reservations SET expire_time = clock_timestamp() - interval '1 second'
             WHERE event_id = $1 AND state = 'HELD'";
         sqlx::query(SQL).bind(event_id).execute(&mut self.sql().await).await.expect("the holds can be moved");
     }
 
-    /// Makes all calls meet: none of them can write before `waiting` of them have come to the event's
-    /// row, where those that read first have read the same.
+    /// Runs calls concurrently and blocks their writes until `waiting` of them wait for the event's row, so that those
+    /// that read first have read the same version.
     pub async fn race<T>(
         &self,
         event_id: &str,
@@ -91,7 +91,7 @@ impl TestServer {
         tokio::join!(all(calls), start).0
     }
 
-    /// Waits until PostgreSQL's clock has come to `moment`, or to so many microseconds after it.
+    /// Waits until PostgreSQL's clock has reached `moment`, plus this number of microseconds.
     pub async fn until(&self, moment: Option<Timestamp>, micros_after: i64) {
         let moment = moment.expect("a moment to wait for");
         let micros = moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000 + micros_after;
@@ -102,7 +102,7 @@ impl TestServer {
         }
     }
 
-    /// The kinds of an event's changes, oldest first: of one user's reservations, or all.
+    /// The kinds of an event's changes, the oldest first; of one user, or all.
     pub async fn history(&self, event_id: &str, user_id: Option<&str>) -> Vec<String> {
         let kinds = "SELECT kind FROM changes WHERE event_id = $1 AND ($2 IS NULL OR user_id = $2) ORDER BY version";
         let kinds = sqlx::query_scalar(kinds).bind(event_id).bind(user_id);

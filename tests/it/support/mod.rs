@@ -1,15 +1,16 @@
-//! The small language in which the tests are written.
+//! Helpers of the tests: servers, clients, faults and assertions.
 
+mod amqp_queue;
 mod broker;
 mod calls;
 mod collector;
-mod desk;
-pub mod frames;
+mod command_client;
 mod guarded;
 pub mod http2;
-mod inbox;
+pub mod http2_frames;
 pub mod issuer;
 mod locks;
+mod log_capture;
 mod mutations;
 mod observer;
 mod postgres;
@@ -17,11 +18,10 @@ pub mod process;
 mod proxy;
 mod raw;
 mod redis;
-mod said;
 mod server;
 mod streams;
 mod supervised;
-mod waiting;
+mod waitlist_requests;
 mod watcher;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -31,62 +31,62 @@ use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+pub use amqp_queue::{AmqpQueue, ReceivedChange, assert_in_order};
 pub use broker::{Rabbit, TestBroker};
 pub use calls::Call;
 pub use collector::Collector;
-pub use desk::{Desk, Order, Reply};
+pub use command_client::{CommandClient, CommandMessage, Reply};
 pub use guarded::{Client, Guarded, Web};
-pub use inbox::{Inbox, Letter, assert_in_order};
 pub use locks::CONNECTIONS;
+pub use log_capture::LogCapture;
 pub use mutations::{Answer, MIXES, PATIENT, all, by_turns, patient_and, sorted};
 pub use observer::Observer;
 pub use postgres::TestDatabase;
 pub use proxy::Proxy;
 pub use raw::raw_call;
 pub use redis::{PASSWORD, Redis, TestRedis};
-pub use said::Said;
 pub use server::{TestServer, config};
 pub use streams::{RawCall, RawClient};
-pub use waiting::{entry_by_id, entry_of_user, join, skipping, strict};
+pub use waitlist_requests::{entry_by_id, entry_of_user, join, skipping, strict};
 pub use watcher::Watcher;
 
-/// Longer than anything here takes on a busy machine; reaching it is a failure.
+/// The timeout of every wait, longer than any takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Asks again and again until the answer is yes.
+/// Polls until the condition holds.
 pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    let mut turns = interval(Duration::from_millis(5));
+    let started = Instant::now();
+    let mut ticks = interval(Duration::from_millis(5));
     while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        turns.tick().await;
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        ticks.tick().await;
     }
 }
 
-/// Waits for something that must happen.
+/// Waits for a future, and panics after the timeout.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// The reason in a status, which every one of ours has.
+/// The reason in a status, which every error of reservd has.
 pub fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "reservd");
     info.reason
 }
 
-/// The metadata of the reason in a status.
+/// The metadata of the ErrorInfo in a status.
 pub fn metadata(status: &Status) -> BTreeMap<String, String> {
     status.get_details_error_info().map(|info| info.metadata).unwrap_or_default().into_iter().collect()
 }
 
-/// The fields that a status names as bad, in order.
+/// The field violations of a status, in order.
 pub fn bad_fields(status: &Status) -> Vec<String> {
     let violations = status.get_details_bad_request().map_or_else(Vec::new, |bad| bad.field_violations);
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// What an answer must be: this code for this reason.
+/// Asserts that a call fails with this code and reason.
 #[track_caller]
 pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, why: &str) -> Status {
     let status = result.expect_err("this must be refused");
@@ -99,19 +99,19 @@ pub fn reserve(event_id: &str, user_id: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { event_id: event_id.into(), user_id: user_id.into(), quantity: 1, ..Default::default() }
 }
 
-/// The reservation of a user.
+/// Selects the reservation of a user.
 pub fn of_user(user_id: &str) -> Option<pb::ReservationSelector> {
     let selector = pb::reservation_selector::Selector::UserId(user_id.into());
     Some(pb::ReservationSelector { selector: Some(selector) })
 }
 
-/// The reservation of this id.
+/// Selects the reservation with this id.
 pub fn by_id(reservation_id: &str) -> Option<pb::ReservationSelector> {
     let selector = pb::reservation_selector::Selector::ReservationId(reservation_id.into());
     Some(pb::ReservationSelector { selector: Some(selector) })
 }
 
-/// How to carry a mutation out.
+/// The execution options for a strategy.
 pub fn with(strategy: pb::Strategy) -> Option<pb::ExecutionOptions> {
     Some(pb::ExecutionOptions { strategy: strategy.into(), ..Default::default() })
 }
@@ -120,7 +120,7 @@ pub fn with(strategy: pb::Strategy) -> Option<pb::ExecutionOptions> {
 pub const STRATEGIES: [pb::Strategy; 3] =
     [pb::Strategy::Pessimistic, pb::Strategy::Optimistic, pb::Strategy::Coalesced];
 
-/// A span as a message.
+/// A duration as a message.
 pub fn millis(millis: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 })
 }

@@ -1,4 +1,4 @@
-//! The mutations of a reservation as one line each.
+//! One-line mutations of a reservation, and their responses.
 
 use futures::future::join_all;
 use reservd::rpc::pb;
@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::TestServer;
 
-/// What every mutation of a reservation answers with.
+/// The response of every mutation of a reservation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub reservation: pb::Reservation,
@@ -17,8 +17,8 @@ macro_rules! mutation {
     ($name:ident, $request:ident) => {
         pub async fn $name(&self, request: pb::$request) -> Result<Answer, Status> {
             let answer = self.reservations().$name(request).await?.into_inner();
-            let reservation = answer.reservation.expect("a mutation answers with the reservation");
-            Ok(Answer { reservation, execution: answer.execution.expect("and tells how it was carried out") })
+            let reservation = answer.reservation.expect("the reservation");
+            Ok(Answer { reservation, execution: answer.execution.expect("the execution report") })
         }
     };
 }
@@ -30,20 +30,20 @@ impl TestServer {
     mutation!(extend, ExtendRequest);
     mutation!(amend, AmendRequest);
 
-    /// The user's reservation as it is now.
+    /// The user's current reservation.
     pub async fn reservation(&self, event_id: &str, user_id: &str) -> pb::Reservation {
         let request = pb::GetReservationRequest { event_id: event_id.into(), reservation: super::of_user(user_id) };
-        let found = self.reservations().get_reservation(request).await.expect("the reservation is there");
-        found.into_inner().reservation.expect("it is told")
+        let found = self.reservations().get_reservation(request).await.expect("the reservation exists");
+        found.into_inner().reservation.expect("the response has it")
     }
 }
 
-/// Makes calls at once, and returns their answers in the same order.
+/// Makes calls concurrently, and returns their results in order.
 pub async fn all<T>(calls: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     join_all(calls).await
 }
 
-/// Those that succeeded, and the statuses of those that did not.
+/// The successes, and the statuses of the failures.
 pub fn sorted<T>(answers: Vec<Result<T, Status>>) -> (Vec<T>, Vec<Status>) {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     for answer in answers {
@@ -55,7 +55,7 @@ pub fn sorted<T>(answers: Vec<Result<T, Status>>) -> (Vec<T>, Vec<Status>) {
     (good, refused)
 }
 
-/// Each strategy alone, and all by turns, with a name for an event of its own.
+/// Each strategy alone, and all strategies in turn, each with a name for its event.
 pub const MIXES: [(&str, &[pb::Strategy]); 4] = [
     ("pessimistic", &[pb::Strategy::Pessimistic]),
     ("optimistic", &[pb::Strategy::Optimistic]),
@@ -63,12 +63,12 @@ pub const MIXES: [(&str, &[pb::Strategy]); 4] = [
     ("mixed", &super::STRATEGIES),
 ];
 
-/// The strategy of the racer of this number.
+/// The strategy of the call with this number.
 pub fn by_turns(mix: &[pb::Strategy], number: usize) -> Option<pb::ExecutionOptions> {
     super::with(mix[number % mix.len()])
 }
 
-/// Settings under which every racer gets its answer, however long the line.
+/// Settings with long timeouts, for races of many calls.
 pub const PATIENT: [(&str, &str); 4] = [
     ("execution.max_attempts", "100"),
     ("server.default_deadline", "60s"),
@@ -76,7 +76,7 @@ pub const PATIENT: [(&str, &str); 4] = [
     ("database.acquire_timeout", "60s"),
 ];
 
-/// [`PATIENT`] and more.
+/// [`PATIENT`] and further settings.
 pub fn patient_and<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     PATIENT.iter().chain(more).copied().collect()
 }

@@ -1,4 +1,4 @@
-//! Looks at an event's books again and again while a test runs, from a connection of its own.
+//! Checks the invariants of an event continuously during a test, on a connection of its own.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{TestServer, soon};
 
-/// What one statement sees of an event: counters, and sums over its rows.
+/// A snapshot of an event by one statement: counters, and sums over its rows.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Sight {
     pub state: String,
@@ -20,22 +20,22 @@ pub struct Sight {
     pub version: i64,
     pub held_rows: i64,
     pub confirmed_rows: i64,
-    /// The most live reservations that one user has.
+    /// The highest number of live reservations of one user.
     pub most_of_a_user: i64,
     pub waiting: i32,
     pub waiting_rows: i64,
-    /// Whether places are free that fit somebody who waits, and whose turn it is.
+    /// Whether units are free that fit the next waitlist entry.
     pub is_idle: bool,
 }
 
-/// An observer at work.
+/// A running observer.
 pub struct Observer {
     stop: Arc<AtomicBool>,
     work: JoinHandle<Vec<Sight>>,
 }
 
 impl Observer {
-    /// Begins to look, and has looked once when it returns.
+    /// Starts to observe. The first snapshot is complete when this returns.
     pub async fn of(server: &TestServer, event_id: &str) -> Self {
         let (mut sql, event_id) = (server.sql().await, event_id.to_owned());
         let mut seen = vec![Sight::of(&mut sql, &event_id).await];
@@ -59,7 +59,7 @@ impl Observer {
         Self { stop, work }
     }
 
-    /// Looks once more, and returns what it saw, each state once.
+    /// Takes a last snapshot, and returns all distinct snapshots.
     pub async fn finish(self) -> Vec<Sight> {
         self.stop.store(true, Ordering::Release);
         soon("the observer ends", self.work).await.unwrap_or_else(|found| std::panic::resume_unwind(found.into_panic()))
@@ -89,7 +89,7 @@ impl Sight {
                                   WHERE event_id = $1 AND state IN ('HELD', 'CONFIRMED')) live
                           GROUP BY state) r ON true
              WHERE e.event_id = $1 GROUP BY e.event_id";
-        let sight: Self = sqlx::query_as(SQL).bind(event_id).fetch_one(sql).await.expect("the books can be read");
+        let sight: Self = sqlx::query_as(SQL).bind(event_id).fetch_one(sql).await.expect("the event can be read");
         sight.check();
         sight
     }
@@ -100,10 +100,10 @@ impl Sight {
         assert_eq!(
             (i64::from(self.held), i64::from(self.confirmed)),
             (self.held_rows, self.confirmed_rows),
-            "counters are not rows: {self:?}"
+            "the counters differ from the rows: {self:?}"
         );
-        assert!(self.most_of_a_user <= 1, "a user is booked twice: {self:?}");
-        assert_eq!(i64::from(self.waiting), self.waiting_rows, "the count of those who wait: {self:?}");
-        assert!(!self.is_idle, "places are idle while somebody waits whom they fit: {self:?}");
+        assert!(self.most_of_a_user <= 1, "a user has two live reservations: {self:?}");
+        assert_eq!(i64::from(self.waiting), self.waiting_rows, "the count of waitlist entries: {self:?}");
+        assert!(!self.is_idle, "free units fit the next waitlist entry: {self:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! One PostgreSQL for all tests of a process, a database for each.
+//! One PostgreSQL for all tests of a process, and one database for each test.
 
 use std::{
     fs,
@@ -24,16 +24,16 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 struct Cluster {
     embedded: Embedded,
     template: String,
-    /// `CREATE DATABASE` wants its template for itself.
+    /// `CREATE DATABASE` needs exclusive access to its template.
     turn: Mutex<()>,
 }
 
-/// A database of one test's own, dropped with the run after.
+/// The database of one test, which a later run drops.
 #[derive(Clone)]
 pub struct TestDatabase {
     pub options: PgConnectOptions,
     pub url: String,
-    /// The metrics of the services on it, while they are in this process.
+    /// The metrics of the servers on it, if they run in this process.
     services: Arc<std::sync::Mutex<Vec<Arc<Metrics>>>>,
 }
 
@@ -62,20 +62,20 @@ impl TestDatabase {
         }
     }
 
-    /// Takes note of a service on it.
+    /// Registers a server on it.
     pub fn serves(&self, metrics: Arc<Metrics>) {
-        self.services.lock().expect("nobody panics with it").push(metrics);
+        self.services.lock().expect("not poisoned").push(metrics);
     }
 
-    /// How many commands are in the lanes of each service on it.
+    /// The number of commands in the lanes of each server on it.
     pub fn commands_in_lanes(&self) -> Vec<usize> {
-        let services = self.services.lock().expect("nobody panics with it");
+        let services = self.services.lock().expect("not poisoned");
         services.iter().map(|metrics| usize::try_from(metrics.batch_commands.get()).unwrap_or(0)).collect()
     }
 
-    /// A connection beside the service.
+    /// A connection of the test.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect_with(&self.options).await.expect("the test's database can be connected to")
+        PgConnection::connect_with(&self.options).await.expect("a connection to the database")
     }
 }
 
@@ -94,8 +94,8 @@ async fn cluster() -> &'static Cluster {
         .await
 }
 
-/// A PostgreSQL that ends with nobody else: of two processes at once, the second is not a guest of the
-/// first but has one of its own, in the next folder.
+/// A PostgreSQL that this process owns: of two concurrent processes, the second one does not join as a guest but starts
+/// its own server, in the next folder.
 async fn own_postgres() -> Embedded {
     let mut place = 0;
     loop {
@@ -108,8 +108,8 @@ async fn own_postgres() -> Embedded {
     }
 }
 
-/// The same folders each time for this checkout: a warm start is fast. They must be where the user that
-/// PostgreSQL runs as can go, and a checkout may not be.
+/// A stable folder for this checkout, since a warm start is fast. The user that PostgreSQL runs as must be able to enter
+/// it, unlike perhaps the checkout.
 fn folder(place: u32) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
@@ -118,7 +118,7 @@ fn folder(place: u32) -> PathBuf {
     folder
 }
 
-/// Drops the databases of runs whose process is gone.
+/// Drops the databases of runs whose process has ended.
 async fn drop_leftovers(embedded: &Embedded) {
     let mut admin = admin(embedded).await;
     let names: Vec<String> =
@@ -135,7 +135,7 @@ async fn drop_leftovers(embedded: &Embedded) {
 }
 
 async fn admin(embedded: &Embedded) -> PgConnection {
-    PgConnection::connect_with(&embedded.connect_options()).await.expect("PostgreSQL can be connected to")
+    PgConnection::connect_with(&embedded.connect_options()).await.expect("a connection to PostgreSQL")
 }
 
 async fn execute(connection: &mut PgConnection, sql: String) {

@@ -1,4 +1,4 @@
-//! The real program as a child process: `reservd serve` on a free port, and its commands.
+//! The program as a child process: `reservd serve` on a free port, and other commands.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 
 use super::soon;
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 pub struct TempFolder(PathBuf);
 
 impl TempFolder {
@@ -55,7 +55,7 @@ impl Drop for TempFolder {
     }
 }
 
-/// The program, with nothing of the test's own environment that it would take for a setting.
+/// The program, without the environment variables that are settings.
 pub fn program<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
     for (name, _) in std::env::vars_os() {
@@ -82,28 +82,28 @@ pub fn tool(path: &str) -> Command {
     command
 }
 
-/// What a command said, and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl From<Output> for Said {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("the program prints UTF-8");
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 }
 
-/// Runs a command to its end.
-pub async fn finish(mut command: Command) -> Said {
+/// Runs a command and waits for its end.
+pub async fn finish(mut command: Command) -> CommandOutput {
     soon("the command ends", command.output()).await.expect("the command can be started").into()
 }
 
-/// Runs the program to its end.
-pub async fn run(arguments: &[&str]) -> Said {
+/// Runs the program and waits for its end.
+pub async fn run(arguments: &[&str]) -> CommandOutput {
     finish(program(arguments)).await
 }
 
@@ -111,9 +111,9 @@ pub async fn run(arguments: &[&str]) -> Said {
 pub struct Process {
     pub address: SocketAddr,
     child: Child,
-    /// What it said before it served.
+    /// The log until it served.
     log: Vec<String>,
-    /// What it says after, until it ends.
+    /// The log after that, until it ends.
     rest: JoinHandle<Vec<String>>,
 }
 
@@ -125,7 +125,7 @@ impl Process {
         Self::start(command).await
     }
 
-    /// On a database that runs already.
+    /// On an existing database.
     pub async fn on(database_url: &str, settings: &[&str]) -> Self {
         let mut command = serve(settings);
         command.env("DATABASE_URL", database_url);
@@ -145,7 +145,7 @@ impl Process {
                 None => log.push(line),
             }
         };
-        // Read on, or the server would wait for a reader once the pipe is full.
+        // Keeps reading: a full pipe would block the server.
         let rest = tokio::spawn(async move {
             let mut rest = Vec::new();
             while let Ok(Some(line)) = lines.next_line().await {
@@ -156,34 +156,34 @@ impl Process {
         Self { address, child, log, rest }
     }
 
-    /// A connection of its own.
+    /// A new connection.
     pub async fn connect(&self) -> Channel {
         let endpoint = Channel::from_shared(self.url()).expect("a valid URL");
-        endpoint.connect().await.expect("the server can be connected to")
+        endpoint.connect().await.expect("a connection to the server")
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it tells its metrics, which its log says.
+    /// The address of its metrics, from its log.
     pub fn metrics_address(&self) -> SocketAddr {
-        let told = self.log.iter().find_map(|line| line.split_once("\"metrics_address\":\"Some("));
-        let address = told.and_then(|(_, rest)| rest.split_once(')')).expect("it is logged").0;
+        let logged = self.log.iter().find_map(|line| line.split_once("\"metrics_address\":\"Some("));
+        let address = logged.and_then(|(_, rest)| rest.split_once(')')).expect("it is logged").0;
         address.parse().expect("an address")
     }
 
-    /// Its metrics, as they are scraped.
+    /// Its metrics.
     pub async fn metrics(&self) -> String {
         const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         let mut scrape = TcpStream::connect(self.metrics_address()).await.expect("metrics are served");
-        scrape.write_all(SCRAPE).await.expect("they can be asked for");
+        scrape.write_all(SCRAPE).await.expect("a request");
         let mut metrics = String::new();
         scrape.read_to_string(&mut metrics).await.expect("they are text");
         metrics
     }
 
-    /// What it said before it served.
+    /// The log until it served.
     pub fn log(&self) -> &[String] {
         &self.log
     }
@@ -196,12 +196,12 @@ impl Process {
         kill(self.pid(), signal).expect("the server can be signalled");
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills it, and waits for its end.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("the server can be killed");
     }
 
-    /// Waits for it to end in order, and returns what it said since it served.
+    /// Waits for a successful exit, and returns the log since it served.
     pub async fn ends_well(mut self) -> Vec<String> {
         let status = soon("the server ends", self.child.wait()).await.expect("it can be waited for");
         let log = soon("its log ends", self.rest).await.expect("it was read");
@@ -209,7 +209,7 @@ impl Process {
         log
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM, and waits for its end.
     pub async fn stop(self) -> Vec<String> {
         self.signal(Signal::SIGTERM);
         self.ends_well().await
@@ -229,13 +229,13 @@ fn serve(settings: &[&str]) -> Command {
     command
 }
 
-/// The process of the embedded PostgreSQL in this folder; None where none has started.
+/// The process of the embedded PostgreSQL in this folder; none before its start.
 pub fn postmaster(data_dir: &Path) -> Option<Pid> {
     let file = std::fs::read_to_string(data_dir.join("cluster/postmaster.pid")).ok()?;
     file.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// Whether nothing of the embedded PostgreSQL in this folder runs any more.
+/// Whether the embedded PostgreSQL in this folder has ended completely.
 pub fn is_at_rest(data_dir: &Path) -> bool {
     let lock = File::options().write(true).open(data_dir.join("server.lock")).expect("a server has run here");
     lock.try_lock().is_ok()

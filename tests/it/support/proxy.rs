@@ -1,4 +1,4 @@
-//! A way to another server that a test can cut, or make swallow what the other side says.
+//! A proxy that a test can cut, or make drop the data from the server.
 
 use std::net::SocketAddr;
 
@@ -10,15 +10,15 @@ use tokio::{
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// New connections get through.
+    /// New connections are forwarded.
     is_open: bool,
-    /// What the server says does not arrive.
+    /// Data from the server is dropped.
     is_muted: bool,
-    /// How often connections were cut: those from before the last time have ended.
+    /// The number of cuts. Each ends all earlier connections.
     cuts: u32,
 }
 
-/// Passes on what it is told, as long as it is open.
+/// Forwards connections while it is open.
 pub struct Proxy {
     pub address: SocketAddr,
     state: watch::Sender<State>,
@@ -33,29 +33,29 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, watched) = (server.clone(), watched.clone());
-                tokio::spawn(async move { pass_on(client, &server, watched).await });
+                tokio::spawn(async move { forward(client, &server, watched).await });
             }
         });
         Self { address, state }
     }
 
-    /// Swallows what the server says from now on.
+    /// Drops the data from the server from now on.
     pub fn mute(&self) {
         self.state.send_modify(|state| state.is_muted = true);
     }
 
-    /// Ends all connections, and lets none through.
+    /// Ends all connections, and refuses new ones.
     pub fn cut(&self) {
         self.state.send_modify(|state| *state = State { is_open: false, is_muted: false, cuts: state.cuts + 1 });
     }
 
-    /// Lets connections through again.
+    /// Forwards new connections again.
     pub fn open(&self) {
         self.state.send_modify(|state| state.is_open = true);
     }
 }
 
-async fn pass_on(client: TcpStream, server: &str, state: watch::Receiver<State>) {
+async fn forward(client: TcpStream, server: &str, state: watch::Receiver<State>) {
     let begun = *state.borrow();
     if !begun.is_open {
         return;

@@ -1,4 +1,4 @@
-//! Calls below the generated clients: any method, any bytes.
+//! Calls without the generated clients: any method, any bytes.
 
 use prost::bytes::{Buf, BufMut};
 use tonic::{
@@ -9,7 +9,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Calls the method at `path` with `message`, bytes as they are.
+/// Calls the method at `path` with an encoded message.
 pub async fn raw_call(channel: Channel, path: &'static str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
     raw_call_with(channel, path, Request::new(message)).await
 }
@@ -22,7 +22,7 @@ pub async fn raw_call_with(channel: Channel, path: &str, request: Request<Vec<u8
     client.unary(request, path, Raw).await.map(tonic::Response::into_inner)
 }
 
-/// Bytes as they are.
+/// A codec that passes bytes through.
 struct Raw;
 
 impl Codec for Raw {

@@ -1,5 +1,5 @@
-//! Redis: one for all tests, or one of a test's own that it may kill. Each runs on free ports with its
-//! data in a folder of its own, and ends with this process, however that ends.
+//! Redis: one server for all tests, and separate ones for tests that kill it. Each runs on free ports with its own
+//! data folder, and ends with this process, even if that is killed.
 
 use std::{
     net::SocketAddr,
@@ -19,10 +19,10 @@ use super::{
 static SHARED: OnceCell<Redis> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// What one must say to this Redis.
+/// The password of Redis.
 pub const PASSWORD: &str = "redis-canary-7f3a";
 
-/// Runs Redis until standard input ends; then ends it, and the folder.
+/// Runs Redis until standard input ends; then kills it and removes the folder.
 const SUPERVISOR: &str = r#"
     redis-server "$1/redis.conf" >"$1/out" 2>&1 &
     echo "$!" >"$1/pid"
@@ -31,26 +31,26 @@ const SUPERVISOR: &str = r#"
     [ "$command" = keep ] || rm -rf "$1"
 "#;
 
-/// A Redis, and a prefix of a test's own in it.
+/// A Redis, and a prefix for one test.
 #[derive(Clone)]
 pub struct TestRedis {
     pub url: String,
-    /// The same, with TLS, by an authority that no system trusts.
+    /// The same with TLS, by an authority that the system does not trust.
     pub tls_url: String,
-    /// The file with that authority.
+    /// The file of that authority.
     pub authority: String,
-    /// What our keys begin with.
+    /// The prefix of the keys.
     pub prefix: String,
 }
 
 impl TestRedis {
-    /// With a prefix of its own, in the Redis that all tests share.
+    /// A new prefix in the shared Redis.
     pub async fn new() -> Self {
         SHARED.get_or_init(Redis::start).await.names()
     }
 
-    /// The settings of a service that uses it. Nothing is asked for twice by itself: what a test sees is
-    /// what it was told. And it may take its time, which it needs where all tests want the disk at once.
+    /// The settings for a server that uses it. Without periodic rechecks, so that a test sees only the effects of
+    /// messages; and with a long time limit, since all tests share the disk.
     pub fn settings(&self) -> [(&str, &str); 4] {
         [
             ("sessions.url", &self.url),
@@ -60,8 +60,8 @@ impl TestRedis {
         ]
     }
 
-    /// The same Redis by way of another address.
-    pub fn by_way_of(&self, address: SocketAddr) -> Self {
+    /// The same Redis through a proxy.
+    pub fn through(&self, address: SocketAddr) -> Self {
         Self { url: format!("redis://:{PASSWORD}@{address}/0"), ..self.clone() }
     }
 
@@ -70,13 +70,13 @@ impl TestRedis {
         self.url.rsplit_once('@').expect("it has a password").1.trim_end_matches("/0").to_owned()
     }
 
-    /// A connection beside the service.
+    /// A connection of the test.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url.as_str()).expect("a URL");
-        client.get_multiplexed_async_connection().await.expect("Redis can be connected to")
+        client.get_multiplexed_async_connection().await.expect("a connection to Redis")
     }
 
-    /// Everything that is kept: each key with all that is in it, as text.
+    /// All keys with their content, as text.
     pub async fn dump(&self) -> Vec<String> {
         let mut redis = self.connect().await;
         let mut keys: Vec<String> = redis.keys(format!("{}*", self.prefix)).await.expect("keys can be read");
@@ -90,7 +90,7 @@ impl TestRedis {
                 other => panic!("{key} is a {other}"),
             };
             let left: i64 = redis.pttl(&key).await.expect("it has a time");
-            assert!(left > 0, "{key} never lapses");
+            assert!(left > 0, "{key} never expires");
             all.push(format!("{key} {}", content.join(" ")));
         }
         all
@@ -105,7 +105,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// A server that takes connections, and keeps what it has acknowledged.
+    /// A server that accepts connections, and keeps acknowledged writes.
     pub async fn start() -> Self {
         let mut server = Self { folder: TempFolder::new(), ports: free_ports(), running: None };
         let folder = &server.folder;
@@ -124,7 +124,7 @@ impl Redis {
         server
     }
 
-    /// A prefix of a test's own in it.
+    /// A new prefix for a test.
     pub fn names(&self) -> TestRedis {
         let [port, tls_port] = self.ports;
         TestRedis {
@@ -135,26 +135,26 @@ impl Redis {
         }
     }
 
-    /// Kills it as a power cut does, and waits until it is gone.
+    /// Kills it like a power cut, and waits for its end.
     pub async fn kill(&mut self) {
-        self.running.take().expect("it runs").kill(&self.folder).await;
+        self.running.take().expect("it is running").kill(&self.folder).await;
     }
 
-    /// Stops it in its tracks: connections stay, and nobody answers.
+    /// Suspends it: connections stay open without replies.
     pub fn freeze(&self) {
         kill(pid(&self.folder), Signal::SIGSTOP).expect("it can be stopped");
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn thaw(&self) {
         kill(pid(&self.folder), Signal::SIGCONT).expect("it can be continued");
     }
 
-    /// Starts it again on what it had on disk.
+    /// Restarts it with its data.
     pub async fn run(&mut self) {
         self.running = Some(Supervised::start(SUPERVISOR, |command| command.arg(self.folder.path(""))));
         let client = redis::Client::open(self.names().url).expect("a URL");
-        eventually("Redis takes connections (if it is not installed: `make redis`)", async || {
+        eventually("Redis accepts connections (if it is not installed: `make redis`)", async || {
             let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
             redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
         })

@@ -1,4 +1,4 @@
-//! A service on a database of its own, and clients of it.
+//! A server on its own database, and its clients.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use super::TestDatabase;
 
-/// A service that serves over real gRPC, in this process, on a database of its own.
+/// A server in this process, with real gRPC, on its own database.
 pub struct TestServer {
     pub app: App,
     pub database: TestDatabase,
@@ -33,7 +33,7 @@ impl TestServer {
         Self::on(TestDatabase::new().await, settings).await
     }
 
-    /// On this database: two servers may share one.
+    /// On this database, which servers may share.
     pub async fn on(database: TestDatabase, settings: &[(&str, &str)]) -> Self {
         let app = App::start(&config(&database, settings)).await.expect("the service starts");
         let channel = connect(&app).await;
@@ -72,58 +72,64 @@ impl TestServer {
         self.channel.clone()
     }
 
-    /// A connection of a client that takes no more than 64 KiB before it has read them.
+    /// A connection with flow-control windows of 64 KiB.
     pub async fn narrow_channel(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.app.address)).expect("a valid URL");
         let narrow = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
-        narrow.connect().await.expect("the server can be connected to")
+        narrow.connect().await.expect("a connection to the server")
     }
 
-    /// A connection to the database beside the service.
+    /// A database connection of the test.
     pub async fn sql(&self) -> PgConnection {
         self.database.connect().await
     }
 
-    /// An open event of this capacity.
+    /// Creates an open event with this capacity.
     pub async fn event(&self, event_id: &str, capacity: i32) -> pb::Event {
         self.event_with(pb::Event { event_id: event_id.into(), capacity, ..Default::default() }).await
     }
 
-    /// An open event as described.
+    /// Creates an open event.
     pub async fn event_with(&self, event: pb::Event) -> pb::Event {
         let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
         let created = self.events().create_event(request).await.expect("the event is created");
-        created.into_inner().event.expect("the answer has the event")
+        created.into_inner().event.expect("the response has it")
     }
 
-    /// The event as it is now.
+    /// The current event.
     pub async fn get_event(&self, event_id: &str) -> pb::Event {
         let request = pb::GetEventRequest { event_id: event_id.into() };
-        self.events().get_event(request).await.expect("the event is there").into_inner().event.expect("it is told")
+        self.events()
+            .get_event(request)
+            .await
+            .expect("the event exists")
+            .into_inner()
+            .event
+            .expect("the response has it")
     }
 
-    /// The value of a metric's sample, named as in the text format; zero if it has not been seen.
+    /// The value of a metric's sample, named as in the text format; zero if it does not exist.
     pub async fn metric(&self, sample: &str) -> f64 {
         let text = String::from_utf8(self.app.metrics().render()).expect("metrics are text");
         let found = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
         found.unwrap_or(0.0)
     }
 
-    /// Makes sure that the books of every event are right, and stops the service. Every test ends so.
+    /// Checks the invariants of every event, and stops the server. Every test ends with this.
     pub async fn check_and_stop(self) {
         self.check().await;
         self.app.stop().await;
     }
 
-    /// Makes sure that the books of every event are right, by VerifyEvent and by our own sums.
+    /// Checks the invariants of every event, by VerifyEvent and by SQL of the test.
     pub async fn check(&self) {
         let mut sql = self.sql().await;
         let ids: Vec<String> =
             sqlx::query_scalar("SELECT event_id FROM events").fetch_all(&mut sql).await.expect("events can be read");
         for event_id in ids {
             let verified = self.events().verify_event(pb::VerifyEventRequest { event_id: event_id.clone() }).await;
-            let books = verified.expect("an event can be verified").into_inner();
-            assert!(books.ok, "{event_id}: {:?}", books.problems);
+            let audit = verified.expect("an event can be verified").into_inner();
+            assert!(audit.ok, "{event_id}: {:?}", audit.problems);
         }
         let wrong: Vec<String> = sqlx::query_scalar(
             "SELECT e.event_id FROM events e LEFT JOIN reservations r USING (event_id)
@@ -136,12 +142,12 @@ impl TestServer {
         )
         .fetch_all(&mut sql)
         .await
-        .expect("the books can be added up");
-        assert_eq!(wrong, Vec::<String>::new(), "events whose books are wrong");
+        .expect("the events can be summed up");
+        assert_eq!(wrong, Vec::<String>::new(), "events with wrong counters");
     }
 }
 
-/// The settings of a service on this database, on free ports.
+/// The settings for a server on this database, with free ports.
 pub fn config(database: &TestDatabase, settings: &[(&str, &str)]) -> Config {
     let mut all: HashMap<&str, &str> = HashMap::from([
         ("server.listen", "127.0.0.1:0"),
@@ -152,10 +158,10 @@ pub fn config(database: &TestDatabase, settings: &[(&str, &str)]) -> Config {
     ]);
     all.extend(settings.iter().copied());
     let flags = all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Config::load(None, &flags).expect("the settings are right")
+    Config::load(None, &flags).expect("the settings are valid")
 }
 
 async fn connect(app: &App) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{}", app.address)).expect("a valid URL");
-    endpoint.connect().await.expect("the server can be connected to")
+    endpoint.connect().await.expect("a connection to the server")
 }

@@ -1,5 +1,4 @@
-//! A client that does only what it is told: no deadline of its own beside the server's, and a stream
-//! that is reset on purpose.
+//! A raw client: without a deadline of its own, and with explicit resets of streams.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::{
@@ -19,7 +18,7 @@ pub struct RawClient {
     address: String,
 }
 
-/// A call under way.
+/// A call in flight.
 pub struct RawCall {
     stream: SendStream<Bytes>,
     response: ResponseFuture,
@@ -27,13 +26,13 @@ pub struct RawCall {
 
 impl RawClient {
     pub async fn connect(server: &TestServer) -> Self {
-        let socket = TcpStream::connect(server.app.address).await.expect("the server can be connected to");
+        let socket = TcpStream::connect(server.app.address).await.expect("a connection to the server");
         let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
         tokio::spawn(connection);
         Self { sender, address: server.app.address.to_string() }
     }
 
-    /// Begins a call of `ReservationService`.
+    /// Starts a call of `ReservationService`.
     pub async fn begin(&self, rpc: &str, message: &impl Message, grpc_timeout: &str) -> RawCall {
         let mut frame = BytesMut::new();
         frame.put_u8(0);
@@ -42,7 +41,7 @@ impl RawClient {
         self.send(rpc, frame.freeze(), true, grpc_timeout).await
     }
 
-    /// Begins a call of `ReservationService` with a part of a message, of which nothing more comes.
+    /// Starts a call of `ReservationService` with an incomplete message.
     pub async fn begin_without_end(&self, rpc: &str, part: &'static [u8]) -> RawCall {
         self.send(rpc, Bytes::from_static(part), false, "60S").await
     }
@@ -64,20 +63,20 @@ impl RawClient {
 impl RawCall {
     /// The status that the call ends with.
     pub async fn status(self) -> Status {
-        let response = self.response.await.expect("the server answers");
+        let response = self.response.await.expect("the server responds");
         if let Some(status) = Status::from_header_map(response.headers()) {
             return status;
         }
         let mut body = response.into_body();
         while let Some(data) = body.data().await {
-            let read = data.expect("the answer can be read").len();
+            let read = data.expect("a readable response").len();
             body.flow_control().release_capacity(read).expect("it was read");
         }
-        let trailers: HeaderMap = body.trailers().await.expect("the answer ends").unwrap_or_default();
+        let trailers: HeaderMap = body.trailers().await.expect("the response ends").unwrap_or_default();
         Status::from_header_map(&trailers).expect("with a status")
     }
 
-    /// Resets the stream, as a caller does that has lost interest.
+    /// Resets the stream, as a client does that cancels a call.
     pub fn reset(mut self) {
         self.stream.send_reset(Reason::CANCEL);
     }

@@ -1,6 +1,5 @@
-//! Servers that run beside the tests. Each is started by a small shell that ends it when standard input
-//! ends, which it does with the process that holds its other end: so none outlives the tests, however
-//! these end.
+//! External servers of the tests. A small shell starts each and kills it when standard input ends, which happens when
+//! the test process ends: no server outlives the tests, even if these are killed.
 
 use std::{net::TcpListener, process::Stdio};
 
@@ -15,12 +14,12 @@ use tokio::{
 
 use super::process::TempFolder;
 
-/// A server, and the shell that ends it. Its process id is in the file `pid` of its folder.
+/// The shell of a server. The server's process id is in the file `pid` of its folder.
 pub struct Supervised(Child);
 
 impl Supervised {
-    /// Starts a shell on this script, which reads a line of standard input, then ends the server, and
-    /// unless the line is `keep` removes its data. `prepare` gives it arguments and environment.
+    /// Starts a shell with this script, which reads a line of standard input, then kills the server, and unless the
+    /// line is `keep` removes its data. `prepare` sets arguments and environment.
     pub fn start(script: &str, prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = Command::new("sh");
         prepare(command.args(["-c", script, "sh"]))
@@ -31,7 +30,7 @@ impl Supervised {
         Self(command.spawn().expect("a shell can be started"))
     }
 
-    /// Kills the server as a power cut does, and waits until it is gone. Its data stays.
+    /// Kills the server like a power cut, and waits for its end. Its data stays.
     pub async fn kill(self, folder: &TempFolder) {
         let Self(mut shell) = self;
         kill(pid(folder), Signal::SIGKILL).expect("it can be killed");
@@ -47,8 +46,7 @@ pub fn pid(folder: &TempFolder) -> Pid {
     Pid::from_raw(pid.trim().parse().expect("a number"))
 }
 
-/// Ports that nobody listens on. They are none of those that systems give to outgoing connections, of which
-/// the tests make thousands while a server is still starting.
+/// Free ports outside the range of outgoing connections, of which the tests make thousands while a server starts.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let free = || {
         let tried = (0..1000).find_map(|_| TcpListener::bind(("0.0.0.0", fastrand::u16(15_000..32_000))).ok());

@@ -1,21 +1,21 @@
-//! A watch of an event, and the rules that every message of one keeps.
+//! A watch of an event, which checks the rules for every message.
 
 use reservd::rpc::pb;
 use tonic::{Status, Streaming};
 
 use super::{TestServer, metadata, reason, soon};
 
-/// A watch under way.
+/// An open watch.
 pub struct Watcher {
     messages: Streaming<pb::WatchEventResponse>,
-    /// Everything up to this version was told.
+    /// The last version that was received.
     pub version: i64,
     /// The changes so far.
     pub changes: Vec<pb::Change>,
 }
 
 impl TestServer {
-    /// Watches an event from its state now, and returns that too.
+    /// Watches an event from its current state, and returns that too.
     pub async fn watch(&self, event_id: &str) -> (Watcher, pb::Event) {
         let request = pb::WatchEventRequest { event_id: event_id.into(), after_version: None };
         let messages = self.reservations().watch_event(request).await.expect("an event can be watched").into_inner();
@@ -39,9 +39,9 @@ impl Watcher {
         Self { messages, version, changes: Vec::new() }
     }
 
-    /// The next message, heartbeats included; none at an end that is none of an error.
+    /// The next message, heartbeats included; none at the end of the stream.
     pub async fn receive(&mut self) -> Result<Option<pb::WatchEventResponse>, Status> {
-        let Some(message) = soon("a message comes", self.messages.message()).await? else { return Ok(None) };
+        let Some(message) = soon("a message arrives", self.messages.message()).await? else { return Ok(None) };
         if message.snapshot.is_none() {
             for change in &message.changes {
                 assert_eq!(change.version, self.version + 1, "a gap or a repetition");
@@ -57,9 +57,9 @@ impl Watcher {
         Ok(Some(message))
     }
 
-    /// Reads on until everything up to a version has been told; returns the last message.
+    /// Reads until a version has arrived; returns the last message.
     pub async fn until(&mut self, version: i64) -> pb::WatchEventResponse {
-        soon(&format!("version {version} is told"), async {
+        soon(&format!("version {version} arrives"), async {
             loop {
                 let message = self.receive().await.expect("no error").expect("no end");
                 if self.version >= version {
@@ -70,13 +70,13 @@ impl Watcher {
         .await
     }
 
-    /// Reads on until the stream ends with an error.
+    /// Reads until the stream fails.
     pub async fn failure(&mut self) -> Status {
         soon("the watch ends", async {
             loop {
                 match self.receive().await {
                     Ok(Some(_)) => {}
-                    Ok(None) => panic!("it ended well"),
+                    Ok(None) => panic!("it ended without an error"),
                     Err(status) => return status,
                 }
             }
@@ -84,16 +84,16 @@ impl Watcher {
         .await
     }
 
-    /// Reads on until the stream ends well.
+    /// Reads until the stream ends without an error.
     pub async fn ends_well(&mut self) {
         soon("the watch ends", async { while self.receive().await.expect("no error").is_some() {} }).await;
     }
 
-    /// Reads on until the stream ends for this reason, and makes sure that it tells where to go on.
+    /// Reads until the stream fails with this reason, and checks the version to resume from.
     pub async fn ends_for(&mut self, why: &str) -> Status {
         let status = self.failure().await;
         assert_eq!(reason(&status), why, "{status:?}");
-        assert_eq!(metadata(&status)["resume_version"], self.version.to_string(), "where to go on");
+        assert_eq!(metadata(&status)["resume_version"], self.version.to_string(), "the version to resume from");
         status
     }
 

@@ -108,7 +108,7 @@ async fn a_caller_can_make_no_metrics_up() {
 
 #[tokio::test]
 async fn how_far_the_sweeper_is_behind_is_gauged() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 9).await;
     for user in ["ann", "bob"] {
         server.reservations().reserve(reserve("e", user)).await.expect("there is room");

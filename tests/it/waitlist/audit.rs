@@ -16,7 +16,7 @@ const DRIFTS: [(&str, &str); 5] = [
 
 #[tokio::test]
 async fn verify_event_reports_every_kind_of_drift_of_a_line() {
-    let server = TestServer::with(&[("waitlist.serve_interval", "1h")]).await;
+    let server = TestServer::with(&[("waitlist.promotion_interval", "1h")]).await;
     full(&server, "e", 4, skipping(1)).await;
     for (user, quantity) in [("a", 2), ("b", 3)] {
         server.join(join("e", user, quantity)).await.expect("it is sold out");

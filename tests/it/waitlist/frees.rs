@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// A server on which nothing is served but by the commands of the test.
-const BY_COMMANDS: [(&str, &str); 2] = [("holds.sweep_interval", "1h"), ("waitlist.serve_interval", "1h")];
+const BY_COMMANDS: [(&str, &str); 2] = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
 
 fn amend(event_id: &str, quantity: i32, options: Option<pb::ExecutionOptions>) -> pb::AmendRequest {
     pb::AmendRequest { event_id: event_id.into(), reservation: of_user("ann"), quantity, options, ..Default::default() }
@@ -121,7 +121,7 @@ async fn nobody_is_served_while_an_event_is_closed_and_everybody_when_it_opens()
 
 #[tokio::test]
 async fn who_waits_is_served_when_booking_begins() {
-    let server = TestServer::with(&[("waitlist.serve_interval", "5ms")]).await;
+    let server = TestServer::with(&[("waitlist.promotion_interval", "5ms")]).await;
     full(&server, "e", 2, strict()).await;
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
     let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
@@ -138,11 +138,11 @@ async fn who_waits_is_served_when_booking_begins() {
 
 #[tokio::test]
 async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
-    let server = TestServer::with(&patient_and(&[("waitlist.serve_interval", "1h")])).await;
+    let server = TestServer::with(&patient_and(&[("waitlist.promotion_interval", "1h")])).await;
     let events: Vec<_> = (0..4).map(|n| format!("event-{n}")).collect();
     let mut observers = Vec::new();
     for event_id in &events {
-        server.event_with_line(event_id, 3, skipping(2)).await;
+        server.event_with_waitlist(event_id, 3, skipping(2)).await;
         for n in 0..3 {
             let hold = pb::ReserveRequest { hold_ttl: millis(300), ..reserve(event_id, &format!("hold-{n}")) };
             server.reserve(hold).await.expect("there is room");

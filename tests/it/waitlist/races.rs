@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Nothing is served but by the calls of the test and the sweeper.
-const BY_CALLS: (&str, &str) = ("waitlist.serve_interval", "1h");
+const BY_CALLS: (&str, &str) = ("waitlist.promotion_interval", "1h");
 
 /// The users of an event in the order in which they joined.
 async fn joined(server: &TestServer, event_id: &str) -> Vec<String> {
@@ -42,7 +42,7 @@ async fn places_that_many_free_at_once_go_to_the_first_in_line() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     let twin = server.twin_with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
-        server.event_with_line(event_id, 12, strict()).await;
+        server.event_with_waitlist(event_id, 12, strict()).await;
         all((0..CONNECTIONS).map(|n| server.reserve(reserve(event_id, &format!("has-{n}"))))).await;
         // They join at once: their order is that in which they got the event.
         let joins = (0..16).map(|n| {
@@ -174,7 +174,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
 
 #[tokio::test]
 async fn a_rush_on_a_small_event_with_a_line_keeps_every_promise_at_every_instant() {
-    let settings = patient_and(&[BY_CALLS, ("holds.sweep_interval", "5ms")]);
+    let settings = patient_and(&[BY_CALLS, ("expiry.interval", "5ms")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;
     for (event_id, mix) in MIXES {

@@ -1,23 +1,23 @@
--- Before each script: the time, which is Redis's own and nobody else's, and what they share.
+-- The prelude of each script: Redis's time, which is the only clock for sessions, and shared functions.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What is kept of a session, with the time it has left; false if there is none. A session always has
--- an end: what has none was not made by these scripts.
+-- The fields of a session and its remaining time; false if there is none. These scripts always set an expiry: a
+-- key without one is not theirs.
 local function read(key)
     local left = redis.call('PTTL', key)
     if left < 0 then
         return false
     end
-    local kept = redis.call('HMGET', key, 'user_id', 'roles', 'created_by', 'description', 'kind', 'lifetime_ms',
+    local fields = redis.call('HMGET', key, 'user_id', 'roles', 'created_by', 'description', 'kind', 'lifetime_ms',
         'create_ms', 'use_ms', 'end_ms', 'expire_ms')
-    kept[11] = tostring(left)
-    kept[12] = string.format('%.0f', now)
-    return kept
+    fields[11] = tostring(left)
+    fields[12] = string.format('%.0f', now)
+    return fields
 end
 
--- Lets a session lapse at this time, and what is kept of its user's sessions with the last of them.
-local function lapse(key, index, id, at)
+-- Sets the expire time of a session; the list of its user's sessions expires with the last of them.
+local function expire(key, index, id, at)
     redis.call('HSET', key, 'expire_ms', at)
     redis.call('PEXPIREAT', key, at)
     redis.call('ZADD', index, at, id)

@@ -1,7 +1,7 @@
--- Revokes a session, and tells all servers, in one step.
+-- Revokes a session and publishes its id.
 -- KEYS: the session.
--- ARGV: id, its user and its roles ('': whatever they are), prefix of users' sessions, channel.
--- Returns how many there were.
+-- ARGV: id, required user and roles ('': any), prefix of users' sessions, channel.
+-- Returns the number of revoked sessions.
 local user, roles = unpack(redis.call('HMGET', KEYS[1], 'user_id', 'roles'))
 if not user or (ARGV[2] ~= '' and ARGV[2] ~= user) or (ARGV[3] ~= '' and ARGV[3] ~= roles) then
     return 0

@@ -127,7 +127,7 @@ impl<T: Job> Reading<T> {
 
 impl<T: Job> Lane<T> {
     pub(super) fn new(settings: Execution) -> Self {
-        let cache = EventCache::new(settings.remembered_events.div_ceil(settings.lanes.max(1)));
+        let cache = EventCache::new(settings.cached_events.div_ceil(settings.lanes.max(1)));
         Self {
             settings,
             waiting: VecDeque::new(),

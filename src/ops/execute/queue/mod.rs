@@ -204,7 +204,7 @@ impl<D: Database> Driver<D> {
                 Input::Read(reading, context)
             }
             Io::Write(items, draft) => {
-                self.env.metrics.batch_presumed.inc_by(draft.as_ref().map_or(0, Draft::speculations));
+                self.env.metrics.batch_speculative.inc_by(draft.as_ref().map_or(0, Draft::speculations));
                 Input::Written(self.run(items, draft, BY_VERSION).await)
             }
             Io::RunContended(event_id, items) => {

@@ -1,4 +1,4 @@
-//! A consumer of changes as another service has one: a durable queue, bound to the exchange.
+//! A durable queue bound to the exchange of changes, with a consumer, as another service would have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ use reservd::{broker::format::PROTOBUF, config::PayloadFormat, rpc::pb};
 use super::{TestBroker, soon};
 
 /// The queue, and a consumer of it.
-pub struct Inbox {
-    queue: String,
+pub struct AmqpQueue {
+    name: String,
     exchange: String,
     channel: Channel,
     consumer: Consumer,
     _connection: Connection,
 }
 
-/// A change as it was received.
+/// A message with a change.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct ReceivedChange {
     pub routing_key: String,
     pub message_id: String,
     pub content_type: String,
@@ -34,7 +34,7 @@ pub struct Letter {
     pub change: pb::Change,
 }
 
-impl Letter {
+impl ReceivedChange {
     fn of(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let text =
@@ -43,7 +43,7 @@ impl Letter {
         let format = if content_type == PROTOBUF { PayloadFormat::Protobuf } else { PayloadFormat::Json };
         let headers = properties.headers().clone().unwrap_or_default();
         let attributes = headers.inner().iter().map(|(name, value)| {
-            let AMQPValue::LongString(value) = value else { panic!("{name} is no text") };
+            let AMQPValue::LongString(value) = value else { panic!("{name} is not text") };
             let name = name.as_str().strip_prefix("cloudEvents_").expect("every header is an attribute");
             (name.to_owned(), value.to_string())
         });
@@ -57,96 +57,96 @@ impl Letter {
         }
     }
 
-    /// What names the change.
+    /// The event and the version of the change.
     pub fn place(&self) -> (String, i64) {
         (self.change.event_id.clone(), self.change.version)
     }
 }
 
-impl Inbox {
-    /// For changes with a key that matches one of `keys`.
+impl AmqpQueue {
+    /// A queue for changes with a routing key that matches one of `keys`.
     pub async fn open(broker: &TestBroker, keys: &[&str]) -> Self {
         let connection = broker.connect().await;
         let channel = connection.create_channel().await.expect("a channel");
-        let (exchange, queue) = (broker.exchange.clone(), format!("inbox-{}", broker.exchange));
+        let (exchange, name) = (broker.exchange.clone(), format!("queue-{}", broker.exchange));
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let declared =
             channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default());
-        declared.await.expect("the exchange is as the service makes it");
+        declared.await.expect("the exchange has the properties that the service declares");
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.expect("a queue");
+        channel.queue_declare(name.as_str().into(), durable, FieldTable::default()).await.expect("a queue");
         let consumer = channel
-            .basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .basic_consume(name.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await
             .expect("a consumer");
-        let inbox = Self { queue, exchange, channel, consumer, _connection: connection };
+        let queue = Self { name, exchange, channel, consumer, _connection: connection };
         for key in keys {
-            inbox.bind(key).await;
+            queue.bind(key).await;
         }
-        inbox
+        queue
     }
 
     /// The name of the queue.
-    pub fn queue(&self) -> &str {
-        &self.queue
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Takes changes with a key that matches `key` from now on.
+    /// Adds a routing key.
     pub async fn bind(&self, key: &str) {
-        let (queue, exchange) = (self.queue.as_str().into(), self.exchange.as_str().into());
+        let (queue, exchange) = (self.name.as_str().into(), self.exchange.as_str().into());
         let bound =
             self.channel.queue_bind(queue, exchange, key.into(), QueueBindOptions::default(), FieldTable::default());
         bound.await.expect("it can be bound");
     }
 
-    /// The next one; none once the broker is gone.
-    pub async fn try_next(&mut self) -> Option<Letter> {
+    /// The next message; none once the broker is gone.
+    pub async fn try_next(&mut self) -> Option<ReceivedChange> {
         let delivery = soon("a change is delivered", self.consumer.next()).await?.ok()?;
-        let letter = Letter::of(&delivery);
+        let message = ReceivedChange::of(&delivery);
         delivery.ack(BasicAckOptions::default()).await.ok()?;
-        Some(letter)
+        Some(message)
     }
 
-    /// The next one.
-    pub async fn next(&mut self) -> Letter {
-        self.try_next().await.expect("the broker is there")
+    /// The next message.
+    pub async fn next(&mut self) -> ReceivedChange {
+        self.try_next().await.expect("the broker is up")
     }
 
-    /// The next ones.
-    pub async fn take(&mut self, count: usize) -> Vec<Letter> {
-        let mut letters = Vec::new();
-        while letters.len() < count {
-            letters.push(self.next().await);
+    /// The next messages.
+    pub async fn take(&mut self, count: usize) -> Vec<ReceivedChange> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            received.push(self.next().await);
         }
-        letters
+        received
     }
 
-    /// Everything up to a change of every one of these places; duplicates too.
-    pub async fn until(&mut self, mut places: BTreeSet<(String, i64)>) -> Vec<Letter> {
-        let mut letters = Vec::new();
+    /// The messages until each of these changes has arrived, duplicates included.
+    pub async fn until(&mut self, mut places: BTreeSet<(String, i64)>) -> Vec<ReceivedChange> {
+        let mut received = Vec::new();
         while !places.is_empty() {
-            let letter = self.next().await;
-            places.remove(&letter.place());
-            letters.push(letter);
+            let message = self.next().await;
+            places.remove(&message.place());
+            received.push(message);
         }
-        letters
+        received
     }
 }
 
-/// Makes sure that each event's versions came in order and without a gap, as far as they came for the
-/// first time; and that a copy is a copy.
-pub fn assert_in_order(letters: &[Letter]) {
+/// Asserts that the first copies of each event's changes arrive in order and without a gap, and that other copies are
+/// equal to the first.
+pub fn assert_in_order(received: &[ReceivedChange]) {
     let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut first: BTreeMap<(String, i64), &Letter> = BTreeMap::new();
-    for letter in letters {
-        let (event_id, version) = letter.place();
-        assert_eq!(letter.message_id, format!("{event_id}/{version}"));
+    let mut first: BTreeMap<(String, i64), &ReceivedChange> = BTreeMap::new();
+    for message in received {
+        let (event_id, version) = message.place();
+        assert_eq!(message.message_id, format!("{event_id}/{version}"));
         match first.get(&(event_id, version)) {
-            Some(original) => assert_eq!(original.change, letter.change, "the same id, and another change"),
+            Some(original) => assert_eq!(original.change, message.change, "two changes have the same id"),
             None => {
-                let before = newest.insert(&letter.change.event_id, version).unwrap_or(0);
-                assert_eq!(version, before + 1, "of {}", letter.change.event_id);
-                first.insert(letter.place(), letter);
+                let before = newest.insert(&message.change.event_id, version).unwrap_or(0);
+                assert_eq!(version, before + 1, "of {}", message.change.event_id);
+                first.insert(message.place(), message);
             }
         }
     }

@@ -1,32 +1,32 @@
-//! Waiting for what cannot wake us, other processes' files and locks, apart from the runtime.
+//! Polls the files and locks of other processes, outside the runtime.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
-/// Runs blocking work on a thread that nobody waits for where we are dropped: a runtime
-/// would not end before a blocking task of its own did.
+/// Runs blocking work on a separate thread. If this future is dropped, the thread goes on without it, while a runtime
+/// would wait for its own blocking tasks before it ends.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
 ) -> Result<T, EmbeddedError> {
-    let (tell, told) = oneshot::channel();
-    let thread = move || drop(tell.send(work()));
+    let (sender, result) = oneshot::channel();
+    let thread = move || drop(sender.send(work()));
     std::thread::Builder::new()
         .name("postgres-start".to_owned())
         .spawn(thread)
         .map_err(|error| EmbeddedError::Internal(error.to_string()))?;
-    let panicked = |_| Err(EmbeddedError::Internal("its thread panicked".to_owned()));
-    told.await.unwrap_or_else(panicked)
+    let panicked = |_| Err(EmbeddedError::Internal("a thread panicked".to_owned()));
+    result.await.unwrap_or_else(panicked)
 }
 
-/// Asks again and again until there is an answer; `None` once the deadline has passed.
+/// Repeats `ask` until it returns a value; none after the deadline.
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on a thread of its own: other processes' locks and files cannot wake us"
+    reason = "runs on a thread of its own: the locks and files of other processes send no notification"
 )]
 pub(super) fn poll_until<T>(
     deadline: Instant,

@@ -1,6 +1,6 @@
-//! How one installs PostgreSQL's server on this system, as far as we can tell which it is.
+//! How to install PostgreSQL's server on this system.
 
-/// A clause for an error's one line.
+/// A clause for an error message.
 pub(super) fn how_to_install() -> String {
     let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     install_advice(std::env::consts::OS, &os_release)

@@ -1,4 +1,4 @@
-//! The token of a session, and the id that stands for it.
+//! The token of a session, and the id derived from it.
 
 use std::fmt;
 
@@ -8,58 +8,57 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
-use crate::auth::denial::TokenProblem;
+use super::denial::TokenProblem;
 
-/// What every token of a session begins with. No JWT does, and who finds one in the wrong place knows
-/// what it is.
+/// The prefix of every session token. No JWT has it, and a token that leaks is easy to recognize.
 pub const PREFIX: &str = "rs_";
-/// Bytes of chance in a token: nobody guesses 256 bits, and so their hash needs neither salt nor cost.
+/// Random bytes in a token. 256 bits cannot be guessed, so their hash needs neither a salt nor a work factor.
 const BYTES: usize = 32;
 
-/// A session's name: the SHA-256 of its token. It is all that is kept of the token, and what everybody
-/// may know: the way back to the token is 2^256 guesses.
+/// The id of a session: the SHA-256 of its token. Only the id is stored, and it is not a secret: finding the
+/// token for it takes 2^256 guesses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; BYTES]);
 
-/// A session's token, which prints as nothing.
-pub struct Token(String);
+/// The token of a session. Its `Debug` omits the secret.
+pub struct SessionToken(String);
 
-impl Token {
-    /// A new one. None: the system has no random numbers.
+impl SessionToken {
+    /// A new token. None: the system has no random numbers.
     pub fn new() -> Option<Self> {
         let mut bytes = [0; BYTES];
         SystemRandom::new().fill(&mut bytes).ok()?;
         Some(Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))))
     }
 
-    /// What its bearer sends.
+    /// The secret that its bearer sends.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The session's name.
+    /// The id of its session.
     pub fn id(&self) -> SessionId {
         SessionId::hash(&self.0)
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
+        f.write_str("SessionToken")
     }
 }
 
 impl SessionId {
-    /// The session that a bearer's token is of, if it is of the form.
+    /// The id for a token, if the token is well-formed.
     pub fn of_token(token: &str) -> Result<Self, TokenProblem> {
         let bytes = token.strip_prefix(PREFIX).filter(|text| text.len() == 43);
         let bytes = bytes.and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok());
         bytes.map(|_| Self::hash(token)).ok_or(TokenProblem::SessionShape)
     }
 
-    /// The id that `text` spells, in its one spelling.
+    /// Reads an id in its canonical form.
     pub fn parse(text: &str) -> Option<Self> {
-        // What is longer need not be read.
+        // Rejects long input before decoding it.
         let bytes = (text.len() == 43).then(|| BASE64_URL_SAFE_NO_PAD.decode(text).ok()).flatten();
         bytes?.try_into().ok().map(Self)
     }
@@ -88,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_token_is_another_and_has_one_name() {
-        let (one, other) = (Token::new().expect("chance"), Token::new().expect("chance"));
+    fn tokens_are_distinct_and_each_has_one_id() {
+        let (one, other) = (SessionToken::new().expect("randomness"), SessionToken::new().expect("randomness"));
         assert!(one.expose() != other.expose() && one.id() != other.id());
         assert_eq!(SessionId::of_token(one.expose()), Ok(one.id()));
         assert_eq!(SessionId::parse(&one.id().to_string()), Some(one.id()));
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_one_spelling() {
+    fn a_token_has_one_canonical_form() {
         let good = format!("rs_{}", "A".repeat(43));
         assert!(SessionId::of_token(&good).is_ok());
         for bad in [

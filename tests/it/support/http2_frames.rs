@@ -1,6 +1,6 @@
-//! HTTP/2 frames by hand, for what no well-behaved client sends.
+//! Hand-made HTTP/2 frames, for misbehaving clients.
 
-/// What every connection begins with, before its SETTINGS.
+/// The client preface.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Kinds of frames.
 pub const DATA: u8 = 0x0;
@@ -24,7 +24,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The HEADERS frame of a call to `path` whose message is still to come. HPACK without compression.
+/// The HEADERS frame of a call to `path`, before its message. HPACK without compression.
 pub fn call(stream: u32, path: &str) -> Vec<u8> {
     call_with(stream, path, &[])
 }
@@ -43,7 +43,7 @@ pub fn call_with(stream: u32, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block)
 }
 
-/// A message with gRPC's prefix, in as many DATA frames as it takes, the last of which ends the stream.
+/// A message with gRPC's prefix, in DATA frames of which the last ends the stream.
 pub fn message(stream: u32, is_compressed: bool, message: &[u8]) -> Vec<u8> {
     const LARGEST: usize = 16 * 1024;
     let length = u32::try_from(message.len()).expect("a small message").to_be_bytes();

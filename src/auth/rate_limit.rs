@@ -1,0 +1,108 @@
+//! Rate limits: one token bucket for each name, stored as the time at which it is full again (GCRA). A full bucket
+//! needs no entry, so the memory is bounded by the recent use.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Shards of the buckets, each with its own lock.
+const SHARDS: usize = 16;
+/// Buckets in one shard that are not full. Further names share one bucket.
+const MAX_BUCKETS: usize = 4096;
+/// How often at most full buckets are removed from a shard without room.
+const CLEANUP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A bucket for each name.
+pub struct RateLimit {
+    /// The time in which one token is refilled.
+    refill: Duration,
+    /// The time in which an empty bucket is refilled.
+    burst: Duration,
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Shard {
+    full_again: HashMap<u64, Instant>,
+    shared: Option<Instant>,
+    cleaned: Option<Instant>,
+}
+
+impl RateLimit {
+    /// Buckets of `burst` tokens, refilled with `per_second` tokens. None if that is 0: no limit.
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        let refill = Duration::from_secs(1).checked_div(per_second)?;
+        Some(Self { refill, burst: refill * burst, shards: Default::default(), hasher: RandomState::new() })
+    }
+
+    /// Takes a token from the bucket of this name, or returns the time until there is one.
+    pub fn take(&self, name: &(impl Hash + ?Sized), now: Instant) -> Result<(), Duration> {
+        // Names with the same hash share a bucket. The seed is random, so a caller cannot construct such names.
+        let hash = self.hasher.hash_one(name);
+        let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[shard].lock();
+        let full_again = shard.bucket(hash, now);
+        let then = (*full_again).max(now) + self.refill;
+        let wait = then.duration_since(now).saturating_sub(self.burst);
+        if wait.is_zero() {
+            *full_again = then;
+            return Ok(());
+        }
+        Err(wait)
+    }
+}
+
+impl Shard {
+    fn bucket(&mut self, hash: u64, now: Instant) -> &mut Instant {
+        let Self { full_again, shared, cleaned } = self;
+        let has_room = |buckets: &HashMap<_, _>| buckets.len() < MAX_BUCKETS || buckets.contains_key(&hash);
+        if !has_room(full_again) && cleaned.is_none_or(|last| now.duration_since(last) >= CLEANUP_INTERVAL) {
+            full_again.retain(|_, at| *at > now);
+            *cleaned = Some(now);
+        }
+        if has_room(full_again) { full_again.entry(hash).or_insert(now) } else { shared.get_or_insert(now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_then_calls_at_the_refill_rate() {
+        let (limit, start) = (RateLimit::new(10, 5).expect("a limit"), Instant::now());
+        for _ in 0..5 {
+            assert_eq!(limit.take("ann", start), Ok(()));
+        }
+        assert_eq!(limit.take("ann", start), Err(Duration::from_millis(100)));
+        assert_eq!(limit.take("bob", start), Ok(()), "each name has its own bucket");
+        let later = start + Duration::from_millis(250);
+        assert_eq!([(); 3].map(|()| limit.take("ann", later).is_ok()), [true, true, false]);
+        let much_later = start + Duration::from_secs(3600);
+        let passed = (0..100).filter(|_| limit.take("ann", much_later).is_ok()).count();
+        assert_eq!(passed, 5, "a bucket never holds more than a burst");
+    }
+
+    #[test]
+    fn no_rate_is_no_limit() {
+        assert!(RateLimit::new(0, 100).is_none());
+    }
+
+    #[test]
+    fn a_flood_of_names_gets_neither_more_memory_nor_more_calls() {
+        let (limit, now) = (RateLimit::new(1, 1).expect("a limit"), Instant::now());
+        let most = SHARDS * MAX_BUCKETS;
+        let passed = (0..2 * most).filter(|number| limit.take(number, now).is_ok()).count();
+        let kept = || -> usize { limit.shards.iter().map(|shard| shard.lock().full_again.len()).sum() };
+        assert!(passed <= most + SHARDS && kept() <= most, "{passed} passed, {} kept", kept());
+        assert!(limit.take(&0, now).is_err(), "a bucket in use is kept");
+        let later = now + Duration::from_secs(2);
+        assert!((0..most / 2).all(|number| limit.take(&(10 * most + number), later).is_ok()), "full buckets make room");
+    }
+}

@@ -1,0 +1,6 @@
+//! Why a command failed.
+
+use std::error::Error;
+
+/// Why a command failed: one line, or one line for each problem.
+pub type Failure = Box<dyn Error + Send + Sync>;

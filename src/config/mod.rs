@@ -1,0 +1,22 @@
+//! The settings: one documented file of defaults, overlaid by a file, the environment and flags.
+//! Secrets print redacted.
+
+mod broker;
+mod check;
+mod load;
+mod problems;
+mod secret_url;
+mod security;
+mod sessions;
+mod settings;
+
+pub use broker::{Broker, PayloadFormat};
+pub use load::Flags;
+pub use problems::ConfigError;
+pub use secret_url::SecretUrl;
+pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
+pub use sessions::{SessionKind, Sessions};
+pub use settings::{
+    BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Execution, Expiry, LogFormat, Retention, Server,
+    Strategy, StrategyDefaults, Telemetry, Waitlist, Watch,
+};

@@ -9,6 +9,7 @@
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: what is one transaction, and the executors that carry commands out |
 //! | [`auth`] | who calls and what they may do: tokens, certificates, sessions, the table of permissions, rates |
+//! | [`net`] | connections: TLS, and every limit on them and their calls |
 //! | [`rpc`] | the gRPC surface: decode, one use case, encode; errors to statuses; layers |
 //! | [`broker`] | RabbitMQ: publishes every change, takes commands, hears who signs out |
 //! | [`worker`] | background work: expiry, retention, feed, gauges, health |
@@ -18,7 +19,7 @@
 //! | [`app`] | the composition root |
 //! | [`cli`] | the command line |
 //!
-//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc, broker -> auth -> domain`;
+//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc, broker -> auth -> domain`; `rpc -> net -> auth`;
 //! `store -> domain`; `domain` knows nobody. `broker` speaks the messages and statuses of `rpc`.
 //! `tests/it/tidy.rs` holds this.
 //!
@@ -54,6 +55,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
+pub mod net;
 pub mod ops;
 pub mod rpc;
 pub mod store;

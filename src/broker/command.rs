@@ -13,7 +13,7 @@ use crate::{
     domain::caller::{Actor, Caller},
     ops::Ledger,
     rpc::{
-        decode::{Order, reservation as orders},
+        decode::{Decoded, reservation as orders},
         encode,
         fields::Fields,
         pb, status,
@@ -62,7 +62,7 @@ trait Command: prost::Message + Default {
     const RESPONSE: &'static str;
 
     fn request_id(&mut self) -> &mut String;
-    fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status>;
+    fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status>;
     fn answer(reservation: Option<pb::Reservation>, execution: pb::ExecutionReport, format: PayloadFormat) -> Vec<u8>;
 }
 
@@ -77,7 +77,7 @@ macro_rules! command {
                 &mut self.request_id
             }
 
-            fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
+            fn order(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
                 $order(self, strategies, deadline)
             }
 

@@ -48,7 +48,7 @@ async fn who_names_the_risk_is_served_and_loopback_needs_nothing() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = Process::on(&database.url, &[&format!("server.listen={address}")]).await;
         let said = server.log().join("\n");
-        assert!(said.contains("not asked who they are") && said.contains("\"loopback_only\":true"), "{said}");
+        assert!(said.contains("authentication is off") && said.contains("\"loopback_only\":true"), "{said}");
         server.stop().await;
     }
 }

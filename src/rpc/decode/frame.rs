@@ -1,0 +1,133 @@
+//! What the messages of mutations have in common: a request_id, an etag, and how to execute them.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::{
+    config::Strategy,
+    domain::{
+        caller::Caller,
+        command::{Action, Command},
+        ids::{EventId, Fingerprint, Request, RequestId},
+    },
+    ops::execute::How,
+    rpc::{fields::Fields, pb},
+    store::LockWait,
+};
+
+/// A command and how to execute it.
+pub type Decoded = (Command, How);
+
+/// The common part of a message, taken out of it.
+pub struct Frame {
+    pub request_id: String,
+    pub etag: String,
+    pub fingerprint: Fingerprint,
+    pub how: Option<How>,
+}
+
+/// Takes the frame out of a mutation of a reservation or a waitlist entry.
+macro_rules! frame {
+    ($message:ident, $rpc:literal, $fields:ident, $strategy:expr, $deadline:expr) => {{
+        let request_id = std::mem::take(&mut $message.request_id);
+        let options = $message.options.take().unwrap_or_default();
+        let validate_only = std::mem::take(&mut $message.validate_only);
+        $crate::rpc::decode::frame::Frame {
+            request_id,
+            fingerprint: $crate::rpc::decode::frame::fingerprint($rpc, &$message),
+            etag: std::mem::take(&mut $message.etag),
+            how: $crate::rpc::decode::frame::how(&mut $fields, options, validate_only, $strategy, $deadline),
+        }
+    }};
+}
+
+/// The same of a mutation of an event, which always takes the row lock.
+macro_rules! event_frame {
+    ($message:ident, $rpc:literal, $deadline:expr) => {{
+        let request_id = std::mem::take(&mut $message.request_id);
+        $crate::rpc::decode::frame::Frame {
+            request_id,
+            fingerprint: $crate::rpc::decode::frame::fingerprint($rpc, &$message),
+            etag: std::mem::take(&mut $message.etag),
+            how: Some($crate::rpc::decode::frame::with_row_lock($deadline)),
+        }
+    }};
+}
+
+pub(super) use event_frame;
+pub(super) use frame;
+
+impl Frame {
+    /// The command, if no field was bad.
+    pub fn decoded(
+        self,
+        mut fields: Fields,
+        event_id: Option<EventId>,
+        action: Option<Action>,
+    ) -> Result<Decoded, Status> {
+        let etag = fields.etag("etag", self.etag);
+        let request_id = fields.request_id("request_id", &self.request_id);
+        let request = request_id.map(|id| request(id, self.fingerprint));
+        let decoded = || {
+            let caller = Caller::default();
+            let (event_id, action, etag, request) = (event_id?, action?, etag?, request?);
+            Some((Command { event_id, action, etag, request, caller }, self.how?))
+        };
+        let decoded = decoded();
+        fields.finish(decoded)
+    }
+}
+
+/// The digest of what a request_id stands for: the RPC and its message, without the request_id and the options. The
+/// message is encoded again from its known fields, so the digest does not depend on the client's encoder.
+pub fn fingerprint(rpc: &str, message: &impl Message) -> Fingerprint {
+    let digest = Sha256::new().chain_update(rpc).chain_update([0]).chain_update(message.encode_to_vec()).finalize();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    Fingerprint(first)
+}
+
+pub fn request(id: Option<RequestId>, fingerprint: Fingerprint) -> Option<Request> {
+    id.map(|id| Request { id, fingerprint })
+}
+
+pub fn how(
+    fields: &mut Fields,
+    options: pb::ExecutionOptions,
+    validate_only: bool,
+    default: Strategy,
+    deadline: Instant,
+) -> Option<How> {
+    let strategy = match options.strategy {
+        0 => Some(default),
+        other => fields.known::<pb::Strategy>("options.strategy", other).map(strategy_of),
+    };
+    let lock_wait = match options.lock_wait {
+        0 => Some(LockWait::Wait),
+        other => fields.known::<pb::LockWait>("options.lock_wait", other).map(lock_wait_of),
+    };
+    Some(How { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only })
+}
+
+pub fn with_row_lock(deadline: Instant) -> How {
+    How { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false }
+}
+
+/// A strategy that is not unspecified.
+pub fn strategy_of(strategy: pb::Strategy) -> Strategy {
+    match strategy {
+        pb::Strategy::Optimistic => Strategy::Optimistic,
+        pb::Strategy::Coalesced => Strategy::Coalesced,
+        pb::Strategy::Pessimistic | pb::Strategy::Unspecified => Strategy::Pessimistic,
+    }
+}
+
+/// A lock wait; unspecified is to wait.
+pub fn lock_wait_of(wait: pb::LockWait) -> LockWait {
+    match wait {
+        pb::LockWait::Nowait => LockWait::NoWait,
+        pb::LockWait::Wait | pb::LockWait::Unspecified => LockWait::Wait,
+    }
+}

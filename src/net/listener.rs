@@ -91,12 +91,13 @@ impl Listener {
             };
             let (listener, handshakes, ready) = (Arc::clone(&self), Arc::clone(&handshakes), ready.clone());
             tokio::spawn(async move {
-                tokio::select! {
-                    connection = listener.prepare(stream, address, slot, &handshakes) => if let Some(connection) = connection {
-                        // An error: the server stops, and takes no more connections.
-                        let _ = ready.send(Ok(connection)).await;
-                    },
-                    () = ready.closed() => {}
+                let prepared = tokio::select! {
+                    prepared = listener.prepare(stream, address, slot, &handshakes) => prepared,
+                    () = ready.closed() => None,
+                };
+                if let Some(connection) = prepared {
+                    // An error: the server stops, and takes no more connections.
+                    let _ = ready.send(Ok(connection)).await;
                 }
             });
         }

@@ -14,6 +14,7 @@
 //! | time without a sign of life | `server.keepalive_interval` 30 s and `keepalive_timeout` 20 s | closed | HTTP/2 |
 //! | streams on one connection | `server.max_streams_per_connection` 512 | stream refused | HTTP/2 |
 //! | streams reset early, and errors | 64 | closed | HTTP/2 |
+//! | bytes of one connection that are not read yet | 1 MiB | the sender waits | HTTP/2 |
 //! | metadata of one call | 16 KiB | refused | HTTP/2 |
 //! | reads while many calls run | 2 KiB a turn, from ¾ of `server.max_in_flight` on | waits up to 100 ms | [`read_throttle`] |
 //! | bytes pending for clients | 12 MiB in all | the slowest client is closed | [`slow_client`] |

@@ -57,8 +57,8 @@ async fn on_sigterm_running_calls_finish_and_new_ones_are_refused() {
     create_event(&server).await;
     let (busy, idle) = (server.connect().await, server.connect().await);
     let mut health = HealthClient::new(server.connect().await);
-    let mut told = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
-    let first = told.next().await.expect("told").expect("well");
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
+    let first = watch.next().await.expect("a status").expect("no error");
     assert_eq!(first.status(), ServingStatus::Serving);
     let mut locker = database.connect().await;
     lock_row(&mut locker).await;
@@ -66,7 +66,7 @@ async fn on_sigterm_running_calls_finish_and_new_ones_are_refused() {
 
     server.signal(Signal::SIGTERM);
 
-    let next = soon("the health watch gets it", told.next()).await.expect("told").expect("well");
+    let next = soon("the health watch gets it", watch.next()).await.expect("a status").expect("no error");
     assert_eq!(next.status(), ServingStatus::NotServing);
     eventually("new calls are refused", async || {
         let request = pb::GetEventRequest { event_id: "show".into() };
@@ -88,7 +88,7 @@ async fn on_sigterm_running_calls_finish_and_new_ones_are_refused() {
     let reservation = answer.into_inner().reservation.expect("the reservation");
     // The health watch is still open; it must not delay the stop for an hour.
     server.ends_well().await;
-    drop(told);
+    drop(watch);
 
     let kept = sqlx::query_scalar("SELECT user_id FROM reservations WHERE reservation_id::text = $1");
     let kept: String = kept.bind(&reservation.reservation_id).fetch_one(&mut locker).await.expect("it was committed");

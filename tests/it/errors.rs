@@ -17,7 +17,14 @@ async fn without_sweeper() -> TestServer {
 /// A hold of `quantity` units.
 async fn hold(server: &TestServer, event_id: &str, user_id: &str, quantity: i32) -> pb::Reservation {
     let request = pb::ReserveRequest { quantity, ..reserve(event_id, user_id) };
-    server.reservations().reserve(request).await.expect("there is room").into_inner().reservation.expect("it is told")
+    server
+        .reservations()
+        .reserve(request)
+        .await
+        .expect("there is room")
+        .into_inner()
+        .reservation
+        .expect("a reservation")
 }
 
 fn confirm(event_id: &str, user_id: &str) -> pb::ConfirmRequest {

@@ -12,7 +12,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    frame::{Decoded, event_frame, fingerprint, request},
+    frame::{Decoded, fingerprint, frame, request, with_row_lock},
     target::states,
     waitlist,
 };
@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = event_frame!(m, "UpdateEvent", deadline);
+    let frame = frame!(m, "UpdateEvent", with_row_lock(deadline));
     let mut fields = Fields::default();
     let event = m.event.take().unwrap_or_default();
     let event_id = fields.event_id("event.event_id", &event.event_id);
@@ -41,21 +41,21 @@ pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<
 }
 
 pub fn open_event(mut m: pb::OpenEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = event_frame!(m, "OpenEvent", deadline);
+    let frame = frame!(m, "OpenEvent", with_row_lock(deadline));
     let mut fields = Fields::default();
     let event_id = fields.event_id("event_id", &m.event_id);
     frame.decoded(fields, event_id, Some(Action::OpenEvent))
 }
 
 pub fn close_event(mut m: pb::CloseEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = event_frame!(m, "CloseEvent", deadline);
+    let frame = frame!(m, "CloseEvent", with_row_lock(deadline));
     let mut fields = Fields::default();
     let event_id = fields.event_id("event_id", &m.event_id);
     frame.decoded(fields, event_id, Some(Action::CloseEvent))
 }
 
 pub fn cancel_event(mut m: pb::CancelEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = event_frame!(m, "CancelEvent", deadline);
+    let frame = frame!(m, "CancelEvent", with_row_lock(deadline));
     let mut fields = Fields::default();
     let event_id = fields.event_id("event_id", &m.event_id);
     let reason = fields.optional_text("reason", m.reason, limits::REASON);

@@ -28,36 +28,34 @@ pub struct Frame {
     pub how: Option<How>,
 }
 
-/// Takes the frame out of a mutation of a reservation or a waitlist entry.
+/// Takes the frame out of a message; `how` comes first, since the fingerprint does not cover it.
 macro_rules! frame {
-    ($message:ident, $rpc:literal, $fields:ident, $strategy:expr, $deadline:expr) => {{
-        let request_id = std::mem::take(&mut $message.request_id);
-        let options = $message.options.take().unwrap_or_default();
-        let validate_only = std::mem::take(&mut $message.validate_only);
+    ($message:ident, $rpc:literal, $how:expr) => {{
+        let (how, request_id) = ($how, std::mem::take(&mut $message.request_id));
         $crate::rpc::decode::frame::Frame {
             request_id,
             fingerprint: $crate::rpc::decode::frame::fingerprint($rpc, &$message),
             etag: std::mem::take(&mut $message.etag),
-            how: $crate::rpc::decode::frame::how(&mut $fields, options, validate_only, $strategy, $deadline),
+            how,
         }
     }};
 }
 
-/// The same of a mutation of an event, which always takes the row lock.
-macro_rules! event_frame {
-    ($message:ident, $rpc:literal, $deadline:expr) => {{
-        let request_id = std::mem::take(&mut $message.request_id);
-        $crate::rpc::decode::frame::Frame {
-            request_id,
-            fingerprint: $crate::rpc::decode::frame::fingerprint($rpc, &$message),
-            etag: std::mem::take(&mut $message.etag),
-            how: Some($crate::rpc::decode::frame::with_row_lock($deadline)),
-        }
+/// Takes out how to execute a mutation of a reservation or a waitlist entry.
+macro_rules! how {
+    ($message:ident, $fields:ident, $strategy:expr, $deadline:expr) => {{
+        let (options, validate_only) = ($message.options.take(), std::mem::take(&mut $message.validate_only));
+        $crate::rpc::decode::frame::how_of(
+            &mut $fields,
+            options.unwrap_or_default(),
+            validate_only,
+            $strategy,
+            $deadline,
+        )
     }};
 }
 
-pub(super) use event_frame;
-pub(super) use frame;
+pub(super) use {frame, how};
 
 impl Frame {
     /// The command, if no field was bad.
@@ -93,7 +91,8 @@ pub fn request(id: Option<RequestId>, fingerprint: Fingerprint) -> Option<Reques
     id.map(|id| Request { id, fingerprint })
 }
 
-pub fn how(
+/// How to execute a mutation; None if the options are bad.
+pub fn how_of(
     fields: &mut Fields,
     options: pb::ExecutionOptions,
     validate_only: bool,
@@ -111,8 +110,9 @@ pub fn how(
     Some(How { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only })
 }
 
-pub fn with_row_lock(deadline: Instant) -> How {
-    How { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false }
+/// How to execute a mutation of an event: always under its row lock.
+pub fn with_row_lock(deadline: Instant) -> Option<How> {
+    Some(How { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false })
 }
 
 /// A strategy that is not unspecified.

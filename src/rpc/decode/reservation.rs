@@ -5,7 +5,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    frame::{Decoded, frame},
+    frame::{Decoded, frame, how},
     target::{event_or_user, states, target},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 
 pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "Reserve", fields, defaults.reserve, deadline);
+    let frame = frame!(m, "Reserve", how!(m, fields, defaults.reserve, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
@@ -46,7 +46,7 @@ pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: 
 
 pub fn confirm(mut m: pb::ConfirmRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "Confirm", fields, defaults.confirm, deadline);
+    let frame = frame!(m, "Confirm", how!(m, fields, defaults.confirm, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);
@@ -56,7 +56,7 @@ pub fn confirm(mut m: pb::ConfirmRequest, defaults: StrategyDefaults, deadline: 
 
 pub fn cancel(mut m: pb::CancelRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "Cancel", fields, defaults.cancel, deadline);
+    let frame = frame!(m, "Cancel", how!(m, fields, defaults.cancel, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);
@@ -68,7 +68,7 @@ pub fn cancel(mut m: pb::CancelRequest, defaults: StrategyDefaults, deadline: In
 
 pub fn extend(mut m: pb::ExtendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "Extend", fields, defaults.extend, deadline);
+    let frame = frame!(m, "Extend", how!(m, fields, defaults.extend, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let ttl = fields.hold_ttl("ttl", m.ttl);
@@ -78,7 +78,7 @@ pub fn extend(mut m: pb::ExtendRequest, defaults: StrategyDefaults, deadline: In
 
 pub fn amend(mut m: pb::AmendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "Amend", fields, defaults.amend, deadline);
+    let frame = frame!(m, "Amend", how!(m, fields, defaults.amend, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);

@@ -5,7 +5,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    frame::{Decoded, frame},
+    frame::{Decoded, frame, how},
     target::{entry_target, event_or_user, states},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 
 pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "JoinWaitlist", fields, defaults.join_waitlist, deadline);
+    let frame = frame!(m, "JoinWaitlist", how!(m, fields, defaults.join_waitlist, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
@@ -50,7 +50,7 @@ pub fn leave(
     deadline: Instant,
 ) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "LeaveWaitlist", fields, defaults.leave_waitlist, deadline);
+    let frame = frame!(m, "LeaveWaitlist", how!(m, fields, defaults.leave_waitlist, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = entry_target(&mut fields, m.entry);
     let action = target.map(|target| Action::Leave { target });

@@ -37,7 +37,9 @@ enum State {
     /// One chunk may be read; with no turn after [`MAX_WAIT`].
     Reading(Option<ReadTurn>),
     /// The chunk has been read. Its calls are counted when the connection is read next, so the turn lasts until then.
-    Read(#[expect(dead_code, reason = "held until the next read")] Option<ReadTurn>),
+    Read {
+        _turn: Option<ReadTurn>,
+    },
 }
 
 impl<T> ReadThrottle<T> {
@@ -51,7 +53,7 @@ impl<T> ReadThrottle<T> {
         loop {
             self.state = match &mut self.state {
                 State::Reading(_) => return Poll::Ready(()),
-                State::Read(_) => State::Free,
+                State::Read { .. } => State::Free,
                 State::Free if !self.limit.is_near() => return Poll::Ready(()),
                 State::Free => {
                     self.waits.inc();
@@ -74,7 +76,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ReadThrottle<T> {
         let length = chunk.filled().len();
         buffer.advance(length);
         // A connection that has sent nothing does not hold up the others.
-        this.state = if polled.is_pending() { State::Free } else { State::Read(turn.take()) };
+        this.state = if polled.is_pending() { State::Free } else { State::Read { _turn: turn.take() } };
         polled
     }
 }

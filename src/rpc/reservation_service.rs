@@ -104,7 +104,7 @@ impl ReservationService for Reservations {
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = history::list_changes(&message)?;
         message.page_size = 0;
-        let after = page_token::after(&message, &token, |filters, token| page_token::decode(filters, token))?;
+        let after = page_token::after(&message, &token, page_token::decode)?;
         let page = self.ledger.list_changes(filter, after, size, deadline).await;
         let page = page.map_err(|error| status::of(&error, None))?;
         let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));

@@ -9,4 +9,4 @@ mod target;
 pub mod waitlist;
 
 pub use frame::{Decoded, lock_wait_of, strategy_of};
-pub use target::{entry_target, for_caller, restrict, states, target};
+pub use target::{entry_target, for_caller, restrict, target};

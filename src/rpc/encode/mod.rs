@@ -13,5 +13,5 @@ pub use execution::{contention, execution};
 pub use history::{change, changed_entry, changed_event, changed_reservation};
 pub use reservation::reservation;
 pub use session::session;
-pub use value::{duration, strategy, timestamp};
+pub use value::{duration, timestamp};
 pub use waitlist::waitlist_entry;

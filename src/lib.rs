@@ -9,6 +9,7 @@
 //! | [`store`] | the SQL: one statement a function, transactions, connections |
 //! | [`ops`] | the use cases: the engine that executes commands, one transaction each or in batches |
 //! | [`auth`] | authentication and authorization: tokens, certificates, sessions, permissions, rate limits |
+//! | [`net`] | connections: TLS, and every bound on a connection and a call |
 //! | [`rpc`] | the gRPC API: decode, one use case, encode; statuses of errors; layers |
 //! | [`broker`] | RabbitMQ: publishes every change, consumes commands and sign-outs |
 //! | [`worker`] | background work: expiry, promotion, retention, feed, gauges, health |
@@ -18,7 +19,7 @@
 //! | [`app`] | the composition root |
 //! | [`cli`] | the command line |
 //!
-//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc, broker -> auth -> domain`;
+//! Arrows point down only: `rpc, broker, worker -> ops -> domain, store`; `rpc, broker -> auth -> domain`; `rpc -> net -> auth`;
 //! `store -> domain`; `domain` depends on no other module. `broker` uses the messages and statuses of `rpc`.
 //! `tests/it/tidy.rs` checks this.
 //!
@@ -53,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
+pub mod net;
 pub mod ops;
 pub mod rpc;
 pub mod store;

@@ -11,7 +11,7 @@ use reservd::{
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},
     rpc::{
-        decode::{Order, event, history, reservation, session, waitlist},
+        decode::{Decoded, event, history, reservation, session, waitlist},
         page_token, pb,
     },
 };
@@ -36,7 +36,7 @@ fn is_proper<T>(decoded: Result<T, Status>) {
 }
 
 /// An order that is read from the same message again stands for the same request.
-fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -> Result<Order, Status>) {
+fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -> Result<Decoded, Status>) {
     let Ok(message) = M::decode(bytes) else { return };
     let now = Instant::now();
     let decoded = read(message.clone(), now);

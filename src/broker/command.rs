@@ -12,7 +12,7 @@ use crate::{
     domain::caller::{Actor, Caller},
     ops::Ledger,
     rpc::{
-        decode::{Order, reservation},
+        decode::{Decoded, reservation},
         encode,
         fields::Fields,
         pb, status,
@@ -61,7 +61,7 @@ trait Command: prost::Message + Default {
     const RESPONSE: &'static str;
 
     fn request_id(&mut self) -> &mut String;
-    fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status>;
+    fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status>;
     fn respond(reservation: Option<pb::Reservation>, execution: pb::ExecutionReport, format: PayloadFormat) -> Vec<u8>;
 }
 
@@ -76,7 +76,7 @@ macro_rules! command {
                 &mut self.request_id
             }
 
-            fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
+            fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
                 $decode(self, strategies, deadline)
             }
 

@@ -24,13 +24,13 @@ use crate::{
 pub struct Diagnostics {
     ledger: Ledger,
     settings: config::Diagnostics,
-    /// One test at a time: two would measure each other.
-    turn: Arc<Semaphore>,
+    /// One test at a time: two would disturb each other's results.
+    running: Arc<Semaphore>,
 }
 
 impl Diagnostics {
     pub fn new(ledger: Ledger, settings: config::Diagnostics) -> Self {
-        Self { ledger, settings, turn: Arc::new(Semaphore::new(1)) }
+        Self { ledger, settings, running: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -46,12 +46,12 @@ impl DiagnosticsService for Diagnostics {
         if !self.settings.concurrency_test {
             return Err(status::diagnostics_disabled());
         }
-        let turn = Arc::clone(&self.turn).try_acquire_owned();
-        let turn = turn.map_err(|_| status::overloaded("another concurrency test is running"))?;
+        let permit = Arc::clone(&self.running).try_acquire_owned();
+        let permit = permit.map_err(|_| status::overloaded("another concurrency test is running"))?;
         let (sender, receiver) = mpsc::channel(4);
         let ledger = self.ledger.clone();
         tokio::spawn(async move {
-            let _turn = turn;
+            let _permit = permit;
             run(ledger, plan, sender).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -78,17 +78,17 @@ fn report_bounds(m: &pb::GetContentionReportRequest) -> Result<(Duration, usize)
 
 type Sender = mpsc::Sender<Result<pb::RunConcurrencyTestResponse, Status>>;
 
-/// Runs the test; it ends early when the caller has gone, since nobody follows its progress then.
+/// Runs the test. It ends early when the caller hangs up, since nothing receives its progress then.
 async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
     let (progress, done) = watch::channel(0);
     let test = ledger.run_concurrency_test(plan, progress);
     let (report, ()) = tokio::join!(test, follow(done, plan.operations, sender.clone()));
     let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, None));
-    // Nobody to hear it is no reason to complain.
+    // An error: the caller has hung up.
     let _ = sender.send(last).await;
 }
 
-/// Tells how far a test has come, until it has ended or nobody wants to know.
+/// Sends the progress of a test until it ends or its caller hangs up.
 async fn follow(mut done: watch::Receiver<u32>, total: u32, sender: Sender) {
     while done.changed().await.is_ok() {
         let done = *done.borrow_and_update();
@@ -98,7 +98,7 @@ async fn follow(mut done: watch::Receiver<u32>, total: u32, sender: Sender) {
     }
 }
 
-/// What a request asks to be run.
+/// The test that a request asks for.
 pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
     let mut fields = Fields::default();
     let strategy = match m.strategy {
@@ -135,13 +135,13 @@ pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
     fields.finish(all)
 }
 
-/// How far a test has come.
+/// The progress of a test.
 pub fn progress_message(done: u32, total: u32) -> pb::RunConcurrencyTestResponse {
     let progress = pb::ConcurrencyTestProgress { done: done.cast_signed(), total: total.cast_signed() };
     pb::RunConcurrencyTestResponse { update: Some(Update::Progress(progress)) }
 }
 
-/// What came of a test.
+/// The report of a test.
 pub fn report_message(report: &Report) -> pb::RunConcurrencyTestResponse {
     let tally = &report.tally;
     let micros = |value| Some(encode::duration(Duration::from_micros(value)));

@@ -1,10 +1,10 @@
-//! Fields of a request, checked one by one; what is wrong is collected, not answered at once.
+//! Checks the fields of a request one by one, and collects every bad one.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use tonic::Status;
 
-use super::status;
+use super::status::{self, Violation};
 use crate::{
     auth::session_token::SessionId,
     domain::{
@@ -14,22 +14,12 @@ use crate::{
     },
 };
 
-/// A client's own words in quotes, with their control characters escaped, and not all of them if they
-/// are many.
+/// A client's text in quotes, with control characters escaped, and cut if it is long.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(limits::LABEL_KEY) {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?}...", &text[..end]),
     }
-}
-
-/// One bad field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Its path in the request.
-    pub field: String,
-    /// What it must be or do.
-    pub description: String,
 }
 
 /// The bad fields of one request.
@@ -40,7 +30,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Checks fields of the message at `prefix` from now on.
+    /// Checks the fields of the message at `prefix` from now on.
     pub fn within(&mut self, prefix: impl Into<String>) {
         self.prefix = prefix.into();
     }
@@ -50,11 +40,11 @@ impl Fields {
         self.bad.push(Violation { field: format!("{}{field}", self.prefix), description: description.into() });
     }
 
-    /// The request, if nothing was bad.
+    /// The request, if no field was bad.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Status> {
         match value {
             Some(value) if self.bad.is_empty() => Ok(value),
-            _ => Err(status::invalid(self.bad)),
+            _ => Err(status::invalid(&self.bad)),
         }
     }
 
@@ -89,7 +79,7 @@ impl Fields {
         self.parsed(field, RequestId::parse(text), &format!("{ID_RULE}, or empty")).map(Some)
     }
 
-    /// An etag, or none if empty. Any text may be an etag; one that we never made just never matches.
+    /// An etag, or none if empty. Any text may be an etag; one that the server never made never matches.
     pub fn etag(&mut self, field: &str, text: String) -> Option<Option<String>> {
         if text.len() > 128 {
             self.reject(field, "must be at most 128 characters");
@@ -114,12 +104,12 @@ impl Fields {
         self.parsed(field, good, &format!("must be from {} to {}", range.start(), range.end()))
     }
 
-    /// A number, or none if zero, where zero stands for "not said".
+    /// A number, or none if zero, where zero stands for unset.
     pub fn number_or_zero(&mut self, field: &str, value: i32, range: &RangeInclusive<u32>) -> Option<Option<u32>> {
         if value == 0 { Some(None) } else { self.number(field, value, range).map(Some) }
     }
 
-    /// A moment, or none if unset. Digits beyond the microsecond are cut off.
+    /// A time, or none if unset. Digits beyond the microsecond are cut off.
     pub fn time(&mut self, field: &str, value: Option<prost_types::Timestamp>) -> Option<Option<Timestamp>> {
         let Some(value) = value else { return Some(None) };
         let nanos = (0..1_000_000_000).contains(&value.nanos).then_some(value.nanos);
@@ -176,13 +166,13 @@ impl Fields {
         Some(size.unwrap_or(limits::DEFAULT_PAGE_SIZE))
     }
 
-    /// Whether a batch has a number of items that is allowed.
+    /// Whether a batch has an allowed number of items.
     pub fn batch(&mut self, field: &str, items: usize) -> Option<()> {
         let good = limits::BATCH.contains(&items).then_some(());
         self.parsed(field, good, &format!("must have {} to {} items", limits::BATCH.start(), limits::BATCH.end()))
     }
 
-    /// An enum's value that is known and says something.
+    /// A value of an enum that is known and not the unspecified one.
     pub fn known<E: TryFrom<i32> + Default + PartialEq>(&mut self, field: &str, value: i32) -> Option<E> {
         let good = E::try_from(value).ok().filter(|value| *value != E::default());
         self.parsed(field, good, "must be one of the values that the API defines")

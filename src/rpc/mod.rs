@@ -1,28 +1,23 @@
-//! The gRPC surface: thin handlers that decode, run one use case and encode.
+//! The gRPC surface: thin handlers that decode, call one use case and encode.
 //!
-//! [`decode`] turns a message into a domain value or names every bad field; [`encode`] turns results
-//! into messages; [`status`] is the one place where an error becomes a `Status`. [`layers`] stand
-//! around all RPCs, and [`server`] puts everything together, behind the door that [`listen`] and [`tls`]
-//! are; [`seats`], [`by_turns`] and [`large_answers`] see to it that no more comes through than can be served.
+//! [`decode`] makes a domain value of a message or names every bad field; [`encode`] makes messages of results;
+//! [`status`] is the one place where an error becomes a `Status`. [`layers`] stand around all RPCs, and [`server`] puts
+//! everything together on the connections of [`net`](crate::net).
 
-pub mod by_turns;
 pub mod decode;
 pub mod diagnostics_service;
 pub mod encode;
 pub mod event_service;
+mod execute;
 pub mod fields;
-pub mod handshake;
-pub mod large_answers;
+pub mod health;
 pub mod layers;
-pub mod listen;
+pub mod methods;
 pub mod page_token;
-pub mod patience;
 pub mod reservation_service;
-pub mod seats;
 pub mod server;
 pub mod session_service;
 pub mod status;
-pub mod tls;
 pub mod waitlist_service;
 pub mod watch;
 

@@ -8,17 +8,17 @@ use tonic::Status;
 
 use super::status;
 
-/// Nothing longer was ever a token of ours.
+/// No token of this server is longer.
 const MAX_LENGTH: usize = 1024;
 
-/// A token for the listing that `filters`, the request without its page fields, asks for.
+/// A token for the listing of `filters`, the request without its page fields.
 pub fn encode<C: Serialize>(filters: &impl Message, cursor: &C) -> String {
     let token = serde_json::to_vec(&(digest(filters), cursor));
     token.map(|token| BASE64_URL_SAFE_NO_PAD.encode(token)).unwrap_or_default()
 }
 
-/// The cursor of a token. None: it is broken, or belongs to another listing. It has passed through a
-/// client, which may have written it anew: a cursor is made of types whose values are valid.
+/// The cursor of a token. None: it is broken, or belongs to another listing. A client may have forged it, so a cursor
+/// is made of types whose values are always valid.
 pub fn decode<C: DeserializeOwned>(filters: &impl Message, token: &str) -> Option<C> {
     if token.len() > MAX_LENGTH {
         return None;
@@ -28,7 +28,7 @@ pub fn decode<C: DeserializeOwned>(filters: &impl Message, token: &str) -> Optio
     (bound_to == digest(filters)).then_some(cursor)
 }
 
-/// Where the page begins that a request asks for; None: with the first. `cursor` reads the token.
+/// Where the requested page begins; None: at the start. `cursor` reads the token.
 pub fn after<M, C>(filters: &M, token: &str, cursor: impl Fn(&M, &str) -> Option<C>) -> Result<Option<C>, Status> {
     match token {
         "" => Ok(None),
@@ -51,7 +51,7 @@ mod tests {
     };
 
     #[test]
-    fn a_token_that_a_client_has_written_holds_only_valid_values() {
+    fn a_forged_token_holds_only_valid_values() {
         let filters = ListReservationsRequest::default();
         let forged = |cursor: serde_json::Value| encode(&filters, &cursor);
         for time in [i64::MIN, i64::MAX, 253_402_300_800_000_000] {

@@ -4,24 +4,20 @@ use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, Order, history, reservation as orders},
+    decode::{self, history, reservation},
     encode,
+    execute::{execute, mutation},
     fields::Fields,
     layers::{
         auth::{caller_of, only_of},
         deadline::{asked_deadline_of, deadline_of},
-        streaming::OwnBody,
+        raw_body::RawBody,
     },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
     status, watch,
 };
-use crate::{
-    config::StrategyDefaults,
-    domain::{ids::ReservationId, refusal::Refusal, reservation::State},
-    ops::{Ledger, execute::Answer},
-    store::reservations::{Cursor, Filter},
-};
+use crate::{config::StrategyDefaults, domain::refusal::Refusal, ops::Ledger};
 
 /// The service.
 pub struct Reservations {
@@ -33,47 +29,28 @@ impl Reservations {
     pub fn new(ledger: Ledger, defaults: StrategyDefaults) -> Self {
         Self { ledger, defaults }
     }
-
-    async fn carry_out(&self, (command, how): Order) -> Result<Answer, Status> {
-        let event_id = command.event_id.clone();
-        self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
-    }
-}
-
-/// A mutation's handler: the same five lines for each.
-macro_rules! mutation {
-    ($self:ident, $request:ident, $decode:path, $response:ident) => {{
-        let deadline = deadline_of(&$request);
-        let caller = caller_of(&$request)?;
-        let order = decode::by($decode($request.into_inner(), $self.defaults, deadline)?, caller)?;
-        let outcome = $self.carry_out(order).await?;
-        Ok(Response::new(pb::$response {
-            reservation: encode::changed_reservation(&outcome.change),
-            execution: Some(encode::execution(&outcome)),
-        }))
-    }};
 }
 
 #[tonic::async_trait]
 impl ReservationService for Reservations {
     async fn reserve(&self, request: Request<pb::ReserveRequest>) -> Result<Response<pb::ReserveResponse>, Status> {
-        mutation!(self, request, orders::reserve, ReserveResponse)
+        mutation!(self, request, reservation::reserve, ReserveResponse { reservation: encode::changed_reservation })
     }
 
     async fn confirm(&self, request: Request<pb::ConfirmRequest>) -> Result<Response<pb::ConfirmResponse>, Status> {
-        mutation!(self, request, orders::confirm, ConfirmResponse)
+        mutation!(self, request, reservation::confirm, ConfirmResponse { reservation: encode::changed_reservation })
     }
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
-        mutation!(self, request, orders::cancel, CancelResponse)
+        mutation!(self, request, reservation::cancel, CancelResponse { reservation: encode::changed_reservation })
     }
 
     async fn extend(&self, request: Request<pb::ExtendRequest>) -> Result<Response<pb::ExtendResponse>, Status> {
-        mutation!(self, request, orders::extend, ExtendResponse)
+        mutation!(self, request, reservation::extend, ExtendResponse { reservation: encode::changed_reservation })
     }
 
     async fn amend(&self, request: Request<pb::AmendRequest>) -> Result<Response<pb::AmendResponse>, Status> {
-        mutation!(self, request, orders::amend, AmendResponse)
+        mutation!(self, request, reservation::amend, AmendResponse { reservation: encode::changed_reservation })
     }
 
     async fn get_reservation(
@@ -87,7 +64,7 @@ impl ReservationService for Reservations {
         let target = decode::target(&mut fields, message.reservation);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
         let found = self.ledger.reservation(event_id.clone(), target, deadline).await;
-        // Somebody else's is not there at all.
+        // Another user's looks as if it did not exist.
         let found = found.and_then(|found| match caller.may_act_for(&found.user_id) {
             true => Ok(found),
             false => Err(Refusal::ReservationNotFound.into()),
@@ -104,9 +81,9 @@ impl ReservationService for Reservations {
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
         decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
-        let (filter, size) = list_filter(&message)?;
+        let (filter, size) = reservation::list_filter(&message)?;
         message.page_size = 0;
-        let after = page_token::after(&message, &token, cursor)?;
+        let after = page_token::after(&message, &token, reservation::cursor)?;
         let page = self.ledger.list_reservations(filter, after, size, deadline).await;
         let page = page.map_err(|error| status::of(&error, None))?;
         let last = page.last_before_more();
@@ -127,11 +104,8 @@ impl ReservationService for Reservations {
         let token = std::mem::take(&mut message.page_token);
         let (filter, size) = history::list_changes(&message)?;
         message.page_size = 0;
-        let past = match token.as_str() {
-            "" => None,
-            token => Some(page_token::decode(&message, token).ok_or_else(status::bad_page_token)?),
-        };
-        let page = self.ledger.list_changes(filter, past, size, deadline).await;
+        let after = page_token::after(&message, &token, page_token::decode)?;
+        let page = self.ledger.list_changes(filter, after, size, deadline).await;
         let page = page.map_err(|error| status::of(&error, None))?;
         let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));
         Ok(Response::new(pb::ListChangesResponse {
@@ -140,7 +114,7 @@ impl ReservationService for Reservations {
         }))
     }
 
-    /// What it streams is in the body that [`watch::body`] makes.
+    /// Empty: the stream is the body that [`watch::body`] makes.
     type WatchEventStream = Empty<Result<pb::WatchEventResponse, Status>>;
 
     async fn watch_event(
@@ -152,34 +126,7 @@ impl ReservationService for Reservations {
         let watch = self.ledger.watch(event_id.clone(), after, deadline, until).await;
         let watch = watch.map_err(|error| status::of(&error, Some(&event_id)))?;
         let mut response = Response::new(tokio_stream::empty());
-        response.extensions_mut().insert(OwnBody::new(watch::body(watch)));
+        response.extensions_mut().insert(RawBody::new(watch::body(watch)));
         Ok(response)
     }
-}
-
-fn list_filter(message: &pb::ListReservationsRequest) -> Result<(Filter, u32), Status> {
-    let mut fields = Fields::default();
-    let mut filter = Filter::default();
-    if !message.event_id.is_empty() {
-        filter.event_id = fields.event_id("event_id", &message.event_id);
-    }
-    if !message.user_id.is_empty() {
-        filter.user_id = fields.user_id("user_id", &message.user_id);
-    }
-    if message.event_id.is_empty() && message.user_id.is_empty() {
-        fields.reject("event_id", "or user_id must be set");
-    }
-    filter.states = super::decode::states(&mut fields, &message.states, |state| match state {
-        pb::ReservationState::Held | pb::ReservationState::Unspecified => State::Held,
-        pb::ReservationState::Confirmed => State::Confirmed,
-        pb::ReservationState::Cancelled => State::Cancelled,
-        pb::ReservationState::Expired => State::Expired,
-    });
-    let size = fields.page_size(message.page_size);
-    Ok((filter, fields.finish(size)?))
-}
-
-fn cursor(filters: &pb::ListReservationsRequest, token: &str) -> Option<Cursor> {
-    let (event_id, id): (crate::domain::ids::EventId, String) = page_token::decode(filters, token)?;
-    Some((event_id, ReservationId::parse(&id)?))
 }

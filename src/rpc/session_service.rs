@@ -5,21 +5,22 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, session as wishes},
+    decode::{self, session},
     encode,
     layers::auth::access_of,
     page_token,
     pb::{self, session_service_server::SessionService},
     status,
 };
-use crate::{
-    auth::{
-        access::{Access, Scope},
-        principal::{Principal, Role, Roles},
-        session_token::SessionId,
-        sessions::{self, record::Session, store::SessionScope, store::SessionStoreError},
+use crate::auth::{
+    access::{Access, Scope},
+    principal::{Principal, Role, Roles},
+    session_token::SessionId,
+    sessions::{
+        self,
+        record::Session,
+        store::{SessionScope, SessionStoreError},
     },
-    config::SessionKind,
 };
 
 /// The service.
@@ -27,8 +28,8 @@ pub struct Sessions {
     sessions: Option<Arc<sessions::Sessions>>,
 }
 
-/// Who asks, what it reaches, and where that is looked for.
-struct Desk {
+/// The caller of a request, and which sessions it reaches.
+struct Context {
     sessions: Arc<sessions::Sessions>,
     principal: Principal,
     reach: SessionScope,
@@ -36,22 +37,22 @@ struct Desk {
 }
 
 impl Sessions {
-    /// Serves these; where there are none it says so.
+    /// Serves these sessions; without any, every call is refused.
     pub const fn new(sessions: Option<Arc<sessions::Sessions>>) -> Self {
         Self { sessions }
     }
 
-    fn desk<T>(&self, request: &Request<T>) -> Result<Desk, Status> {
+    fn context<T>(&self, request: &Request<T>) -> Result<Context, Status> {
         let access = access_of(request)?;
         let sessions = self.sessions.clone().ok_or_else(status::sessions_disabled)?;
-        // Where there are sessions, nobody comes here unasked.
-        let principal = access.principal().ok_or_else(status::not_asked_for)?.clone();
+        // With sessions, every call is authenticated.
+        let principal = access.principal().ok_or_else(status::not_authorized)?.clone();
         let current = access.credentials.as_ref().and_then(|credentials| credentials.session);
-        Ok(Desk { sessions, reach: reach_of(access, &principal), principal, current })
+        Ok(Context { sessions, reach: reach_of(access, &principal), principal, current })
     }
 }
 
-/// A service reaches what it could have made.
+/// A service reaches the sessions that it could have created.
 fn reach_of(access: &Access, principal: &Principal) -> SessionScope {
     match &access.scope {
         Scope::Own(user_id) => SessionScope::Of(user_id.clone()),
@@ -60,7 +61,7 @@ fn reach_of(access: &Access, principal: &Principal) -> SessionScope {
     }
 }
 
-impl Desk {
+impl Context {
     fn current(&self) -> Result<SessionId, Status> {
         self.current.ok_or_else(status::no_current_session)
     }
@@ -68,7 +69,7 @@ impl Desk {
     async fn find(&self, id: SessionId, reach: &SessionScope) -> Result<Option<pb::Session>, Status> {
         let found = self.sessions.get(id, reach).await.map_err(|error| unavailable(&error))?;
         let session = found.ok_or_else(status::session_not_found)?;
-        Ok(Some(self.told(&session)))
+        Ok(Some(self.encoded(&session)))
     }
 
     async fn revoke(&self, id: SessionId, reach: &SessionScope) -> Result<(), Status> {
@@ -80,34 +81,8 @@ impl Desk {
         Ok(())
     }
 
-    fn told(&self, session: &Session) -> pb::Session {
-        pb::Session {
-            session_id: session.id.to_string(),
-            user_id: session.user_id.to_string(),
-            roles: session.roles.iter().map(|role| told_role(role).into()).collect(),
-            kind: match session.kind {
-                SessionKind::Sliding => pb::SessionKind::Sliding,
-                SessionKind::Fixed => pb::SessionKind::Fixed,
-            }
-            .into(),
-            create_time: Some(encode::timestamp(session.created)),
-            expire_time: Some(encode::timestamp(session.expires)),
-            end_time: Some(encode::timestamp(session.ends)),
-            last_use_time: Some(encode::timestamp(session.used)),
-            created_by: session.created_by.clone(),
-            description: session.description.clone(),
-            current: self.current == Some(session.id),
-        }
-    }
-}
-
-const fn told_role(role: Role) -> pb::Role {
-    match role {
-        Role::Admin => pb::Role::Admin,
-        Role::EventManager => pb::Role::EventManager,
-        Role::Service => pb::Role::Service,
-        Role::User => pb::Role::User,
-        Role::Reader => pb::Role::Reader,
+    fn encoded(&self, session: &Session) -> pb::Session {
+        encode::session(session, self.current == Some(session.id))
     }
 }
 
@@ -122,14 +97,14 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
-        let desk = self.desk(&request)?;
-        let wish = wishes::wish(request.into_inner(), desk.sessions.settings(), &desk.principal)?;
-        let opened = desk.sessions.open(&wish).await.map_err(|error| unavailable(&error))?;
-        let (by, session_id, user_id) = (&desk.principal.name, opened.session.id, &wish.user_id);
+        let context = self.context(&request)?;
+        let wish = session::wish(request.into_inner(), context.sessions.settings(), &context.principal)?;
+        let opened = context.sessions.open(&wish).await.map_err(|error| unavailable(&error))?;
+        let (by, session_id, user_id) = (&context.principal.name, opened.session.id, &wish.user_id);
         tracing::info!(%by, %session_id, %user_id, roles = ?wish.roles, "a session was created");
         Ok(Response::new(pb::CreateSessionResponse {
             token: opened.token.expose().to_owned(),
-            session: Some(desk.told(&opened.session)),
+            session: Some(context.encoded(&opened.session)),
             revoked_session_ids: opened.replaced.iter().map(ToString::to_string).collect(),
         }))
     }
@@ -138,17 +113,17 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::GetCurrentSessionRequest>,
     ) -> Result<Response<pb::GetCurrentSessionResponse>, Status> {
-        let desk = self.desk(&request)?;
-        let session = desk.find(desk.current()?, &SessionScope::All).await?;
-        Ok(Response::new(pb::GetCurrentSessionResponse { session }))
+        let context = self.context(&request)?;
+        let found = context.find(context.current()?, &SessionScope::All).await?;
+        Ok(Response::new(pb::GetCurrentSessionResponse { session: found }))
     }
 
     async fn revoke_current_session(
         &self,
         request: Request<pb::RevokeCurrentSessionRequest>,
     ) -> Result<Response<pb::RevokeCurrentSessionResponse>, Status> {
-        let desk = self.desk(&request)?;
-        desk.revoke(desk.current()?, &SessionScope::All).await?;
+        let context = self.context(&request)?;
+        context.revoke(context.current()?, &SessionScope::All).await?;
         Ok(Response::new(pb::RevokeCurrentSessionResponse {}))
     }
 
@@ -156,31 +131,31 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let desk = self.desk(&request)?;
-        let id = wishes::session_id(&request.into_inner().session_id)?;
-        let session = desk.find(id, &desk.reach).await?;
-        Ok(Response::new(pb::GetSessionResponse { session }))
+        let context = self.context(&request)?;
+        let id = session::session_id(&request.into_inner().session_id)?;
+        let found = context.find(id, &context.reach).await?;
+        Ok(Response::new(pb::GetSessionResponse { session: found }))
     }
 
     async fn list_sessions(
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let desk = self.desk(&request)?;
+        let context = self.context(&request)?;
         let only = access_of(&request)?.only().cloned();
         let mut message = request.into_inner();
         decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
-        let (user_id, size) = wishes::list_filter(&message)?;
+        let (user_id, size) = session::list_filter(&message)?;
         message.page_size = 0;
-        let after = page_token::after(&message, &token, wishes::cursor)?;
-        let found = desk.sessions.list(&user_id, &desk.reach).await.map_err(|error| unavailable(&error))?;
+        let after = page_token::after(&message, &token, session::cursor)?;
+        let found = context.sessions.list(&user_id, &context.reach).await.map_err(|error| unavailable(&error))?;
         let mut rest = found.iter().filter(|session| Some((session.created, session.id)) > after).peekable();
         let page: Vec<_> = rest.by_ref().take(size as usize).collect();
         let last = page.last().filter(|_| rest.peek().is_some());
         let next = last.map(|last| page_token::encode(&message, &(last.created, last.id.to_string())));
         Ok(Response::new(pb::ListSessionsResponse {
-            sessions: page.into_iter().map(|session| desk.told(session)).collect(),
+            sessions: page.into_iter().map(|session| context.encoded(session)).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -189,9 +164,9 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::RevokeSessionRequest>,
     ) -> Result<Response<pb::RevokeSessionResponse>, Status> {
-        let desk = self.desk(&request)?;
-        let id = wishes::session_id(&request.into_inner().session_id)?;
-        desk.revoke(id, &desk.reach).await?;
+        let context = self.context(&request)?;
+        let id = session::session_id(&request.into_inner().session_id)?;
+        context.revoke(id, &context.reach).await?;
         Ok(Response::new(pb::RevokeSessionResponse {}))
     }
 
@@ -199,14 +174,14 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::RevokeUserSessionsRequest>,
     ) -> Result<Response<pb::RevokeUserSessionsResponse>, Status> {
-        let desk = self.desk(&request)?;
+        let context = self.context(&request)?;
         let only = access_of(&request)?.only().cloned();
         let mut message = request.into_inner();
         decode::restrict(&mut message.user_id, only)?;
-        let user_id = wishes::user_id(&message.user_id)?;
-        let revoked = desk.sessions.revoke_user(&user_id, &desk.reach, "call").await;
+        let user_id = session::user_id(&message.user_id)?;
+        let revoked = context.sessions.revoke_user(&user_id, &context.reach, "call").await;
         let revoked = revoked.map_err(|error| unavailable(&error))?;
-        tracing::info!(by = %desk.principal.name, %user_id, revoked, "a user's sessions were revoked");
+        tracing::info!(by = %context.principal.name, %user_id, revoked, "a user's sessions were revoked");
         Ok(Response::new(pb::RevokeUserSessionsResponse { revoked: revoked.cast_signed() }))
     }
 }

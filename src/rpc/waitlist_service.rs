@@ -3,8 +3,9 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, Order, waitlist as orders},
+    decode::{self, waitlist},
     encode,
+    execute::{execute, mutation},
     fields::Fields,
     layers::{
         auth::{caller_of, only_of},
@@ -14,11 +15,7 @@ use super::{
     pb::{self, waitlist_service_server::WaitlistService},
     status,
 };
-use crate::{
-    config::StrategyDefaults,
-    domain::refusal::Refusal,
-    ops::{Ledger, execute::Answer},
-};
+use crate::{config::StrategyDefaults, domain::refusal::Refusal, ops::Ledger};
 
 /// The service.
 pub struct Waitlists {
@@ -30,11 +27,6 @@ impl Waitlists {
     pub fn new(ledger: Ledger, defaults: StrategyDefaults) -> Self {
         Self { ledger, defaults }
     }
-
-    async fn carry_out(&self, (command, how): Order) -> Result<Answer, Status> {
-        let event_id = command.event_id.clone();
-        self.ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
-    }
 }
 
 #[tonic::async_trait]
@@ -43,26 +35,14 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::JoinWaitlistRequest>,
     ) -> Result<Response<pb::JoinWaitlistResponse>, Status> {
-        let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
-        let order = decode::by(orders::join(request.into_inner(), self.defaults, deadline)?, caller)?;
-        let outcome = self.carry_out(order).await?;
-        Ok(Response::new(pb::JoinWaitlistResponse {
-            entry: encode::changed_entry(&outcome.change),
-            execution: Some(encode::execution(&outcome)),
-        }))
+        mutation!(self, request, waitlist::join, JoinWaitlistResponse { entry: encode::changed_entry })
     }
 
     async fn leave_waitlist(
         &self,
         request: Request<pb::LeaveWaitlistRequest>,
     ) -> Result<Response<pb::LeaveWaitlistResponse>, Status> {
-        let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
-        let order = decode::by(orders::leave(request.into_inner(), self.defaults, deadline)?, caller)?;
-        let outcome = self.carry_out(order).await?;
-        Ok(Response::new(pb::LeaveWaitlistResponse {
-            entry: encode::changed_entry(&outcome.change),
-            execution: Some(encode::execution(&outcome)),
-        }))
+        mutation!(self, request, waitlist::leave, LeaveWaitlistResponse { entry: encode::changed_entry })
     }
 
     async fn get_waitlist_entry(
@@ -76,7 +56,7 @@ impl WaitlistService for Waitlists {
         let target = decode::entry_target(&mut fields, message.entry);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
         let found = self.ledger.waitlist_entry(event_id.clone(), target, deadline).await;
-        // Somebody else's is not there at all.
+        // Another user's looks as if it did not exist.
         let found = found.and_then(|(entry, ahead)| match caller.may_act_for(&entry.user_id) {
             true => Ok((entry, ahead)),
             false => Err(Refusal::EntryNotFound.into()),
@@ -98,9 +78,9 @@ impl WaitlistService for Waitlists {
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
         decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
-        let (filter, size) = orders::list_filter(&message)?;
+        let (filter, size) = waitlist::list_filter(&message)?;
         message.page_size = 0;
-        let after = page_token::after(&message, &token, orders::cursor)?;
+        let after = page_token::after(&message, &token, waitlist::cursor)?;
         let page = self.ledger.list_waitlist(filter, after, size, deadline).await;
         let page = page.map_err(|error| status::of(&error, None))?;
         let last = page.last_before_more();

@@ -1,35 +1,29 @@
-//! WatchEvent on the wire: the body of its response, made by hand, so that what a thousand watchers of
-//! one event are told is encoded once and shared, not copied.
-
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+//! The response body of WatchEvent, made frame by frame: what a thousand watchers of one event get is encoded once and
+//! shared, not copied.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{Stream, stream};
-use http::HeaderMap;
+use futures::stream;
 use http_body::Frame;
-use pin_project_lite::pin_project;
+use http_body_util::StreamBody;
 use prost::Message;
 use tonic::{Status, body::Body};
 
 use super::{encode, pb, status};
 use crate::{
     domain::change::Change,
-    ops::feed::{Counts, End, Page, Told, Watch},
+    ops::feed::{Counts, Page, Told, Watch},
 };
 
-/// The body that tells what `watch` has to tell, and its end.
+/// The body that sends what `watch` has to tell, and its end.
 pub fn body(watch: Watch) -> Body {
-    let frames = stream::unfold(Some(watch), |watch| async {
+    Body::new(StreamBody::new(stream::unfold(Some(watch), async |watch| {
         let mut watch = watch?;
-        Some(match watch.next().await {
+        let (frame, watch) = match watch.next().await {
             Ok(told) => (Frame::data(message(&told)), Some(watch)),
-            Err(end) => (Frame::trailers(trailers(&end)), None),
-        })
-    });
-    Body::new(FrameBody { frames })
+            Err(end) => (Frame::trailers(status::trailers(&status::of_watch_end(&end))), None),
+        };
+        Some((Ok::<_, Status>(frame), watch))
+    })))
 }
 
 fn message(told: &Told) -> Bytes {
@@ -62,34 +56,7 @@ fn framed(message: &pb::WatchEventResponse) -> Bytes {
     bytes.put_u8(0);
     // Pages are bounded far below 4 GiB.
     bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    // There is room: the length was asked.
+    // Never an error: there is room for its length.
     let _ = message.encode(&mut bytes);
     bytes.freeze()
-}
-
-fn trailers(end: &End) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    let status = status::of_watch_end(end);
-    if status.add_header(&mut trailers).is_err() {
-        // A message that is no header's: none of ours is.
-        let _ = Status::new(status.code(), "").add_header(&mut trailers);
-    }
-    trailers
-}
-
-pin_project! {
-    /// Frames as they come.
-    struct FrameBody<S> {
-        #[pin]
-        frames: S,
-    }
-}
-
-impl<S: Stream<Item = Frame<Bytes>>> http_body::Body for FrameBody<S> {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.project().frames.poll_next(cx).map(|frame| frame.map(Ok))
-    }
 }

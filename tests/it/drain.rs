@@ -1,5 +1,4 @@
-//! SIGTERM: what runs is finished, nothing new is let in, and nobody can hold up the stop for longer
-//! than the drain limit.
+//! SIGTERM: running calls are finished, new ones are refused, and no client delays the stop beyond the drain limit.
 
 use std::{error::Error, time::Duration};
 
@@ -52,14 +51,14 @@ async fn blocked_reserve(channel: &Channel, database: &TestDatabase) -> JoinHand
 }
 
 #[tokio::test]
-async fn on_sigterm_what_runs_is_finished_and_nothing_new_is_let_in() {
+async fn on_sigterm_running_calls_finish_and_new_ones_are_refused() {
     let database = TestDatabase::new().await;
     let server = Process::on(&database.url, &["server.drain_limit=1h"]).await;
     create_event(&server).await;
     let (busy, idle) = (server.connect().await, server.connect().await);
     let mut health = HealthClient::new(server.connect().await);
-    let mut told = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
-    let first = told.next().await.expect("told").expect("well");
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
+    let first = watch.next().await.expect("a status").expect("no error");
     assert_eq!(first.status(), ServingStatus::Serving);
     let mut locker = database.connect().await;
     lock_row(&mut locker).await;
@@ -67,7 +66,7 @@ async fn on_sigterm_what_runs_is_finished_and_nothing_new_is_let_in() {
 
     server.signal(Signal::SIGTERM);
 
-    let next = soon("health is told", told.next()).await.expect("told").expect("well");
+    let next = soon("the health watch gets it", watch.next()).await.expect("a status").expect("no error");
     assert_eq!(next.status(), ServingStatus::NotServing);
     eventually("new calls are refused", async || {
         let request = pb::GetEventRequest { event_id: "show".into() };
@@ -87,9 +86,9 @@ async fn on_sigterm_what_runs_is_finished_and_nothing_new_is_let_in() {
     locker.execute("COMMIT").await.expect("unlocked");
     let answer = soon("the running call ends", running).await.expect("no panic").expect("it is finished");
     let reservation = answer.into_inner().reservation.expect("the reservation");
-    // The stream of health is still held; it must not hold up the stop, for an hour.
+    // The health watch is still open; it must not delay the stop for an hour.
     server.ends_well().await;
-    drop(told);
+    drop(watch);
 
     let kept = sqlx::query_scalar("SELECT user_id FROM reservations WHERE reservation_id::text = $1");
     let kept: String = kept.bind(&reservation.reservation_id).fetch_one(&mut locker).await.expect("it was committed");
@@ -97,18 +96,18 @@ async fn on_sigterm_what_runs_is_finished_and_nothing_new_is_let_in() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_do_not_hold_up_the_stop() {
+async fn silent_connections_do_not_delay_the_stop() {
     let database = TestDatabase::new().await;
-    // Their own limit must not be what ends them.
+    // Their own time limit must not be what ends them.
     let server = Process::on(&database.url, &["server.drain_limit=300ms", "server.handshake_timeout=1h"]).await;
     let silent = TcpStream::connect(server.address).await.expect("connected");
-    let mut stammering = TcpStream::connect(server.address).await.expect("connected");
-    // The first letter of HTTP/2's greeting.
-    stammering.write_all(b"P").await.expect("sent");
+    let mut stuttering = TcpStream::connect(server.address).await.expect("connected");
+    // The first byte of HTTP/2's preface.
+    stuttering.write_all(b"P").await.expect("sent");
     let mut scraping = TcpStream::connect(server.metrics_address()).await.expect("connected");
     scraping.write_all(b"G").await.expect("sent");
     let log = server.stop().await;
-    drop((silent, stammering, scraping));
+    drop((silent, stuttering, scraping));
     assert!(!log.iter().any(|line| line.contains("background work")), "{log:?}");
 }
 
@@ -120,7 +119,7 @@ async fn a_stream_that_never_ends_is_cut_at_the_drain_limit() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    // It asks once, and leaves its side open.
+    // One request, and its side of the stream stays open.
     let asked = tokio_stream::once(request).chain(tokio_stream::pending());
     let mut reflection = ServerReflectionClient::new(server.connect().await);
     let mut answers = reflection.server_reflection_info(asked).await.expect("reflection is on").into_inner();
@@ -131,7 +130,7 @@ async fn a_stream_that_never_ends_is_cut_at_the_drain_limit() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_ever_is_cut_at_the_drain_limit_and_leaves_nothing() {
+async fn a_call_that_waits_for_ever_is_cut_at_the_drain_limit_and_leaves_no_effect() {
     let database = TestDatabase::new().await;
     let server = Process::on(&database.url, &["server.drain_limit=300ms"]).await;
     create_event(&server).await;

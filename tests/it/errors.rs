@@ -1,4 +1,4 @@
-//! The table of errors, complete: each reason is provoked for real, and its code and details are right.
+//! The whole table of errors: each reason is provoked for real, and its code and details are checked.
 
 mod refusals;
 mod service;
@@ -9,15 +9,22 @@ use tonic_types::StatusExt;
 
 use crate::support::{TestServer, metadata, of_user, reserve};
 
-/// A server on which nothing lapses by itself in the time of a test.
+/// A server on which no hold expires during a test.
 async fn without_sweeper() -> TestServer {
     TestServer::with(&[("expiry.interval", "1h")]).await
 }
 
-/// A reservation of so many units.
+/// A hold of `quantity` units.
 async fn hold(server: &TestServer, event_id: &str, user_id: &str, quantity: i32) -> pb::Reservation {
     let request = pb::ReserveRequest { quantity, ..reserve(event_id, user_id) };
-    server.reservations().reserve(request).await.expect("there is room").into_inner().reservation.expect("it is told")
+    server
+        .reservations()
+        .reserve(request)
+        .await
+        .expect("there is room")
+        .into_inner()
+        .reservation
+        .expect("a reservation")
 }
 
 fn confirm(event_id: &str, user_id: &str) -> pb::ConfirmRequest {
@@ -43,7 +50,7 @@ fn assert_metadata(status: &Status, pairs: &[(&str, &str)]) {
     assert_eq!(metadata(status), wanted, "{status:?}");
 }
 
-/// Checks that a status names the event whose state stands in the way, and why.
+/// Checks that a status names the event and the reason.
 #[track_caller]
 fn assert_precondition(status: &Status, reason: &str, event_id: &str) {
     let failed = status.get_details_precondition_failure().expect("a PreconditionFailure").violations;
@@ -52,7 +59,7 @@ fn assert_precondition(status: &Status, reason: &str, event_id: &str) {
     assert_eq!(failed[0].description, status.message());
 }
 
-/// Checks that a status says when to come again.
+/// Checks that a status says when to retry.
 #[track_caller]
 fn assert_retry(status: &Status) {
     let wait = status.get_details_retry_info().expect("a RetryInfo").retry_delay.expect("a time");

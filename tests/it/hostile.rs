@@ -1,4 +1,4 @@
-//! Clients that mean no good, or don't know better: each hurts itself only.
+//! Hostile and broken clients: each harms only itself.
 
 mod calls;
 mod connections;

@@ -1,4 +1,4 @@
-//! What the service tells about itself: metrics over HTTP, and spans over OTLP from the real program.
+//! Telemetry: metrics over HTTP, and spans over OTLP from the real program.
 
 mod metrics;
 mod spans;

@@ -1,81 +1,65 @@
 //! The messages of EventService.
 
-use std::{collections::BTreeMap, mem::take, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem::take,
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Order, fingerprint, order, request, waitlist};
+use super::{
+    frame::{Decoded, fingerprint, frame, request, with_row_lock},
+    target::states,
+    waitlist,
+};
 use crate::{
-    config::Strategy,
     domain::{
         command::{Action, EventField, EventUpdate},
         event::{Definition, EventState, Limits},
-        ids::{EventId, Request, RequestId},
+        ids::{EventId, RequestId},
         limits,
     },
-    ops::{create_events::NewEvent, execute::ExecOptions},
+    ops::create_events::NewEvent,
     rpc::{
         fields::{Fields, quoted},
-        pb,
+        page_token, pb,
     },
-    store::LockWait,
+    store::events::{Cursor, Filter},
 };
 
-/// Event mutations take the row lock, always.
-fn event_order(
-    fields: Fields,
-    event_id: Option<EventId>,
-    action: Option<Action>,
-    etag: Option<Option<String>>,
-    request: Option<Option<Request>>,
-    deadline: Instant,
-) -> Result<Order, Status> {
-    let how =
-        ExecOptions { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false };
-    order(fields, event_id, action, etag, request, Some(how))
-}
-
-pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<Order, Status> {
-    let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
-    let print = fingerprint("UpdateEvent", &m);
+pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<Decoded, Status> {
+    let frame = frame!(m, "UpdateEvent", with_row_lock(deadline));
+    let mut fields = Fields::default();
     let event = m.event.take().unwrap_or_default();
     let event_id = fields.event_id("event.event_id", &event.event_id);
     let update = event_update(&mut fields, event, m.update_mask);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &request_id);
-    let action = update.map(Action::UpdateEvent);
-    event_order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), deadline)
+    frame.decoded(fields, event_id, update.map(Action::UpdateEvent))
 }
 
-/// The order of OpenEvent or CloseEvent, which `action` tells apart.
-macro_rules! switch_event {
-    ($name:ident, $message:ty, $rpc:literal, $action:expr) => {
-        pub fn $name(mut m: $message, deadline: Instant) -> Result<Order, Status> {
-            let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
-            let print = fingerprint($rpc, &m);
-            let event_id = fields.event_id("event_id", &m.event_id);
-            let etag = fields.etag("etag", m.etag);
-            let request_id = fields.request_id("request_id", &request_id);
-            event_order(fields, event_id, Some($action), etag, request_id.map(|id| request(id, print)), deadline)
-        }
-    };
+pub fn open_event(mut m: pb::OpenEventRequest, deadline: Instant) -> Result<Decoded, Status> {
+    let frame = frame!(m, "OpenEvent", with_row_lock(deadline));
+    let mut fields = Fields::default();
+    let event_id = fields.event_id("event_id", &m.event_id);
+    frame.decoded(fields, event_id, Some(Action::OpenEvent))
 }
 
-switch_event!(open_event, pb::OpenEventRequest, "OpenEvent", Action::OpenEvent);
-switch_event!(close_event, pb::CloseEventRequest, "CloseEvent", Action::CloseEvent);
+pub fn close_event(mut m: pb::CloseEventRequest, deadline: Instant) -> Result<Decoded, Status> {
+    let frame = frame!(m, "CloseEvent", with_row_lock(deadline));
+    let mut fields = Fields::default();
+    let event_id = fields.event_id("event_id", &m.event_id);
+    frame.decoded(fields, event_id, Some(Action::CloseEvent))
+}
 
-pub fn cancel_event(mut m: pb::CancelEventRequest, deadline: Instant) -> Result<Order, Status> {
-    let (request_id, mut fields) = (take(&mut m.request_id), Fields::default());
-    let print = fingerprint("CancelEvent", &m);
+pub fn cancel_event(mut m: pb::CancelEventRequest, deadline: Instant) -> Result<Decoded, Status> {
+    let frame = frame!(m, "CancelEvent", with_row_lock(deadline));
+    let mut fields = Fields::default();
     let event_id = fields.event_id("event_id", &m.event_id);
     let reason = fields.optional_text("reason", m.reason, limits::REASON);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &request_id);
-    let action = reason.map(|reason| Action::CancelEvent { reason });
-    event_order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), deadline)
+    frame.decoded(fields, event_id, reason.map(|reason| Action::CancelEvent { reason }))
 }
 
 pub fn create_event(m: pb::CreateEventRequest) -> Result<NewEvent, Status> {
@@ -89,7 +73,7 @@ pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<Vec<NewEve
     let size = fields.batch("requests", m.requests.len());
     let mut places: BTreeMap<EventId, usize> = BTreeMap::new();
     let mut news = Vec::with_capacity(m.requests.len());
-    // A batch of the wrong size is not looked into: it may be of any size.
+    // The items of a batch of the wrong size are not checked: there may be any number of them.
     for (place, request) in m.requests.into_iter().enumerate().take(if size.is_some() { usize::MAX } else { 0 }) {
         fields.within(format!("requests[{place}]."));
         let Some(new) = new_event(&mut fields, request) else { continue };
@@ -110,7 +94,7 @@ fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEv
         return None;
     };
     let id = match event.event_id.as_str() {
-        "" => made_event_id(request_id.as_ref().and_then(Option::as_ref)),
+        "" => generated_event_id(request_id.as_ref().and_then(Option::as_ref)),
         id => fields.event_id("event.event_id", id),
     };
     let definition = definition(fields, event);
@@ -124,9 +108,9 @@ fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEv
     Some(NewEvent { id: id?, definition: definition?, state, request: request(request_id?, print), actor: None })
 }
 
-/// An id for an event whose client chose none. With a request_id it follows from that, so that a
-/// repetition, on whatever server, finds the event that the first call created.
-fn made_event_id(request_id: Option<&RequestId>) -> Option<EventId> {
+/// An id for an event whose client chose none. With a request_id the id follows from that, so that a repetition on any
+/// server finds the event that the first call created.
+fn generated_event_id(request_id: Option<&RequestId>) -> Option<EventId> {
     let id = match request_id {
         Some(request_id) => {
             let digest = Sha256::new().chain_update("reservd event id\0").chain_update(request_id.as_str()).finalize();
@@ -182,8 +166,8 @@ fn event_limits(fields: &mut Fields, m: pb::EventLimits) -> Option<Limits> {
     Some(Limits { max_quantity: max_quantity?, hold_ttl_default, hold_ttl_max, max_extensions: max_extensions? })
 }
 
-/// Where only one of the two is said, the other's default gives way: a maximum of a minute means
-/// holds of a minute, a default of two hours a maximum of as much.
+/// Where only one of the two is set, the other's default gives way: a maximum of a minute means holds of a minute, a
+/// default of two hours a maximum of two hours.
 fn paired_ttls(ttl: Option<Duration>, max: Option<Duration>, default: Limits) -> (Duration, Duration) {
     match (ttl, max) {
         (Some(ttl), Some(max)) => (ttl, max),
@@ -248,12 +232,12 @@ fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types:
     if paths.is_empty() {
         fields.reject("update_mask", "or at least one field of event must be set");
     }
-    // Fields outside the mask are not looked at: a client may send back a whole event.
+    // Fields outside the mask are not checked: a client may send back a whole event.
     let values = definition(fields, pruned(event, &chosen))?;
     Some(EventUpdate { values, fields: chosen })
 }
 
-/// The fields of `event` that hold something.
+/// The fields of `event` that are set.
 fn populated(event: &pb::Event) -> impl Iterator<Item = &'static str> {
     let limits = event.limits.unwrap_or_default();
     [
@@ -301,4 +285,51 @@ fn pruned(event: pb::Event, chosen: &[EventField]) -> pb::Event {
     }
     kept.limits = Some(limits);
     kept
+}
+
+/// The event that a message is about.
+pub fn event_id(text: &str) -> Result<EventId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.event_id("event_id", text);
+    fields.finish(id)
+}
+
+/// The ids of a batch, each once.
+pub fn batch_ids(message: &pb::BatchGetAvailabilityRequest) -> Result<Vec<EventId>, Status> {
+    let mut fields = Fields::default();
+    let size = fields.batch("event_ids", message.event_ids.len());
+    let mut ids = Vec::new();
+    for (place, text) in message.event_ids.iter().enumerate().take(*limits::BATCH.end()) {
+        ids.extend(fields.event_id(&format!("event_ids[{place}]"), text));
+    }
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    fields.finish(size.map(|()| ids))
+}
+
+/// What a page of events holds, and how many.
+pub fn list_filter(message: &pb::ListEventsRequest) -> Result<(Filter, u32), Status> {
+    let mut fields = Fields::default();
+    let series = fields.optional_text("series", message.series.clone(), limits::SERIES);
+    let venue = fields.optional_text("venue", message.venue.clone(), limits::SERIES);
+    let states = states(&mut fields, &message.states, |state| match state {
+        pb::EventState::Open | pb::EventState::Unspecified => EventState::Open,
+        pb::EventState::Closed => EventState::Closed,
+        pb::EventState::Cancelled => EventState::Cancelled,
+    });
+    let start_from = fields.time("start_time_from", message.start_time_from);
+    let start_before = fields.time("start_time_before", message.start_time_before);
+    let size = fields.page_size(message.page_size);
+    let all = || {
+        let filter =
+            Filter { series: series?, venue: venue?, states, start_from: start_from?, start_before: start_before? };
+        Some((filter, size?))
+    };
+    let all = all();
+    fields.finish(all)
+}
+
+/// Where a page begins.
+pub fn cursor(filters: &pb::ListEventsRequest, token: &str) -> Option<Cursor> {
+    page_token::decode(filters, token)
 }

@@ -1,4 +1,4 @@
-//! ListChanges and WatchEvent: which changes are asked for.
+//! The messages of ListChanges and WatchEvent.
 
 use tonic::Status;
 
@@ -8,7 +8,7 @@ use crate::{
     store::changes::Filter,
 };
 
-/// More kinds than there are say nothing new.
+/// More kinds than there are mean nothing new.
 const MAX_KINDS: usize = 32;
 
 /// The filter of a listing, and the size of its pages.
@@ -54,7 +54,7 @@ fn kinds(fields: &mut Fields, values: &[i32]) -> Vec<ChangeKind> {
     kinds
 }
 
-/// The domain's kind, found by the name that both sides have for it.
+/// The kind in the domain, found by the name that both have for it.
 fn change_kind(kind: pb::ChangeKind) -> Option<ChangeKind> {
     let name = kind.as_str_name().trim_start_matches("CHANGE_KIND_");
     ChangeKind::ALL.into_iter().find(|known| known.name() == name)

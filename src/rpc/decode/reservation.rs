@@ -1,63 +1,28 @@
-//! The mutations of ReservationService.
-
-use std::mem::take;
+//! The messages of ReservationService.
 
 use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Order, fingerprint, lock_wait_of, order, request, strategy_of, target};
+use super::{
+    frame::{Decoded, exec_options, frame},
+    target::{event_or_user, states, target},
+};
 use crate::{
-    config::{Strategy, StrategyDefaults},
+    config::StrategyDefaults,
     domain::{
         command::{Action, Reserve, ReserveMode},
-        ids::ReservationId,
+        ids::{EventId, ReservationId},
         limits,
+        reservation::State,
     },
-    ops::execute::ExecOptions,
-    rpc::{fields::Fields, pb},
-    store::LockWait,
+    rpc::{fields::Fields, page_token, pb},
+    store::reservations::{Cursor, Filter},
 };
 
-/// What is common to the mutations of reservations and of the waitlist.
-pub(super) struct Frame {
-    pub(super) request_id: String,
-    pub(super) options: Option<pb::ExecutionOptions>,
-    pub(super) validate_only: bool,
-}
-
-/// Takes out of a message what its fingerprint does not cover.
-macro_rules! frame {
-    ($message:ident) => {
-        $crate::rpc::decode::reservation::Frame {
-            request_id: take(&mut $message.request_id),
-            options: $message.options.take(),
-            validate_only: take(&mut $message.validate_only),
-        }
-    };
-}
-
-pub(super) use frame;
-
-impl Frame {
-    pub(super) fn how(&self, fields: &mut Fields, default: Strategy, deadline: Instant) -> Option<ExecOptions> {
-        let options = self.options.unwrap_or_default();
-        let strategy = match options.strategy {
-            0 => Some(default),
-            other => fields.known::<pb::Strategy>("options.strategy", other).map(strategy_of),
-        };
-        let lock_wait = match options.lock_wait {
-            0 => Some(LockWait::Wait),
-            other => fields.known::<pb::LockWait>("options.lock_wait", other).map(lock_wait_of),
-        };
-        Some(ExecOptions { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only: self.validate_only })
-    }
-}
-
-pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("Reserve", &m);
-    let how = frame.how(&mut fields, defaults.reserve, deadline);
+pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "Reserve", exec_options!(m, fields, defaults.reserve, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
@@ -66,8 +31,6 @@ pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: 
     }
     let ttl = fields.hold_ttl("hold_ttl", m.hold_ttl);
     let labels = fields.labels("labels", m.labels);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = || {
         Some(Action::Reserve(Reserve {
             id: ReservationId(Uuid::now_v7()),
@@ -78,54 +41,44 @@ pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: 
         }))
     };
     let action = action();
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-pub fn confirm(mut m: pb::ConfirmRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("Confirm", &m);
-    let how = frame.how(&mut fields, defaults.confirm, deadline);
+pub fn confirm(mut m: pb::ConfirmRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "Confirm", exec_options!(m, fields, defaults.confirm, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = target.zip(quantity).map(|(target, quantity)| Action::Confirm { target, quantity });
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-pub fn cancel(mut m: pb::CancelRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("Cancel", &m);
-    let how = frame.how(&mut fields, defaults.cancel, deadline);
+pub fn cancel(mut m: pb::CancelRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "Cancel", exec_options!(m, fields, defaults.cancel, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);
     let reason = fields.optional_text("reason", m.reason, limits::REASON);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = || Some(Action::Cancel { target: target?, quantity: quantity?, reason: reason? });
     let action = action();
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-pub fn extend(mut m: pb::ExtendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("Extend", &m);
-    let how = frame.how(&mut fields, defaults.extend, deadline);
+pub fn extend(mut m: pb::ExtendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "Extend", exec_options!(m, fields, defaults.extend, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let ttl = fields.hold_ttl("ttl", m.ttl);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = target.zip(ttl).map(|(target, ttl)| Action::Extend { target, ttl });
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-pub fn amend(mut m: pb::AmendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("Amend", &m);
-    let how = frame.how(&mut fields, defaults.amend, deadline);
+pub fn amend(mut m: pb::AmendRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "Amend", exec_options!(m, fields, defaults.amend, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = target(&mut fields, m.reservation);
     let quantity = fields.number_or_zero("quantity", m.quantity, &limits::QUANTITY);
@@ -137,9 +90,27 @@ pub fn amend(mut m: pb::AmendRequest, defaults: StrategyDefaults, deadline: Inst
         fields.reject("quantity", "or labels or clear_labels must be set");
     }
     let labels = fields.labels("labels", m.labels).map(|labels| is_relabelled.then_some(labels));
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = || Some(Action::Amend { target: target?, quantity: quantity?, labels: labels? });
     let action = action();
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
+}
+
+/// What a page of reservations holds, and how many.
+pub fn list_filter(message: &pb::ListReservationsRequest) -> Result<(Filter, u32), Status> {
+    let mut fields = Fields::default();
+    let (event_id, user_id) = event_or_user(&mut fields, &message.event_id, &message.user_id);
+    let states = states(&mut fields, &message.states, |state| match state {
+        pb::ReservationState::Held | pb::ReservationState::Unspecified => State::Held,
+        pb::ReservationState::Confirmed => State::Confirmed,
+        pb::ReservationState::Cancelled => State::Cancelled,
+        pb::ReservationState::Expired => State::Expired,
+    });
+    let size = fields.page_size(message.page_size);
+    Ok((Filter { event_id, user_id, states }, fields.finish(size)?))
+}
+
+/// Where a page begins.
+pub fn cursor(filters: &pb::ListReservationsRequest, token: &str) -> Option<Cursor> {
+    let (event_id, id): (EventId, String) = page_token::decode(filters, token)?;
+    Some((event_id, ReservationId::parse(&id)?))
 }

@@ -17,14 +17,13 @@ use crate::{
 
 /// The most characters of a description.
 const MAX_DESCRIPTION: usize = 256;
-/// More than there are say nothing new.
+/// More roles than there are mean nothing new.
 const MAX_ROLES: usize = 16;
-/// The shortest that a session may be good for.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// The shortest lifetime of a session.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The roles that a principal may give to a session: nobody gives what it does not have, and a service
-/// acts for users, not for services.
-pub fn may_give(principal: &Principal) -> Roles {
+/// The roles that a principal may grant to a session: an admin all, and a service, which acts for users, only user.
+fn grantable(principal: &Principal) -> Roles {
     if principal.roles.has(Role::Admin) {
         Roles::of(&Role::ALL)
     } else if principal.roles.has(Role::Service) {
@@ -34,7 +33,7 @@ pub fn may_give(principal: &Principal) -> Roles {
     }
 }
 
-/// The session that `creator` wishes for.
+/// The session that `creator` asks for.
 pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principal) -> Result<NewSession, Status> {
     let mut fields = Fields::default();
     let user_id = fields.user_id("user_id", &m.user_id);
@@ -43,7 +42,7 @@ pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principa
         0 => Some(settings.kind),
         other => fields.known::<pb::SessionKind>("kind", other).map(kind_of),
     };
-    let lifetime = fields.span("lifetime", m.lifetime, &(SHORTEST..=settings.max_lifetime));
+    let lifetime = fields.span("lifetime", m.lifetime, &(MIN_LIFETIME..=settings.max_lifetime));
     let description = fields.text("description", m.description, MAX_DESCRIPTION);
     let wish = || {
         Some(NewSession {
@@ -57,9 +56,9 @@ pub fn wish(m: pb::CreateSessionRequest, settings: &Settings, creator: &Principa
     };
     let wish = wish();
     let wish = fields.finish(wish)?;
-    let may_give = may_give(creator);
-    if !may_give.has_all(wish.roles) {
-        return Err(status::role_not_grantable(&may_give.names().collect::<Vec<_>>().join(", ")));
+    let grantable = grantable(creator);
+    if !grantable.has_all(wish.roles) {
+        return Err(status::role_not_grantable(&grantable.names().collect::<Vec<_>>().join(", ")));
     }
     Ok(wish)
 }
@@ -73,14 +72,14 @@ fn roles(fields: &mut Fields, values: &[i32]) -> Option<Roles> {
         fields.reject("roles", format!("must have at most {MAX_ROLES} items"));
         return None;
     }
-    let mut is_good = true;
+    let mut are_known = true;
     for (place, value) in values.iter().enumerate() {
         match fields.known::<pb::Role>(&format!("roles[{place}]"), *value).and_then(role_of) {
             Some(role) => roles.add(role),
-            None => is_good = false,
+            None => are_known = false,
         }
     }
-    is_good.then_some(roles)
+    are_known.then_some(roles)
 }
 
 const fn role_of(role: pb::Role) -> Option<Role> {
@@ -101,21 +100,21 @@ const fn kind_of(kind: pb::SessionKind) -> SessionKind {
     }
 }
 
-/// Which session is meant.
+/// The session that a message is about.
 pub fn session_id(text: &str) -> Result<SessionId, Status> {
     let mut fields = Fields::default();
     let id = fields.session_id("session_id", text);
     fields.finish(id)
 }
 
-/// Whose sessions are meant.
+/// The user whose sessions a message is about.
 pub fn user_id(text: &str) -> Result<UserId, Status> {
     let mut fields = Fields::default();
     let id = fields.user_id("user_id", text);
     fields.finish(id)
 }
 
-/// Whose sessions a page is to hold, and how many.
+/// Whose sessions a page holds, and how many.
 pub fn list_filter(message: &pb::ListSessionsRequest) -> Result<(UserId, u32), Status> {
     let mut fields = Fields::default();
     let user_id = fields.user_id("user_id", &message.user_id);
@@ -123,7 +122,7 @@ pub fn list_filter(message: &pb::ListSessionsRequest) -> Result<(UserId, u32), S
     fields.finish(user_id.zip(size))
 }
 
-/// After which session a page begins.
+/// The session after which a page begins.
 pub fn cursor(filters: &pb::ListSessionsRequest, token: &str) -> Option<(Timestamp, SessionId)> {
     let (created, id) = page_token::decode::<(Timestamp, String)>(filters, token)?;
     Some((created, SessionId::parse(&id)?))
@@ -134,18 +133,18 @@ mod tests {
     use super::*;
     use crate::domain::caller::Actor;
 
-    fn gives(has: &[Role]) -> Vec<&'static str> {
+    fn grants(has: &[Role]) -> Vec<&'static str> {
         let name = Actor::parse("token:x").expect("valid");
-        may_give(&Principal { name, roles: Roles::of(has), user_id: None }).names().collect()
+        grantable(&Principal { name, roles: Roles::of(has), user_id: None }).names().collect()
     }
 
     #[test]
-    fn nobody_gives_more_than_is_its_own_to_give() {
-        assert_eq!(gives(&[Role::Admin]).len(), 5);
-        assert_eq!(gives(&[Role::Service]), ["user"]);
-        assert_eq!(gives(&[Role::Service, Role::EventManager]), ["user"]);
+    fn no_principal_grants_more_than_it_may() {
+        assert_eq!(grants(&[Role::Admin]).len(), 5);
+        assert_eq!(grants(&[Role::Service]), ["user"]);
+        assert_eq!(grants(&[Role::Service, Role::EventManager]), ["user"]);
         for other in [Role::User, Role::EventManager, Role::Reader] {
-            assert!(gives(&[other]).is_empty(), "{other:?}");
+            assert!(grants(&[other]).is_empty(), "{other:?}");
         }
     }
 }

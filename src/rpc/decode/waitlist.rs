@@ -1,12 +1,13 @@
 //! The messages of WaitlistService.
 
-use std::mem::take;
-
 use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Order, entry_target, fingerprint, order, request, reservation::frame, states};
+use super::{
+    frame::{Decoded, exec_options, frame},
+    target::{entry_target, event_or_user, states},
+};
 use crate::{
     config::StrategyDefaults,
     domain::{
@@ -19,10 +20,9 @@ use crate::{
     store::waitlist::{Cursor, Filter},
 };
 
-pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("JoinWaitlist", &m);
-    let how = frame.how(&mut fields, defaults.join_waitlist, deadline);
+pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "JoinWaitlist", exec_options!(m, fields, defaults.join_waitlist, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
@@ -31,8 +31,6 @@ pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline
         fields.reject("min_quantity", "must not be more than quantity");
     }
     let labels = fields.labels("labels", m.labels);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = || {
         Some(Action::Join(Join {
             id: ReservationId::of_waitlist(Uuid::now_v7()),
@@ -43,22 +41,23 @@ pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline
         }))
     };
     let action = action();
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-pub fn leave(mut m: pb::LeaveWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Order, Status> {
-    let (frame, mut fields) = (frame!(m), Fields::default());
-    let print = fingerprint("LeaveWaitlist", &m);
-    let how = frame.how(&mut fields, defaults.leave_waitlist, deadline);
+pub fn leave(
+    mut m: pb::LeaveWaitlistRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, "LeaveWaitlist", exec_options!(m, fields, defaults.leave_waitlist, deadline));
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = entry_target(&mut fields, m.entry);
-    let etag = fields.etag("etag", m.etag);
-    let request_id = fields.request_id("request_id", &frame.request_id);
     let action = target.map(|target| Action::Leave { target });
-    order(fields, event_id, action, etag, request_id.map(|id| request(id, print)), how)
+    frame.decoded(fields, event_id, action)
 }
 
-/// A policy, or that of an event without a waitlist if unset.
+/// A policy; unset, that of an event without a waitlist.
 pub fn policy(fields: &mut Fields, m: Option<pb::WaitlistPolicy>) -> Option<Policy> {
     let default = Policy::default();
     let Some(m) = m else { return Some(default) };
@@ -77,7 +76,7 @@ pub fn policy(fields: &mut Fields, m: Option<pb::WaitlistPolicy>) -> Option<Poli
         (Some(true), None) => Some(limits::DEFAULT_SKIPS),
         (Some(true), Some(value)) => fields.number("event.waitlist.max_skips", value, &limits::SKIPS),
         (Some(false), Some(_)) => {
-            fields.reject("event.waitlist.max_skips", "must not be set where nobody is passed over");
+            fields.reject("event.waitlist.max_skips", "must not be set with this order");
             None
         }
         (Some(false) | None, _) => Some(0),
@@ -91,27 +90,18 @@ pub fn policy(fields: &mut Fields, m: Option<pb::WaitlistPolicy>) -> Option<Poli
     })
 }
 
-/// What a page of entries is to hold, and how many.
+/// What a page of entries holds, and how many.
 pub fn list_filter(message: &pb::ListWaitlistRequest) -> Result<(Filter, u32), Status> {
     let mut fields = Fields::default();
-    let mut filter = Filter::default();
-    if !message.event_id.is_empty() {
-        filter.event_id = fields.event_id("event_id", &message.event_id);
-    }
-    if !message.user_id.is_empty() {
-        filter.user_id = fields.user_id("user_id", &message.user_id);
-    }
-    if message.event_id.is_empty() && message.user_id.is_empty() {
-        fields.reject("event_id", "or user_id must be set");
-    }
-    filter.states = states(&mut fields, &message.states, |state| match state {
+    let (event_id, user_id) = event_or_user(&mut fields, &message.event_id, &message.user_id);
+    let states = states(&mut fields, &message.states, |state| match state {
         pb::WaitlistEntryState::Waiting | pb::WaitlistEntryState::Unspecified => EntryState::Waiting,
         pb::WaitlistEntryState::Promoted => EntryState::Promoted,
         pb::WaitlistEntryState::Left => EntryState::Left,
         pb::WaitlistEntryState::Ended => EntryState::Ended,
     });
     let size = fields.page_size(message.page_size);
-    Ok((filter, fields.finish(size)?))
+    Ok((Filter { event_id, user_id, states }, fields.finish(size)?))
 }
 
 /// Where a page begins.

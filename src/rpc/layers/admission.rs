@@ -1,134 +1,73 @@
-//! Admission: so many RPCs at once over all connections, and the next is told so at once, before any
-//! work is done for it. A queue would only hide the overload until every caller's time is over. What
-//! keeps refusing from becoming all that is done is in [`seats`](crate::rpc::seats).
+//! Admission: refuses calls beyond the [`ConcurrencyLimit`] at once, before any work is done for them. A queue would
+//! only hide the overload until every caller's deadline has passed.
 //!
-//! A call is under way until the work that it started is done: a caller that hangs up makes no room
-//! for its next call (CVE-2023-44487).
+//! A call runs until the work that it started has ended: a caller that hangs up makes no room for its next call
+//! (CVE-2023-44487).
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use http::Request;
-use http_body::Frame;
-use pin_project_lite::pin_project;
-use tonic::body::Body;
-use tower::{Layer, Service};
+use http_body_util::BodyExt;
+use tonic::{Status, body::Body};
 
 use super::{
-    super::{
-        seats::{Seat, Seats},
-        status,
-    },
-    Response,
-    streaming::LongStream,
+    super::status,
+    middleware::{Answer, Inner, Middleware},
+    raw_body::LongStream,
 };
 use crate::{
-    ops::permit::{Permit, hold, within},
+    net::concurrency_limit::{ConcurrencyLimit, Permit},
+    ops::permit::{hold, within},
     telemetry::metrics::Metrics,
 };
 
-/// Sheds RPCs beyond the limit, and all of them once the server drains. Health checks always pass.
-#[derive(Clone)]
-pub struct AdmissionLayer {
-    seats: Arc<Seats>,
-    draining: Arc<AtomicBool>,
-    metrics: Arc<Metrics>,
+/// Refuses calls beyond the limit, and all of them once the server drains. Health checks always pass.
+pub struct Admission {
+    /// The calls that may run.
+    pub limit: Arc<ConcurrencyLimit>,
+    /// Set when the server stops.
+    pub draining: Arc<AtomicBool>,
+    /// Counts refused calls.
+    pub metrics: Arc<Metrics>,
 }
 
-impl AdmissionLayer {
-    /// Lets as many RPCs in at once as there are `seats`, until `draining` is set.
-    pub const fn new(seats: Arc<Seats>, draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Self {
-        Self { seats, draining, metrics }
-    }
-
-    fn admit(&self, path: &str) -> Result<Option<Seat>, tonic::Status> {
+impl Admission {
+    fn admit(&self, path: &str) -> Result<Option<Permit>, Status> {
         if path.starts_with("/grpc.health.") {
             return Ok(None);
         }
         if self.draining.load(Ordering::Relaxed) {
             return Err(status::draining());
         }
-        self.seats.take().map(Some).ok_or_else(|| {
+        self.limit.try_acquire().map(Some).ok_or_else(|| {
             self.metrics.rpcs_shed.inc();
-            status::overloaded("too many calls are under way")
+            status::overloaded("too many calls are running")
         })
     }
 }
 
-impl<S> Layer<S> for AdmissionLayer {
-    type Service = AdmissionService<S>;
-
-    fn layer(&self, inner: S) -> AdmissionService<S> {
-        AdmissionService { inner, settings: self.clone() }
-    }
-}
-
-/// See [`AdmissionLayer`].
-#[derive(Clone)]
-pub struct AdmissionService<S> {
-    inner: S,
-    settings: AdmissionLayer,
-}
-
-impl<S> Service<Request<Body>> for AdmissionService<S>
-where
-    S: Service<Request<Body>, Response = Response>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self.settings.admit(request.uri().path()) {
-            Err(refused) => Box::pin(async move { Ok(refused.into_http()) }),
-            Ok(seat) => {
-                let place = seat.map(|seat| within(Arc::new(seat)));
-                let work = hold(place.clone(), self.inner.call(request));
-                Box::pin(async move {
-                    let response = work.await?;
-                    if response.extensions().get::<LongStream>().is_some() {
-                        return Ok(response);
-                    }
-                    // A stream is under way until its body ends.
-                    Ok(response.map(|body| Body::new(Admitted { body, _place: place })))
-                })
+impl Middleware for Admission {
+    fn call<S: Inner>(self: &Arc<Self>, inner: &mut S, request: Request<Body>) -> Answer {
+        let permit = match self.admit(request.uri().path()) {
+            Ok(permit) => permit.map(|permit| within(Arc::new(permit))),
+            Err(refused) => return Box::pin(async move { Ok(refused.into_http()) }),
+        };
+        let work = hold(permit.clone(), inner.call(request));
+        Box::pin(async move {
+            let response = work.await?;
+            if response.extensions().get::<LongStream>().is_some() {
+                return Ok(response);
             }
-        }
-    }
-}
-
-pin_project! {
-    struct Admitted {
-        #[pin]
-        body: Body,
-        _place: Option<Permit>,
-    }
-}
-
-impl http_body::Body for Admitted {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+            // A call that answers with a stream runs until the stream ends.
+            Ok(response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _permit = &permit;
+                    frame
+                }))
+            }))
+        })
     }
 }

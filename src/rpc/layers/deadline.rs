@@ -1,34 +1,31 @@
 //! The deadline of each RPC: the caller's `grpc-timeout`, or the default; never beyond the maximum.
 //!
-//! tonic has a time-out of its own, which answers CANCELLED. This one answers DEADLINE_EXCEEDED, a
-//! moment earlier, and tells the handlers how much time they have.
+//! tonic has a time-out of its own, which answers CANCELLED. This one answers DEADLINE_EXCEEDED a moment earlier, and
+//! gives the handlers their deadline.
 
-use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use http::{HeaderMap, Request};
 use tokio::time::{Instant, sleep_until};
 use tonic::body::Body;
-use tower::{Layer, Service};
 
-use super::{super::status, Response};
+use super::{
+    super::status,
+    middleware::{Answer, Inner, Middleware},
+};
 
-/// How much earlier than the caller's deadline this server's is, at most: so that it, and not tonic's,
-/// answers, and the answer is there before the caller's own patience ends.
+/// How much earlier than the caller's deadline this server's is, at most: so that this layer answers and not tonic's,
+/// and the answer arrives before the caller's own timer fires.
 const HEAD_START: Duration = Duration::from_millis(5);
-/// And at least: a call that has less is over when it comes.
-const LEAST_HEAD_START: Duration = Duration::from_micros(100);
+/// And at least: the deadline of a call with less has passed when it arrives.
+const MIN_HEAD_START: Duration = Duration::from_micros(100);
 
-/// When an RPC's time is over; in the extensions of its request.
+/// The deadline of an RPC; in the extensions of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     /// When its answer must have begun.
     answer: Instant,
-    /// When its caller stops listening, where it said so.
+    /// The caller's own deadline, if it has set one.
     asked: Option<Instant>,
 }
 
@@ -36,73 +33,45 @@ pub struct Deadline {
 pub fn deadline_of<T>(request: &tonic::Request<T>) -> Instant {
     match request.extensions().get::<Deadline>() {
         Some(deadline) => deadline.answer,
-        // Only where the layer is missing; no time at all is a safe answer to that.
+        // Only if the layer is missing; no time at all is the safe choice then.
         None => Instant::now(),
     }
 }
 
-/// The deadline that the caller itself set: the only one that ends a stream.
+/// The deadline that the caller has set: the only one that ends a stream.
 pub fn asked_deadline_of<T>(request: &tonic::Request<T>) -> Option<Instant> {
     request.extensions().get::<Deadline>().and_then(|deadline| deadline.asked)
 }
 
 /// Gives every RPC a deadline.
 #[derive(Clone, Copy, Debug)]
-pub struct DeadlineLayer {
+pub struct Deadlines {
     /// For callers that set none.
     pub default: Duration,
     /// The most that a caller gets.
     pub max: Duration,
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = DeadlineService<S>;
-
-    fn layer(&self, inner: S) -> DeadlineService<S> {
-        DeadlineService { inner, settings: *self }
-    }
-}
-
-/// See [`DeadlineLayer`].
-#[derive(Clone, Debug)]
-pub struct DeadlineService<S> {
-    inner: S,
-    settings: DeadlineLayer,
-}
-
-impl<S> Service<Request<Body>> for DeadlineService<S>
-where
-    S: Service<Request<Body>, Response = Response>,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let head_start = |asked: Duration| (asked / 10).clamp(LEAST_HEAD_START, HEAD_START);
+impl Middleware for Deadlines {
+    fn call<S: Inner>(self: &Arc<Self>, inner: &mut S, mut request: Request<Body>) -> Answer {
+        let head_start = |asked: Duration| (asked / 10).clamp(MIN_HEAD_START, HEAD_START);
         let asked = grpc_timeout(request.headers()).map(|asked| asked.saturating_sub(head_start(asked)));
         let now = Instant::now();
-        let answer = now + asked.unwrap_or(self.settings.default).min(self.settings.max);
+        let answer = now + asked.unwrap_or(self.default).min(self.max);
         request.extensions_mut().insert(Deadline { answer, asked: asked.map(|asked| now + asked) });
-        let work = self.inner.call(request);
+        let work = inner.call(request);
         Box::pin(async move {
-            let (mut work, mut over) = (pin!(work), pin!(sleep_until(answer)));
-            poll_fn(|cx| {
-                if let Poll::Ready(response) = work.as_mut().poll(cx) {
-                    return Poll::Ready(response);
-                }
-                // Timers are right to a millisecond: of two that are closer, tonic's may well go off first.
-                if Instant::now() >= answer || over.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(status::deadline().into_http()));
-                }
-                Poll::Pending
-            })
-            .await
+            let mut timer = pin!(sleep_until(answer));
+            // Hand-polled to read the clock as well: timers are exact to a millisecond, so tonic's may fire first.
+            let passed = poll_fn(|cx| match Instant::now() >= answer {
+                true => Poll::Ready(()),
+                false => timer.as_mut().poll(cx),
+            });
+            tokio::select! {
+                biased;
+                response = work => response,
+                () = passed => Ok(status::deadline().into_http()),
+            }
         })
     }
 }
@@ -132,8 +101,10 @@ mod tests {
     use std::convert::Infallible;
 
     use futures::FutureExt;
+    use tower::{Layer, Service};
 
     use super::*;
+    use crate::rpc::layers::middleware::{Response, layer};
 
     fn parsed(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
@@ -142,12 +113,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_time_at_all_is_over_before_any_timer_goes_off() {
+    async fn a_deadline_of_no_time_passes_before_any_timer_fires() {
         let never = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response, Infallible>>());
-        let limits = DeadlineLayer { default: Duration::from_secs(1), max: Duration::from_secs(1) };
+        let deadlines = layer(Deadlines { default: Duration::from_secs(1), max: Duration::from_secs(1) });
         for timeout in ["1n", "1u", "100u"] {
             let request = Request::builder().header("grpc-timeout", timeout).body(Body::empty()).expect("a request");
-            let answer = limits.layer(never).call(request).now_or_never().expect("it is answered at once");
+            let answer = deadlines.layer(never).call(request).now_or_never().expect("it is answered at once");
             let refused = tonic::Status::from_header_map(answer.expect("an answer").headers()).expect("a status");
             assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{timeout}");
         }

@@ -1,4 +1,4 @@
-//! The refusals of the rules: what stands in the way is told, and nothing is changed.
+//! The refusals of the rules: each names its reason, and nothing is changed.
 
 use prost_types::Timestamp;
 use reservd::rpc::pb::{self, *};
@@ -15,7 +15,7 @@ fn get(event_id: &str) -> GetReservationRequest {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_found_by_any_call() {
+async fn no_call_finds_what_does_not_exist() {
     let server = TestServer::start().await;
     server.event("here", 1).await;
     let event_id = || "gone".to_owned();
@@ -60,7 +60,7 @@ async fn what_does_not_exist_is_not_found_by_any_call() {
 }
 
 #[tokio::test]
-async fn sold_out_tells_how_much_there_is_and_when_there_may_be_more() {
+async fn sold_out_returns_what_is_available_and_when_there_may_be_more() {
     let server = without_sweeper().await;
     server.event("e", 5).await;
     let next = hold(&server, "e", "ann", 3).await.expire_time.expect("a hold lapses");
@@ -69,15 +69,15 @@ async fn sold_out_tells_how_much_there_is_and_when_there_may_be_more() {
         let request = ReserveRequest { quantity: 2, options: with(strategy), ..reserve("e", "cid") };
         let status = assert_refused(server.reservations().reserve(request).await, FailedPrecondition, "SOLD_OUT");
         assert_precondition(&status, "SOLD_OUT", "e");
-        let told = metadata(&status);
-        assert_eq!((&*told["asked"], &*told["available"]), ("2", "1"));
-        assert_eq!(parse(&told["next_hold_expire_time"]), next);
+        let found = metadata(&status);
+        assert_eq!((&*found["asked"], &*found["available"]), ("2", "1"));
+        assert_eq!(parse(&found["next_hold_expire_time"]), next);
     }
     // Amend asks for what it needs beyond what it has.
     let status =
         assert_refused(server.reservations().amend(amend("e", "bob", 3)).await, FailedPrecondition, "SOLD_OUT");
     assert_eq!((&*metadata(&status)["asked"], &*metadata(&status)["available"]), ("2", "1"));
-    // Without a hold there is no moment at which more may come.
+    // Without a hold there is no time at which there may be more.
     server.event("none", 0).await;
     let status =
         assert_refused(server.reservations().reserve(reserve("none", "ann")).await, FailedPrecondition, "SOLD_OUT");
@@ -136,17 +136,17 @@ async fn an_event_is_open_by_its_state_and_its_booking_times() {
         ("early", &[("booking_open_time", "2096-10-02T07:06:40Z"), ("state", "OPEN")]),
         ("late", &[("booking_close_time", "2001-09-09T01:46:40Z"), ("state", "OPEN")]),
     ];
-    for (event_id, told) in cases {
+    for (event_id, expected) in cases {
         for strategy in STRATEGIES {
             let request = ReserveRequest { options: with(strategy), ..reserve(event_id, "bob") };
             let status =
                 assert_refused(server.reservations().reserve(request).await, FailedPrecondition, "EVENT_NOT_OPEN");
-            assert_metadata(&status, told);
+            assert_metadata(&status, expected);
             assert_precondition(&status, "EVENT_NOT_OPEN", event_id);
         }
     }
     hold(&server, "now", "bob", 1).await;
-    // What is held can grow no more, but shrink, be confirmed and be given up.
+    // A reservation of a closed event can't grow, but it can shrink, be confirmed and be cancelled.
     let mut client = server.reservations();
     assert_refused(client.amend(amend("closed", "ann", 2)).await, FailedPrecondition, "EVENT_NOT_OPEN");
     client.extend(extend("closed", "ann")).await.expect("a hold of a closed event can be extended");
@@ -156,7 +156,7 @@ async fn an_event_is_open_by_its_state_and_its_booking_times() {
 }
 
 #[tokio::test]
-async fn a_lapsed_hold_gets_the_same_answer_before_and_after_the_sweeper() {
+async fn a_lapsed_hold_gets_the_same_answer_before_and_after_expiry() {
     let server = without_sweeper().await;
     server.event("e", 5).await;
     hold(&server, "e", "ann", 2).await;
@@ -183,14 +183,14 @@ async fn a_lapsed_hold_gets_the_same_answer_before_and_after_the_sweeper() {
         }
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    let told = &answers[0].1["expire_time"];
+    let expire_time = &answers[0].1["expire_time"];
     let found = server.reservations().get_reservation(get("e")).await.expect("it stays").into_inner();
-    assert_eq!(found.reservation.expect("it").expire_time, Some(parse(told)));
+    assert_eq!(found.reservation.expect("it").expire_time, Some(parse(expire_time)));
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn what_has_ended_or_is_confirmed_says_so() {
+async fn an_ended_or_confirmed_reservation_is_refused_as_such() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let mut client = server.reservations();
@@ -213,7 +213,7 @@ async fn what_has_ended_or_is_confirmed_says_so() {
 }
 
 #[tokio::test]
-async fn limits_are_told_with_what_was_asked() {
+async fn limits_are_returned_with_what_was_asked() {
     let server = TestServer::start().await;
     let limits = EventLimits { max_quantity: Some(3), max_extensions: Some(1), ..Default::default() };
     server

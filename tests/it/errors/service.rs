@@ -1,5 +1,4 @@
-//! What the service itself stands in the way with: locks, time, load, its database, its own end; and
-//! messages that it can't read.
+//! The refusals of the service itself: locks, deadlines, load, its database, its own stop, messages that it can't read.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
@@ -20,7 +19,7 @@ async fn is_serving(server: &TestServer) -> bool {
 }
 
 #[tokio::test]
-async fn a_locked_row_is_told_at_once_to_those_who_do_not_want_to_wait() {
+async fn nowait_fails_at_once_on_a_locked_row() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
@@ -56,9 +55,9 @@ async fn a_change_between_reading_and_writing_is_contention() {
     server.check_and_stop().await;
 }
 
-/// The server's own limit: tonic's client races its server to the end of a deadline that it was told.
+/// The server's own limit: for a deadline that it knows, tonic's client races the server.
 #[tokio::test]
-async fn a_deadline_that_passes_is_told_as_that() {
+async fn a_passed_deadline_is_deadline_exceeded() {
     let patient = TestServer::start().await;
     patient.event("e", 5).await;
     let server = patient.twin_with(&[("server.default_deadline", "150ms")]).await;
@@ -108,7 +107,7 @@ async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_is_told_and_comes_back() {
+async fn a_lost_database_is_unavailable_and_comes_back() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     assert!(is_serving(&server).await);
@@ -160,20 +159,20 @@ async fn a_defect_is_opaque() {
 }
 
 #[tokio::test]
-async fn what_is_no_method_of_ours_is_unimplemented() {
+async fn an_unknown_method_is_unimplemented() {
     let server = TestServer::start().await;
     for path in ["/reservd.v1.ReservationService/Steal", "/reservd.v2.ReservationService/Reserve"] {
         let status = raw_call(server.channel(), path, Vec::new()).await;
         assert_refused(status, Code::Unimplemented, "METHOD_UNKNOWN");
     }
-    let service = HealthCheckRequest { service: "nobody".into() };
+    let service = HealthCheckRequest { service: "unknown".into() };
     let status = HealthClient::new(server.channel()).check(service).await;
     assert_refused(status, Code::NotFound, "SERVICE_UNKNOWN");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn a_message_that_can_not_be_read_is_the_callers_mistake() {
+async fn an_unreadable_message_is_the_callers_mistake() {
     let server = TestServer::start().await;
     // A field of text that is not UTF-8; a length beyond the end; a tag that no message has.
     for broken in [&b"\x0a\x02\xff\xfe"[..], b"\x0a\x7fx", b"\x07", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
@@ -183,7 +182,7 @@ async fn a_message_that_can_not_be_read_is_the_callers_mistake() {
     let settled =
         raw_call(server.channel(), "/reservd.v1.ReservationService/Reserve", vec![0x0a; 2 * 1024 * 1024]).await;
     assert_refused(settled, Code::OutOfRange, "MESSAGE_TOO_LARGE");
-    // Fields that we don't know are a newer client's.
+    // Unknown fields are a newer client's.
     let mut newer = GetEventRequest { event_id: "gone".into() }.encode_to_vec();
     newer.extend_from_slice(b"\xfa\x3f\x01x");
     let status = raw_call(server.channel(), "/reservd.v1.EventService/GetEvent", newer).await;
@@ -192,7 +191,7 @@ async fn a_message_that_can_not_be_read_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn a_page_token_belongs_to_its_listing_and_is_not_to_be_made_up() {
+async fn a_page_token_belongs_to_its_listing_and_can_not_be_forged() {
     let server = TestServer::start().await;
     for event_id in ["a", "b", "c"] {
         server.event(event_id, 5).await;
@@ -263,9 +262,9 @@ async fn creating_what_is_there_names_all_of_it_as_far_as_there_is_room() {
     let status = assert_refused(events.batch_create_events(batch(&some)).await, Code::AlreadyExists, "EVENT_EXISTS");
     assert_metadata(&status, &[("event_ids", &[&*ids[0], &ids[1], &ids[4]].join(","))]);
     let status = assert_refused(events.batch_create_events(batch(&ids)).await, Code::AlreadyExists, "EVENT_EXISTS");
-    let told = metadata(&status);
-    let named = told["event_ids"].split(',').count();
-    let unlisted: usize = told["unlisted"].parse().expect("a number");
+    let found = metadata(&status);
+    let named = found["event_ids"].split(',').count();
+    let unlisted: usize = found["unlisted"].parse().expect("a number");
     assert!(named > 10 && named + unlisted == 120, "{named} named, {unlisted} not");
     server.check_and_stop().await;
 }

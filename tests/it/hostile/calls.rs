@@ -1,4 +1,4 @@
-//! Calls: too large, larger than they look, with too much around them, and given up at once.
+//! Calls: too large, too large once unpacked, with too much metadata, and abandoned at once.
 
 use reservd::rpc::pb::{event_service_client::EventServiceClient, *};
 use tonic::{Code, Request, codec::CompressionEncoding};
@@ -40,7 +40,7 @@ async fn metadata_is_bounded_and_the_connection_lives_on() {
         client.reserve(request).await
     };
     with("ann", 8 * 1024).await.expect("that much is taken");
-    // Refused below gRPC: there is no reason to read.
+    // Refused below gRPC: the status has no reason.
     with("bob", 20 * 1024).await.expect_err("that much is not");
     with("cid", 8 * 1024).await.expect("the connection lives on");
     let made: i64 = sqlx::query_scalar("SELECT count(*) FROM reservations")
@@ -51,7 +51,7 @@ async fn metadata_is_bounded_and_the_connection_lives_on() {
     server.check_and_stop().await;
 }
 
-/// What they started goes on without them, and it is that which the limit is for.
+/// The work that they started goes on, and the limit is on that.
 #[tokio::test]
 async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
     let server = TestServer::with(&[("server.max_in_flight", "3")]).await;
@@ -59,14 +59,14 @@ async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
     let row = server.hold_row("e").await;
     for (waiting, user) in (1..).zip(["ann", "bob", "cid"]) {
         let mut client = server.reservations();
-        // Each in a transaction of its own, which can be seen to wait.
+        // Each in a transaction of its own, whose wait the test can see.
         let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", user) };
         let call = tokio::spawn(async move { client.reserve(request).await });
         server.waiting(waiting).await;
         call.abort();
     }
     let hung_up = "reservd_rpcs_total{code=\"CANCELLED\",method=\"reservd.v1.ReservationService/Reserve\"}";
-    eventually("the server has noticed", async || server.metric(hung_up).await == 3.0).await;
+    eventually("the server notices", async || server.metric(hung_up).await == 3.0).await;
     let one_more = server.reservations().reserve(reserve("e", "dan")).await;
     assert_refused(one_more, Code::ResourceExhausted, "OVERLOADED");
     row.release().await;
@@ -74,6 +74,6 @@ async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
         server.events().get_event(GetEventRequest { event_id: "e".into() }).await.is_ok()
     })
     .await;
-    eventually("what was begun is done", async || server.get_event("e").await.held == 3).await;
+    eventually("what was begun ends", async || server.get_event("e").await.held == 3).await;
     server.check_and_stop().await;
 }

@@ -1,4 +1,4 @@
-//! Connections: silent ones, and ones that ask for too much.
+//! Connections: silent ones, and ones that open too many streams.
 
 use crate::support::{
     Guarded, TestServer,
@@ -12,14 +12,14 @@ const REFUSED_STREAM: u32 = 0x7;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 #[tokio::test]
-async fn a_connection_that_does_not_begin_is_closed() {
+async fn a_connection_without_a_preface_is_closed() {
     let server = TestServer::with(&[("server.handshake_timeout", "200ms")]).await;
-    for said in [&b""[..], b"P", &PREFACE[..PREFACE.len() - 1]] {
+    for sent in [&b""[..], b"P", &PREFACE[..PREFACE.len() - 1]] {
         let mut connection = RawConnection::open(&server).await;
-        connection.send(said).await;
+        connection.send(sent).await;
         connection.closed().await;
     }
-    // The one that did begin is not.
+    // A connection with a preface is not.
     server.event("e", 1).await;
     server.check_and_stop().await;
 }
@@ -37,7 +37,7 @@ async fn a_connection_that_answers_no_ping_is_closed() {
 async fn a_connection_gets_no_more_streams_than_the_limit() {
     let server = TestServer::with(&[("server.max_streams_per_connection", "4")]).await;
     let mut connection = RawConnection::begin(&server).await;
-    // Calls whose messages never come: they stay open.
+    // Calls whose messages never arrive: they stay open.
     let calls: Vec<u8> = (0..10).flat_map(|n| http2::call(2 * n + 1, RESERVE)).collect();
     connection.send(&calls).await;
     let mut refused = Vec::new();
@@ -49,7 +49,7 @@ async fn a_connection_gets_no_more_streams_than_the_limit() {
         }
     }
     assert_eq!(refused, [9, 11, 13, 15, 17, 19]);
-    // Others are not concerned.
+    // Other connections are not affected.
     server.event("e", 1).await;
     drop(connection);
     server.check_and_stop().await;
@@ -67,7 +67,7 @@ async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
     connection.send(&flood).await;
     let frames = connection.closed().await;
     let last = frames.iter().rfind(|frame| frame.kind == GOAWAY);
-    // Where the flood filled its own connection's buffers, the farewell is lost with it.
+    // If the flood filled the buffers of its own connection, the GOAWAY is lost.
     if let Some(last) = last {
         assert_eq!(code(&last.payload[4..]), ENHANCE_YOUR_CALM);
     }
@@ -75,9 +75,9 @@ async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
     server.check_and_stop().await;
 }
 
-/// What a call still sends that was refused before its message came is no mistake of its client's.
+/// The rest of a call that was refused before its message arrived is not the client's mistake.
 #[tokio::test]
-async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
+async fn messages_that_arrive_after_their_calls_were_refused_close_no_connection() {
     const CALLS: u32 = 300;
     let guarded = Guarded::start().await;
     let mut connection = RawConnection::begin(&guarded.server).await;
@@ -96,7 +96,7 @@ async fn messages_that_come_after_their_calls_were_refused_end_no_connection() {
     loop {
         let frame = crate::support::soon("the next call is answered", connection.receive()).await;
         let frame = frame.expect("the connection stays open");
-        assert_ne!(frame.kind, GOAWAY, "nobody did anything wrong");
+        assert_ne!(frame.kind, GOAWAY, "the client made no mistake");
         if frame.kind == HEADERS {
             break;
         }

@@ -1,5 +1,4 @@
-//! The layers around every call, on a real connection, with a service in them that does what ours must
-//! not: it panics.
+//! The layers around every call, on a real connection, with a service that panics.
 
 use std::{
     convert::Infallible,
@@ -13,10 +12,10 @@ use std::{
 };
 
 use reservd::{
+    net::concurrency_limit::ConcurrencyLimit,
     rpc::{
-        layers::{admission::AdmissionLayer, observe::ObserveLayer, panicked},
+        layers::{admission::Admission, explain::panicked, middleware::layer, trace::Trace},
         pb::{GetEventRequest, event_service_client::EventServiceClient},
-        seats::Seats,
     },
     telemetry::metrics::Metrics,
 };
@@ -55,15 +54,15 @@ impl Service<http::Request<Body>> for Panics {
     }
 }
 
-/// Serves it within our layers, in their order.
+/// Serves it within the layers of the server, in their order.
 async fn serve(draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> EventServiceClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address: SocketAddr = listener.local_addr().expect("it is bound");
     let layers = ServiceBuilder::new()
-        .layer(ObserveLayer::new(Arc::clone(&metrics), &[reservd::rpc::pb::DESCRIPTORS]))
+        .layer(layer(Trace::new(Arc::clone(&metrics), &[reservd::rpc::pb::DESCRIPTORS])))
         .map_response(|response: http::Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(AdmissionLayer::new(Seats::new(1), draining, metrics));
+        .layer(layer(Admission { limit: ConcurrencyLimit::new(1), draining, metrics }));
     let server = Server::builder().layer(layers).add_service(Panics);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Channel::from_shared(format!("http://{address}")).expect("a valid URL");
@@ -75,10 +74,10 @@ async fn call(client: &mut EventServiceClient<Channel>) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn a_panic_is_internal_says_nothing_and_spares_its_connection_and_its_place() {
+async fn a_panic_is_internal_reveals_nothing_and_keeps_neither_its_connection_nor_its_permit() {
     let metrics = Arc::new(Metrics::new());
     let mut client = serve(Arc::default(), Arc::clone(&metrics)).await;
-    // With one place for all: a panic that kept it would shed the next.
+    // One call may run at once: a panic that kept the permit would shed the next call.
     for _ in 0..3 {
         let status = assert_refused(call(&mut client).await, Code::Internal, "INTERNAL");
         assert_eq!(status.message(), "an internal error; it has been logged");
@@ -89,7 +88,7 @@ async fn a_panic_is_internal_says_nothing_and_spares_its_connection_and_its_plac
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_so_and_does_nothing_more() {
+async fn a_server_that_stops_answers_draining() {
     let draining = Arc::new(AtomicBool::new(false));
     let mut client = serve(Arc::clone(&draining), Arc::default()).await;
     assert_eq!(reason(&call(&mut client).await.expect_err("it panics")), "INTERNAL");

@@ -29,7 +29,7 @@ fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn metrics_tell_of_calls_outcomes_conflicts_waits_and_the_pool() {
+async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
     let server = TestServer::start().await;
     server.event("e", 4).await;
     let mut client = server.reservations();
@@ -37,7 +37,7 @@ async fn metrics_tell_of_calls_outcomes_conflicts_waits_and_the_pool() {
         let user = strategy.as_str_name();
         let request = ReserveRequest { request_id: user.into(), options: with(strategy), ..reserve("e", user) };
         client.reserve(request.clone()).await.expect("there is room");
-        client.reserve(request).await.expect("told again");
+        client.reserve(request).await.expect("replayed");
         let too_many = ReserveRequest { quantity: 9, options: with(strategy), ..reserve("e", "eve") };
         client.reserve(too_many).await.expect_err("too many");
     }
@@ -107,8 +107,8 @@ async fn a_caller_can_make_no_metrics_up() {
 }
 
 #[tokio::test]
-async fn how_far_the_sweeper_is_behind_is_gauged() {
-    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
+async fn the_backlog_of_expiry_is_gauged() {
+    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
     server.event("e", 9).await;
     for user in ["ann", "bob"] {
         server.reservations().reserve(reserve("e", user)).await.expect("there is room");

@@ -1,4 +1,4 @@
-//! Spans: the real program sends them to a collector of ours.
+//! Spans: the real program sends them to a collector of the test.
 
 use std::process::Stdio;
 
@@ -19,7 +19,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{Collector, TestDatabase, reserve, soon, with};
 
-/// Starts the program, and tells where it serves.
+/// Starts the program, and returns its address.
 async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_reservd"))
         .args(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen="])
@@ -39,7 +39,7 @@ async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {
         }
     })
     .await;
-    // What it says from now on is of no interest, but it must be able to say it.
+    // Its further output is read and dropped, so that it is never blocked.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (program, address)
 }
@@ -55,7 +55,7 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     let request = pb::CreateEventRequest { event: Some(event), ..Default::default() };
     EventServiceClient::new(channel.clone()).create_event(request).await.expect("created");
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-    // A batch has many callers, and is nobody's child.
+    // A batch has many callers, so its span has no parent.
     let alone = pb::ReserveRequest { options: with(pb::Strategy::Pessimistic), ..reserve("e", "ann") };
     let mut request = Request::new(alone);
     let context = format!("00-{trace}-{parent}-01").parse().expect("a header's value");
@@ -63,13 +63,13 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     ReservationServiceClient::new(channel.clone()).reserve(request).await.expect("there is room");
     HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
 
-    // A program that stops sends what is left.
+    // The program sends its last spans when it stops.
     let pid = i32::try_from(program.id().expect("it runs")).expect("a pid");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is there");
     let status = soon("the program stops", program.wait()).await.expect("it was started");
     assert!(status.success(), "{status}");
 
-    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    let spans = collector.spans.lock().expect("no task panics with it").clone();
     let named = |name: &str| {
         let found: Vec<_> = spans.iter().filter(|span| span.name == name).cloned().collect();
         assert_eq!(found.len(), 1, "{name}: {:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
@@ -85,7 +85,7 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     let transaction = named("reserve");
     assert_eq!((&transaction.trace_id, &transaction.parent_span_id), (&rpc.trace_id, &rpc.span_id));
     assert!(transaction.attributes.iter().any(|pair| pair.key == "outcome"), "{transaction:?}");
-    // Without a context of its caller's a call begins a trace; the probes of load balancers make none.
+    // Without a caller's context a call begins a trace; health checks have no span.
     let created = named("reservd.v1.EventService/CreateEvent");
     assert!(created.parent_span_id.is_empty() && created.trace_id != rpc.trace_id, "{created:?}");
     assert!(spans.iter().all(|span| !span.name.contains("health")), "{spans:?}");

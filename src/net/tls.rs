@@ -1,11 +1,8 @@
-//! TLS by rustls, 1.3 and 1.2, with files that may change while it serves.
+//! TLS 1.3 and 1.2 by rustls. The files may change while the server runs.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{fs, io, path::Path, sync::Arc};
 
+use parking_lot::RwLock;
 use tokio::time::sleep;
 use tokio_rustls::{
     TlsAcceptor,
@@ -20,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, ClientCertificates};
 
-/// Why the files can't be used. It never quotes one.
+/// Why the files can't be used. It never quotes their content.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.
@@ -30,7 +27,7 @@ pub enum TlsError {
         setting: &'static str,
         /// The file.
         file: String,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
     /// A file does not hold what it should.
@@ -43,7 +40,7 @@ pub enum TlsError {
         /// What it should hold.
         what: &'static str,
     },
-    /// The certificate and the key can't be used, or do not belong together.
+    /// The certificate and the key can't be used, or do not match.
     #[error("tls.certificate and tls.key can't be used together: {0}")]
     Pair(rustls::Error),
     /// The authorities can't be used.
@@ -51,7 +48,7 @@ pub enum TlsError {
     Authorities(#[from] VerifierBuilderError),
 }
 
-/// What the files held.
+/// The content of the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
@@ -72,33 +69,33 @@ impl Tls {
         Ok(Self { settings: settings.clone(), current: RwLock::new(Arc::new(current)) })
     }
 
-    /// For a new connection: with the certificate that is in use now.
+    /// An acceptor with the current certificate, for a new connection.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+        TlsAcceptor::from(Arc::clone(&self.current.read()))
     }
 
-    /// Looks at the files again and again, until `stop`. By what is in them, not by their times: a link
-    /// that is turned to another file, as Kubernetes does it, is noticed too.
+    /// Reloads the files when they change, until `stop`. It compares their content, not their times: that notices a
+    /// link that is turned to another file, as Kubernetes does, too.
     pub async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         let mut seen = None;
         while stop.run_until_cancelled(sleep(self.settings.reload_interval)).await.is_some() {
             let (tls, last) = (Arc::clone(&self), seen.take());
-            // A disk, or a network behind it, must not keep a worker of the runtime waiting.
-            seen = tokio::task::spawn_blocking(move || tls.look(last)).await.ok();
+            // Reading from a disk or a network must not block a worker of the runtime.
+            seen = tokio::task::spawn_blocking(move || tls.reload(last)).await.ok();
         }
     }
 
-    /// Takes the files into use if they are others than those seen last, and returns what it saw.
-    fn look(&self, last: Option<Seen>) -> Seen {
+    /// Uses the files if they differ from those seen last. Returns what it read.
+    fn reload(&self, last: Option<Seen>) -> Seen {
         let seen = read(&self.settings).map_err(|error| error.to_string());
         if last.as_ref() == Some(&seen) {
             return seen;
         }
-        let is_first_look = last.is_none();
+        let is_first = last.is_none();
         match seen.as_ref().map(|files| server_config(&self.settings, files)) {
             Ok(Ok(config)) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-                if !is_first_look {
+                *self.current.write() = Arc::new(config);
+                if !is_first {
                     tracing::info!("TLS: new connections use the new files");
                 }
             }
@@ -109,7 +106,7 @@ impl Tls {
     }
 }
 
-/// What one look at the files found.
+/// What one read of the files found.
 type Seen = Result<Files, String>;
 
 fn read(settings: &config::Tls) -> Result<Files, TlsError> {

@@ -1,0 +1,133 @@
+//! The database: the one that the settings name, or an embedded one.
+
+use std::path::PathBuf;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::error::StartError;
+use crate::{
+    config::Config,
+    embedded::{Embedded, EmbeddedOptions, default_data_dir},
+    store::{
+        Pool, PoolSettings,
+        schema::{self, SchemaError},
+    },
+};
+
+/// The threads that serve, on a machine with `cores`.
+pub fn worker_threads(config: &Config, cores: usize) -> usize {
+    match config.server.worker_threads {
+        0 if Database::shares_the_machine(config) => cores.div_ceil(2),
+        0 => cores,
+        threads => threads,
+    }
+}
+
+/// The database that the settings name, or an embedded one.
+pub struct Database {
+    /// How to connect.
+    pub options: PgConnectOptions,
+    embedded: Option<Embedded>,
+}
+
+impl Database {
+    /// Finds the database, and starts it if it is embedded.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let url = config.database.url.expose();
+        if !url.is_empty() {
+            // sqlx would connect to the server of any scheme.
+            if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(StartError::Url);
+            }
+            let options: PgConnectOptions = url.parse().map_err(|_| StartError::Url)?;
+            return Ok(Self { options: options.application_name("reservd"), embedded: None });
+        }
+        let embedded = Embedded::start(&embedded_options(config)).await?;
+        let options = embedded.connect_options().application_name("reservd");
+        Ok(Self { options, embedded: Some(embedded) })
+    }
+
+    /// Whether it runs on this machine.
+    fn shares_the_machine(config: &Config) -> bool {
+        let url = config.database.url.expose();
+        let is_here = |options: PgConnectOptions| {
+            options.get_socket().is_some() || ["localhost", "127.0.0.1", "[::1]"].contains(&options.get_host())
+        };
+        url.is_empty() || url.parse().is_ok_and(is_here)
+    }
+
+    /// Brings the schema up to date, or checks that it is, as the settings say.
+    pub async fn prepare(&self, migrate: bool) -> Result<usize, SchemaError> {
+        if migrate { schema::migrate(&self.options).await } else { schema::check(&self.options).await.map(|()| 0) }
+    }
+
+    /// The pool of connections that the settings describe.
+    pub fn pool(&self, config: &Config) -> Pool {
+        let settings = &config.database;
+        let settings = PoolSettings {
+            max_connections: settings.max_connections,
+            acquire_timeout: settings.acquire_timeout,
+            max_lifetime: settings.max_lifetime,
+            statement_timeout: settings.statement_timeout,
+        };
+        Pool::new(self.options.clone(), settings)
+    }
+
+    /// Where the database is, for people.
+    pub fn describe(&self, config: &Config) -> String {
+        match &self.embedded {
+            Some(embedded) => embedded.url(),
+            None => config.database.url.to_string(),
+        }
+    }
+
+    /// Stops the database if it is embedded.
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::warn!(%error, "the embedded PostgreSQL did not stop in order");
+        }
+    }
+}
+
+fn embedded_options(config: &Config) -> EmbeddedOptions {
+    let settings = &config.embedded;
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let data_dir = given(&settings.data_dir).map_or_else(default_data_dir, PathBuf::from);
+    EmbeddedOptions {
+        bin_dir: given(&settings.bin_dir).map(PathBuf::from),
+        os_user: given(&settings.os_user),
+        max_connections: EmbeddedOptions::durable(&data_dir).max_connections.max(config.database.max_connections + 20),
+        ..EmbeddedOptions::durable(data_dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn threads(key: &str, value: &str, cores: usize) -> usize {
+        let flags = vec![(key.to_owned(), value.to_owned())];
+        worker_threads(&Config::load(None, &flags).expect("the settings are right"), cores)
+    }
+
+    #[test]
+    fn cores_are_shared_with_a_postgresql_that_is_here() {
+        let here = [
+            "",
+            "postgres://me@localhost/x",
+            "postgres://me@127.0.0.1:5433/x",
+            "postgres://me@[::1]/x",
+            "postgres://me@%2Frun%2Fpostgresql/x",
+            "postgres:///x?host=/run/postgresql",
+        ];
+        for url in here {
+            assert_eq!([1, 2, 3, 8].map(|cores| threads("database.url", url, cores)), [1, 1, 2, 4], "{url}");
+        }
+        for url in ["postgres://me@db.example/x", "postgresql://10.0.0.1/x"] {
+            assert_eq!([1, 2, 3, 8].map(|cores| threads("database.url", url, cores)), [1, 2, 3, 8], "{url}");
+        }
+        assert_eq!(threads("server.worker_threads", "3", 2), 3);
+    }
+}

@@ -1,0 +1,159 @@
+//! Accepts connections, within the limits that hold before HTTP/2 begins: how many, TLS in time, the preface in time.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::either::Either;
+
+use super::{
+    concurrency_limit::ConcurrencyLimit,
+    connection::{Connection, Remote, Wire},
+    connection_limit::{ConnectionLimit, Slot},
+    handshake_limit::HandshakeLimit,
+    preface_timeout::await_preface,
+    read_throttle::ReadThrottle,
+    slow_client::SlowClients,
+    tls::Tls,
+};
+use crate::{
+    auth::guard::{Guard, Peer, network_of},
+    telemetry::metrics::Metrics,
+};
+
+/// Connections that are ready and that HTTP/2 has not taken yet.
+const READY: usize = 64;
+/// The pause after the system refused a connection, for example for want of file descriptors.
+const FAILURE_PAUSE: Duration = Duration::from_millis(50);
+
+/// What accepts connections.
+pub struct Listener {
+    /// TLS, if the settings have it.
+    pub tls: Option<Arc<Tls>>,
+    /// Reads client certificates.
+    pub guard: Arc<Guard>,
+    /// The limit that throttles reads.
+    pub concurrency: Arc<ConcurrencyLimit>,
+    /// The time for a TLS handshake, and then for the preface of HTTP/2.
+    pub handshake_timeout: Duration,
+    /// Connections at once from one address; 0: no limit.
+    pub max_per_address: u32,
+    /// Closes connections of clients that keep the server waiting.
+    pub slow_clients: Arc<SlowClients>,
+    /// Counts refused connections.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// The connections on `socket`, until the stream is dropped.
+    pub fn listen(self, socket: TcpListener) -> ReceiverStream<io::Result<Connection>> {
+        let (ready, connections) = mpsc::channel(READY);
+        let (slow_clients, closed) = (Arc::clone(&self.slow_clients), ready.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = slow_clients.run() => {}
+                () = closed.closed() => {}
+            }
+        });
+        tokio::spawn(Arc::new(self).accept_all(socket, ready));
+        ReceiverStream::new(connections)
+    }
+
+    async fn accept_all(self: Arc<Self>, socket: TcpListener, ready: mpsc::Sender<io::Result<Connection>>) {
+        let limit = ConnectionLimit::new(self.max_per_address);
+        let handshakes = Arc::new(HandshakeLimit::default());
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(FAILURE_PAUSE).await;
+                    continue;
+                }
+            };
+            // Small messages must not wait for more; an error here costs speed only.
+            let _ = stream.set_nodelay(true);
+            let slot = match limit.try_open(network_of(address.ip())) {
+                Ok(slot) => slot,
+                Err(why) => {
+                    self.note_refused(why);
+                    continue;
+                }
+            };
+            let (listener, handshakes, ready) = (Arc::clone(&self), Arc::clone(&handshakes), ready.clone());
+            tokio::spawn(async move {
+                let prepared = tokio::select! {
+                    prepared = listener.prepare(stream, address, slot, &handshakes) => prepared,
+                    () = ready.closed() => None,
+                };
+                if let Some(connection) = prepared {
+                    // An error: the server stops, and takes no more connections.
+                    let _ = ready.send(Ok(connection)).await;
+                }
+            });
+        }
+    }
+
+    /// Makes a connection ready for HTTP/2; None if the client does not do its part in time.
+    async fn prepare(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        slot: Slot,
+        handshakes: &Arc<HandshakeLimit>,
+    ) -> Option<Connection> {
+        let wire: Wire = match &self.tls {
+            None => Either::Left(stream),
+            Some(tls) => Either::Right(Box::new(self.handshake(tls, stream, address, handshakes).await?)),
+        };
+        let certificate = match &wire {
+            Either::Left(_) => None,
+            Either::Right(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
+        };
+        let certificate = certificate.map(|certificate| self.guard.check_certificate(certificate));
+        let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
+        let wire = await_preface(wire, self.handshake_timeout).await.ok()?;
+        let wire = ReadThrottle::new(wire, Arc::clone(&self.concurrency), self.metrics.reads_throttled.clone());
+        Some(Connection::new(wire, Remote { peer, client: self.slow_clients.connect() }, slot))
+    }
+
+    async fn handshake(
+        &self,
+        tls: &Tls,
+        stream: TcpStream,
+        address: SocketAddr,
+        handshakes: &Arc<HandshakeLimit>,
+    ) -> Option<TlsStream<TcpStream>> {
+        let Some(handshake) = handshakes.begin() else {
+            self.note_refused("too_many_handshakes");
+            return None;
+        };
+        let accepted = timeout(self.handshake_timeout, tls.acceptor().accept(stream));
+        let why = match handshake.evicted.run_until_cancelled(accepted).await {
+            Some(Ok(Ok(stream))) => return Some(stream),
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(_)) => "it took too long".to_owned(),
+            None => {
+                self.note_refused("too_many_handshakes");
+                return None;
+            }
+        };
+        self.note_refused("handshake");
+        // Debug only: every port scan makes one.
+        tracing::debug!(%address, why, "a TLS handshake failed");
+        None
+    }
+
+    fn note_refused(&self, why: &str) {
+        self.metrics.connections_refused.with_label_values(&[why]).inc();
+    }
+}

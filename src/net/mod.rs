@@ -1,0 +1,71 @@
+//! Connections, from the socket to HTTP/2, and every limit on them and on their calls.
+//!
+//! A connection and its calls meet the limits in this order, a call from *deadline* on, in the layers of `rpc::layers`.
+//! A limit has the setting and default that are named here, or is a constant of its file. A rate or count of 0 is no
+//! limit.
+//!
+//! | limit | setting and default | beyond it | where |
+//! | --- | --- | --- | --- |
+//! | connections in all | the file descriptors less 256 | closed | [`connection_limit`] |
+//! | connections from one address | `limits.connections_per_address = 1024` | closed | [`connection_limit`] |
+//! | TLS handshakes at once | 256 | the oldest is closed | [`handshake_limit`] |
+//! | time for the TLS handshake | `server.handshake_timeout = "10s"` | closed | [`listener`] |
+//! | time for the HTTP/2 preface | `server.handshake_timeout = "10s"` | closed | [`preface_timeout`] |
+//! | connections that wait for HTTP/2 | 64 | they wait | [`listener`] |
+//! | silence before a ping | `server.keepalive_interval = "30s"` | pinged | HTTP/2 |
+//! | time to answer a ping | `server.keepalive_timeout = "20s"` | closed | HTTP/2 |
+//! | streams on one connection | `server.max_streams_per_connection = 512` | stream refused | HTTP/2 |
+//! | streams reset early, and errors | 64 | closed | HTTP/2 |
+//! | bytes of one connection that are not read yet | 1 MiB | the sender waits | HTTP/2 |
+//! | metadata of one call | 16 KiB | call refused | HTTP/2 |
+//! | reads without a turn | while ¾ of `server.max_in_flight = 1024` run | 2 KiB a turn, within 100 ms | [`read_throttle`] |
+//! | bytes pending for clients | 12 MiB in all | the slowest is closed | [`slow_client`] |
+//! | time for a response to be read | `server.response_timeout = "60s"` | closed | [`slow_client`] |
+//! | deadline, if the caller sets none | `server.default_deadline = "10s"` | DEADLINE | `deadline` |
+//! | deadline | `server.max_deadline = "60s"` | DEADLINE | `deadline` |
+//! | calls a second of one address | `limits.address_rate = 0` | RATE_LIMITED | `auth` |
+//! | calls at once of one address | `limits.address_burst = 200` | RATE_LIMITED | `auth` |
+//! | calls a second of one principal | `limits.principal_rate = 0` | RATE_LIMITED | `auth` |
+//! | calls at once of one principal | `limits.principal_burst = 100` | RATE_LIMITED | `auth` |
+//! | streams of one principal | `limits.watches_per_principal = 0` | WATCH_LIMIT | `auth` |
+//! | time for the message | `server.message_timeout = "10s"` | MESSAGE_LATE | `message_buffer` |
+//! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
+//! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |
+//! | calls at once | `server.max_in_flight = 1024` | OVERLOADED | [`concurrency_limit`] |
+//! | health watches at once | 2048 | OVERLOADED | `stream_limits` |
+//! | reflection streams at once | 64 | OVERLOADED | `stream_limits` |
+//! | time of a reflection stream | `server.max_deadline = "60s"` | DEADLINE | `stream_limits` |
+//! | bytes of a message, packed and unpacked | `server.max_request_bytes = 1_048_576` | MESSAGE_TOO_LARGE | tonic |
+//! | watches at once | `watch.max_watches = 10_000` | OVERLOADED | `ops` |
+//! | commands that wait in a lane | `execution.max_queue = 4096` | OVERLOADED | `ops` |
+//! | time to finish when the server stops | `server.drain_limit = "20s"` | cut off | `app` |
+
+pub mod concurrency_limit;
+pub mod connection;
+pub mod connection_limit;
+pub mod fair_queue;
+pub mod handshake_limit;
+pub mod listener;
+pub mod preface_timeout;
+pub mod read_throttle;
+pub mod slow_client;
+pub mod tls;
+
+#[cfg(test)]
+mod tests {
+    use crate::config::DEFAULTS;
+
+    #[test]
+    fn the_page_names_the_defaults() {
+        let defaults: toml::Table = DEFAULTS.parse().expect("it is TOML");
+        let page = include_str!("mod.rs").lines().take_while(|line| line.starts_with("//!"));
+        let settings: Vec<_> = page.flat_map(|line| line.split('`').filter(|code| code.contains(" = "))).collect();
+        assert!(settings.len() > 20);
+        for setting in settings {
+            let (key, default) = setting.split_once(" = ").expect("as selected");
+            let (section, key) = key.split_once('.').expect("a section and a key");
+            let default: toml::Table = format!("{key} = {default}").parse().expect("it is TOML");
+            assert_eq!(defaults[section][key], default[key], "{section}.{key}");
+        }
+    }
+}

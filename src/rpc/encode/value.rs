@@ -1,0 +1,27 @@
+//! Times, durations and strategies.
+
+use std::time::Duration;
+
+use crate::{config::Strategy, domain::time::Timestamp, rpc::pb};
+
+pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.micros();
+    // Less than a million, times a thousand: an i32 has room.
+    let nanos = micros.rem_euclid(1_000_000) as i32 * 1000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+pub fn duration(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        nanos: span.subsec_nanos().cast_signed(),
+    }
+}
+
+pub fn strategy(strategy: Strategy) -> pb::Strategy {
+    match strategy {
+        Strategy::Pessimistic => pb::Strategy::Pessimistic,
+        Strategy::Optimistic => pb::Strategy::Optimistic,
+        Strategy::Coalesced => pb::Strategy::Coalesced,
+    }
+}

@@ -40,10 +40,6 @@ impl Binaries {
         self.folder.join("initdb")
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     pub(super) fn version(&self) -> &Version {
         &self.version
     }

@@ -91,19 +91,11 @@ fn data_dir_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf
         .map_or_else(|| PathBuf::from(".reservd"), |base| base.join("reservd"))
 }
 
-/// Where to make a `data_dir` that goes again, for measurements: on a disk, if there is one that everybody
-/// may use. /tmp is in memory on many systems, where no commit would wait for a disk.
-pub fn passing_data_parent() -> PathBuf {
-    Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
-}
-
 /// A running PostgreSQL: ours, or another process's on the same folder.
 /// Dropping the owner's asks the server to stop without waiting for it.
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
-    /// Where the programs of the server that we started are.
-    programs: Option<PathBuf>,
     supervisor: Option<Supervisor>,
 }
 
@@ -141,12 +133,6 @@ impl Embedded {
         self.supervisor.is_some()
     }
 
-    /// Another program of the PostgreSQL that we started, such as pgbench, where it is installed.
-    pub fn program(&self, name: &str) -> Option<PathBuf> {
-        let program = self.programs.as_ref()?.join(name);
-        program.is_file().then_some(program)
-    }
-
     /// Shuts the server down in order, in bounded time. A guest stops nothing.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.supervisor {
@@ -170,7 +156,7 @@ fn own_or_join(options: &EmbeddedOptions, deadline: Instant) -> Result<Embedded,
         if let Some(owner_lock) = folder.try_own()? {
             return launch(options, folder.clone(), owner_lock, deadline).map(Some);
         }
-        let guest = |socket_dir| Embedded { socket_dir, programs: None, supervisor: None };
+        let guest = |socket_dir| Embedded { socket_dir, supervisor: None };
         Ok(folder.socket_for_guests().map(guest))
     })?;
     outcome.ok_or_else(|| folder.owner_is_not_ready())
@@ -186,7 +172,6 @@ fn launch(
     folder.open_for(&account)?;
     let version = folder.cluster_version()?;
     let binaries = binaries::find(options.bin_dir.as_deref(), version.as_deref(), &folder, &account)?;
-    let programs = binaries.folder().to_owned();
     let launcher = Launcher::new(folder, account, binaries, options)?;
 
     let lock = launcher.wait_for_old_server(deadline)?;
@@ -197,7 +182,6 @@ fn launch(
     launcher.wait_until_ready(&mut server, deadline)?;
     Ok(Embedded {
         socket_dir: launcher.socket_dir().to_owned(),
-        programs: Some(programs),
         supervisor: Some(Supervisor::watch(server, launcher, owner_lock)?),
     })
 }

@@ -11,6 +11,9 @@ WORKDIR /build
 # changes. What was built of the placeholders is removed, since cargo goes by times, and could
 # take it for newer than the real sources.
 COPY Cargo.toml Cargo.lock ./
+# Cargo reads the manifests of the whole workspace; nothing of these two is built.
+COPY bench/Cargo.toml bench/
+COPY examples/demo/Cargo.toml examples/demo/
 RUN mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \

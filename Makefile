@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run demo probe bench attacks test fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
 
+# The product and what is built with it: chosen together, so that cargo compiles what they share once.
+RELEASE := cargo build --release --locked --quiet --package reservd --package
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 BUF := .tools/node/node_modules/.bin/buf
 
 help: ## list the targets
@@ -18,17 +21,19 @@ probe: postgres ## run concurrent operations on a scratch event and check every 
 	cargo run --release -- probe
 
 bench: postgres ## measure how fast it is against SQL alone (half an hour; BENCH=--quick: a minute)
-	cargo run --release --quiet -- bench $(BENCH)
+	$(RELEASE) reservd-bench
+	$(PROGRAMS)/reservd-bench $(BENCH)
 
 test: postgres rabbitmq redis test-tools ## check the format, the lints and the protocol, and run all tests
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BUF) lint proto
 	$(BUF) format --diff --exit-code proto
-	cargo test --locked
+	cargo test --locked --workspace
 
 attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
-	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
+	$(RELEASE) reservd-bench
+	$(PROGRAMS)/reservd-bench attacks $(ATTACKS)
 
 fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
 	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \
@@ -62,7 +67,7 @@ test-tools: ## install what the tests call reservd with, into .tools/
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
 fmt: test-tools ## format the code and the protocol
-	cargo fmt
+	cargo fmt --all
 	$(BUF) format --write proto
 
 clean: ## remove what was built and installed here; data stays

@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
 done
 
 # The demonstration is about a service with the default settings, and never about the
-# database that somebody's environment points to.
+# database that the caller's environment points to.
 unset DATABASE_URL "${!RESERVD_@}"
 
 folder=
@@ -77,7 +77,7 @@ start_service() {
     server=http://$address
 }
 
-cargo build --release --locked --bin reservd --example demo
+cargo build --release --locked --package reservd --package reservd-demo
 programs=${CARGO_TARGET_DIR:-target}/release
 
 if [ -z "$server" ]; then
@@ -92,4 +92,4 @@ echo "And once more, which changes nothing:"
 echo "Sending the wave."
 echo
 # The long form is for bash 3, to which an empty array is unset.
-"$programs/examples/demo" --csv "$csv" --server "$server" ${wave[@]+"${wave[@]}"}
+"$programs/reservd-demo" --csv "$csv" --server "$server" ${wave[@]+"${wave[@]}"}

@@ -1,6 +1,5 @@
 //! The command line.
 
-mod bench;
 pub mod csv_lines;
 mod events;
 mod failure;
@@ -57,8 +56,6 @@ enum Command {
     Healthcheck(Target),
     /// Run concurrent operations on a scratch event and check every invariant
     Probe(probe::Probe),
-    /// Measure how fast it is, against SQL alone on the same PostgreSQL, and check the books
-    Bench(bench::Bench),
     /// Work with events
     #[command(subcommand)]
     Events(EventsCommand),
@@ -102,7 +99,6 @@ impl Cli {
             Command::Migrate => migrate(settings.load()?).await,
             Command::Healthcheck(target) => target.check_health().await,
             Command::Probe(probe) => probe.run(|| settings.load()).await,
-            Command::Bench(bench) => bench.run(&settings).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
             Command::Sessions(command) => command.run(settings.load()?).await,
             Command::Token(token) => token.print(),

@@ -34,13 +34,6 @@ pub type Wire = InterceptedService<Channel, Bearer>;
 #[derive(Clone)]
 pub struct Bearer(Option<HeaderValue>);
 
-impl Bearer {
-    /// Adds this value of `authorization`, if there is one.
-    pub const fn new(value: Option<HeaderValue>) -> Self {
-        Self(value)
-    }
-}
-
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
@@ -83,11 +76,11 @@ impl Target {
             }
             None => std::env::var("RESERVD_TOKEN").ok(),
         };
-        let Some(token) = token else { return Ok(Bearer::new(None)) };
+        let Some(token) = token else { return Ok(Bearer(None)) };
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
         let mut value = value.map_err(|_| "the token has invalid characters")?;
         value.set_sensitive(true);
-        Ok(Bearer::new(Some(value)))
+        Ok(Bearer(Some(value)))
     }
 
     /// Succeeds if the server is healthy.

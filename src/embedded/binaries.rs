@@ -41,10 +41,6 @@ impl Binaries {
         self.folder.join("initdb")
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     pub(super) fn version(&self) -> &Version {
         &self.version
     }

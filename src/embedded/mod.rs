@@ -42,8 +42,6 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
-    /// The folder of its programs, if this process started it.
-    programs: Option<PathBuf>,
     supervisor: Option<Supervisor>,
 }
 
@@ -81,12 +79,6 @@ impl Embedded {
         self.supervisor.is_some()
     }
 
-    /// Another program of the PostgreSQL that this process started, such as pgbench, if it is installed.
-    pub fn program(&self, name: &str) -> Option<PathBuf> {
-        let program = self.programs.as_ref()?.join(name);
-        program.is_file().then_some(program)
-    }
-
     /// Shuts the server down within a bounded time. A guest leaves it running.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.supervisor {
@@ -110,7 +102,7 @@ fn own_or_join(options: &EmbeddedOptions, deadline: Instant) -> Result<Embedded,
         if let Some(owner_lock) = folder.try_own()? {
             return launch(options, folder.clone(), owner_lock, deadline).map(Some);
         }
-        let guest = |socket_dir| Embedded { socket_dir, programs: None, supervisor: None };
+        let guest = |socket_dir| Embedded { socket_dir, supervisor: None };
         Ok(folder.socket_for_guests().map(guest))
     })?;
     outcome.ok_or_else(|| folder.owner_is_not_ready())

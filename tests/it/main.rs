@@ -1,7 +1,6 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
 mod attacks;
-mod bench;
 mod broker;
 mod cancellation;
 mod cli;

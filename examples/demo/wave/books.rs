@@ -95,7 +95,7 @@ impl Books {
         match tally.acknowledged.get(&recorded.reservation_id) {
             Some(told) if is_as_told(recorded, told) => self.found_again += 1,
             Some(told) => self.problems.push(format!("acknowledged as {told:?}, recorded as {recorded:?}")),
-            None => self.problems.push(format!("nobody was told of {recorded:?}")),
+            None => self.problems.push(format!("no caller was answered {recorded:?}")),
         }
     }
 }

@@ -17,7 +17,7 @@ use books::Books;
 use tally::Tally;
 use traveller::Traveller;
 
-/// The flight that everybody wants at first is the smallest one with at least this many seats.
+/// The flight that all want at first is the smallest one with at least this many seats.
 const RUSH_SEATS: i32 = 20;
 /// Half of the trips go to this many flights, the other half to any.
 const POPULAR_FLIGHTS: usize = 16;
@@ -48,7 +48,7 @@ pub struct Outcome {
     pub tally: Tally,
     pub books: Books,
     pub took: Duration,
-    /// The flight that everybody wanted.
+    /// The flight that all wanted at first.
     pub rush: Flight,
 }
 

@@ -53,7 +53,7 @@ impl Traveller {
         self.tally
     }
 
-    /// Everybody wants one seat of the same flight at the same moment.
+    /// All travellers want one seat of the same flight at the same moment.
     pub async fn rush(&mut self, event_id: &str) {
         let wish = ReserveRequest { quantity: 1, confirm: true, ..self.wish(event_id) };
         self.reserve(wish).await;

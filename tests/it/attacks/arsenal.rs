@@ -1,5 +1,5 @@
 //! Attacks on a server, in steps, so that they can be as long and as fast as one likes. The tests here
-//! take so many steps; `benches/attacks.rs` takes so many a second.
+//! take so many steps; `reservd-bench attacks` takes so many a second.
 //!
 //! Each is what a client can do that has no token, or a server that asks for none: they come before any
 //! work for a caller, or make that work as cheap as it can be.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 
 pub use error::EmbeddedError;
-pub use options::{EmbeddedOptions, default_data_dir, temporary_data_parent};
+pub use options::{EmbeddedOptions, default_data_dir};
 
 use account::Account;
 use folder::{Folder, OwnerLock};
@@ -118,7 +118,6 @@ fn launch(
     folder.open_for(&account)?;
     let version = folder.cluster_version()?;
     let binaries = binaries::find(options.bin_dir.as_deref(), version.as_deref(), &folder, &account)?;
-    let programs = binaries.folder().to_owned();
     let launcher = Launcher::new(folder, account, binaries, options)?;
 
     let lock = launcher.wait_for_old_server(deadline)?;
@@ -129,7 +128,6 @@ fn launch(
     launcher.wait_until_ready(&mut server, deadline)?;
     Ok(Embedded {
         socket_dir: launcher.socket_dir().to_owned(),
-        programs: Some(programs),
         supervisor: Some(Supervisor::watch(server, launcher, owner_lock)?),
     })
 }

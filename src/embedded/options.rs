@@ -59,12 +59,6 @@ fn data_dir_for(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf
         .map_or_else(|| PathBuf::from(".reservd"), |base| base.join("reservd"))
 }
 
-/// The parent for a temporary `data_dir` of a measurement: /var/tmp, which is on disk. /tmp is in memory on many
-/// systems, where commits would not wait for a disk.
-pub fn temporary_data_parent() -> PathBuf {
-    Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

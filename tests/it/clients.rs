@@ -143,45 +143,30 @@ const REASONS: [&str; 32] = [
     "WAITLIST_FULL",
 ];
 
-/// A `grpcurl` command of a page.
-#[derive(Debug)]
+/// A command of a page, as it is pasted into a shell.
+#[derive(Debug, PartialEq, Eq)]
 struct Example {
-    /// Its words, `grpcurl` left out.
-    words: Vec<String>,
+    command: String,
     /// The reason for which it must fail: that in the comment on the line above.
     reason: Option<&'static str>,
 }
 
-impl Example {
-    fn data(&self) -> &str {
-        let place = self.words.iter().position(|word| word == "-d").expect("it has data");
-        &self.words[place + 1]
-    }
-
-    fn method(&self) -> &str {
-        self.words.last().expect("the method is the last word")
-    }
-}
-
-/// The commands of all code blocks, in order.
+/// The commands of all shell blocks, in order.
 fn examples(markdown: &str) -> Vec<Example> {
-    let (mut found, mut in_code, mut reason) = (Vec::new(), false, None);
-    let mut lines = markdown.lines();
+    let blocks = markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let (mut found, mut reason) = (Vec::new(), None);
+    let mut lines = blocks.flat_map(str::lines);
     while let Some(line) = lines.next() {
-        if line.starts_with("```") {
-            in_code = !in_code;
-        }
-        let command = line.trim_start().trim_start_matches("$ ");
-        if in_code && command.starts_with("grpcurl ") {
-            let mut command = command.to_owned();
-            while let Some(open) = command.strip_suffix('\\') {
-                command = format!("{open}{}", lines.next().expect("the command goes on"));
+        if let Some(comment) = line.strip_prefix('#') {
+            let has = |reason: &&str| comment.split(|c: char| !is_in_reason(c)).any(|word| word == *reason);
+            reason = REASONS.into_iter().find(has);
+        } else if !line.trim().is_empty() {
+            let mut command = line.to_owned();
+            while command.ends_with('\\') {
+                command = format!("{command}\n{}", lines.next().expect("the command goes on"));
             }
-            found.push(Example { words: words(&command), reason });
+            found.push(Example { command, reason: reason.take() });
         }
-        let comment = line.strip_prefix('#').filter(|_| in_code).unwrap_or_default();
-        reason =
-            REASONS.into_iter().find(|reason| comment.split(|c: char| !is_in_reason(c)).any(|word| word == *reason));
     }
     found
 }
@@ -190,16 +175,15 @@ fn is_in_reason(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Splits a command line as a shell does, as far as single quotes and spaces go.
-fn words(command: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (place, part) in command.split('\'').enumerate() {
-        match place % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words.split_off(1)
+/// Runs a command in a shell, against the server at `address`. `make` there only checks that it has the target.
+async fn paste(folder: &TempFolder, command: &str, address: &str) -> Said {
+    let bin = checkout("tests/clients/bin");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &command.replace("127.0.0.1:50051", address)]).kill_on_drop(true);
+    shell.env("PATH", format!("{}:{path}", bin.display())).env("BUF_CACHE_DIR", folder.path("buf"));
+    shell.env("BUF", checkout(".tools/node/node_modules/.bin/buf"));
+    finish(shell).await
 }
 
 /// The reason in the error that buf prints.
@@ -213,20 +197,17 @@ fn reason(error: &str) -> String {
 
 #[tokio::test]
 async fn the_commands_of_the_documentation_do_what_it_says() {
-    for page in ["README.md", "docs/WAITLIST.md"] {
+    for page in ["README.md", "docs/STRATEGIES.md", "docs/WAITLIST.md"] {
         try_the_commands_of(page).await;
     }
 }
 
 async fn try_the_commands_of(page: &str) {
     let (server, folder) = (TestServer::start().await, TempFolder::new());
-    let text = std::fs::read_to_string(checkout(page)).unwrap_or_else(|_| panic!("there is no {page}"));
-    let examples = examples(&text);
-    assert!(examples.len() > 5, "{page} has no walk: {examples:?}");
-    assert!(examples.iter().any(|example| example.reason.is_some()), "no example is refused: {examples:?}");
+    let examples = examples(&read(page));
+    assert!(examples.len() >= 4, "{page} has no walk: {examples:?}");
     for example in examples {
-        let url = format!("http://{}/{}", server.app.address, example.method());
-        let output = buf(&folder, &["-d", example.data(), &url]).await;
+        let output = paste(&folder, &example.command, &server.app.address.to_string()).await;
         match example.reason {
             None => assert_eq!(output.code, Some(0), "{example:?}: {output:?}"),
             Some(expected) => {
@@ -238,11 +219,24 @@ async fn try_the_commands_of(page: &str) {
     server.check_and_stop().await;
 }
 
+fn read(page: &str) -> String {
+    std::fs::read_to_string(checkout(page)).unwrap_or_else(|_| panic!("there is no {page}"))
+}
+
+#[test]
+fn every_reason_is_in_the_table_of_errors() {
+    let table = read("docs/ERRORS.md");
+    for reason in REASONS {
+        assert!(table.contains(&format!("`{reason}`")), "{reason} is missing");
+    }
+}
+
 #[test]
 fn examples_are_found_with_what_they_must_do() {
-    let markdown = "# SOLD_OUT\ngrpcurl not code\n```sh\n# three places: SOLD_OUT\ngrpcurl -plaintext -d '{\"a\": \"b c\"}' \\\n  \
-                    host:1 x.Y/Z\n$ grpcurl -d '{}' host:1 x.Y/W\n```\n";
+    let markdown = "# SOLD_OUT\ngrpcurl not code\n```sh\n# three places: SOLD_OUT\ngrpcurl -d '{\"a\": \"b c\"}' \\\n  \
+                    host:1 x.Y/Z\ngrpcurl host:1 x.Y/W # no reason: SOLD_OUT\n```\n";
     let found = examples(markdown);
-    let told: Vec<_> = found.iter().map(|it| (it.data(), it.method(), it.reason)).collect();
-    assert_eq!(told, [("{\"a\": \"b c\"}", "x.Y/Z", Some("SOLD_OUT")), ("{}", "x.Y/W", None)]);
+    let told: Vec<_> = found.iter().map(|it| (it.command.as_str(), it.reason)).collect();
+    let refused = "grpcurl -d '{\"a\": \"b c\"}' \\\n  host:1 x.Y/Z";
+    assert_eq!(told, [(refused, Some("SOLD_OUT")), ("grpcurl host:1 x.Y/W # no reason: SOLD_OUT", None)]);
 }

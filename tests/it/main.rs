@@ -28,6 +28,7 @@ mod idempotency;
 mod idempotency_of_events;
 mod import;
 mod model;
+mod moments;
 mod outage;
 mod pool;
 mod presumption;

@@ -19,6 +19,7 @@ mod errors;
 mod event_cancellation;
 mod events;
 mod expiry;
+mod failover;
 mod fuzz;
 mod fuzz_targets;
 mod guards;

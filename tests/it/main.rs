@@ -42,6 +42,7 @@ mod support;
 mod sweep;
 mod telemetry;
 mod tidy;
+mod unknown_outcomes;
 mod validation;
 mod waitlist;
 mod walk;

@@ -1,0 +1,163 @@
+//! A replica takes over that has other commits under the same versions, and new connections lead to it. Nothing is
+//! written there that was decided on what a server remembers of the database before.
+//!
+//! A command is decided on what is remembered, and without a reading, when it joins a batch that is decided while the
+//! one ahead of it is written. So here a stalled commit makes a batch form.
+
+use reservd::rpc::pb::{self, Strategy};
+use tokio::task::JoinHandle;
+use tonic::{Response, Status};
+
+use crate::support::{PgProxy, Stall, TestServer, eventually, patient_and, reason, reserve, soon, with};
+
+type Call = JoinHandle<Result<pb::ReserveResponse, Status>>;
+
+/// Commands that were decided on what a server remembered.
+const SPECULATIVE: &str = "reservd_batch_presumed_total";
+const CAPACITY: i32 = 10;
+
+/// What the replica has of an event at the version at which one unit is reserved in the database before.
+#[derive(Clone, Copy, Debug)]
+enum Replica {
+    Closed,
+    SoldOut,
+    MoreReserved,
+}
+const REPLICAS: [Replica; 3] = [Replica::Closed, Replica::SoldOut, Replica::MoreReserved];
+
+/// A server, and the two databases to which its connections lead, each with a server that keeps to it.
+struct Failover {
+    before: TestServer,
+    replica: TestServer,
+    proxy: PgProxy,
+    server: TestServer,
+}
+
+impl Failover {
+    /// The server has reserved a unit of the event `show`, and remembers that.
+    async fn prepare(contents: Replica) -> Self {
+        let (before, replica) = (TestServer::start().await, TestServer::start().await);
+        for server in [&before, &replica] {
+            server.event("show", CAPACITY).await;
+            server.event("other", 1000).await;
+            server.event("locked", 1000).await;
+        }
+        let wish = |quantity| pb::ReserveRequest { quantity, ..reserve("show", "zoe") };
+        match contents {
+            Replica::Closed => {
+                let close = pb::CloseEventRequest { event_id: "show".into(), ..Default::default() };
+                replica.events().close_event(close).await.map(drop)
+            }
+            Replica::SoldOut => replica.reserve(wish(CAPACITY)).await.map(drop),
+            Replica::MoreReserved => replica.reserve(wish(5)).await.map(drop),
+        }
+        .expect("it is possible");
+
+        let proxy = PgProxy::to(&before.database).await;
+        let settings = patient_and(&[
+            ("database.url", proxy.url()),
+            ("database.max_connections", "2"),
+            ("execution.lanes", "1"),
+            ("holds.sweep_interval", "1h"),
+            ("waitlist.serve_interval", "1h"),
+        ]);
+        let server = TestServer::on(before.database.clone(), &settings).await;
+        let failover = Self { before, replica, proxy, server };
+        failover.fill_pool(&failover.before).await;
+        failover.send("show", "ann", Strategy::Coalesced).await.expect("no panic").expect("there is room");
+        failover
+    }
+
+    fn send(&self, event_id: &str, user: &str, strategy: Strategy) -> Call {
+        let wish = pb::ReserveRequest { options: with(strategy), ..reserve(event_id, user) };
+        let mut client = self.server.reservations();
+        tokio::spawn(async move { client.reserve(wish).await.map(Response::into_inner) })
+    }
+
+    /// Takes the connections that the server may have, to where they lead `now`, with calls that wait for a row.
+    async fn fill_pool(&self, now: &TestServer) {
+        let row = now.hold_row("locked").await;
+        let calls = ["ann", "bob"].map(|user| self.send("locked", user, Strategy::Pessimistic));
+        now.waiting(calls.len()).await;
+        row.release().await;
+        for call in calls {
+            call.await.expect("no panic").expect("there is room");
+        }
+    }
+
+    /// Sends a call behind one whose commit is stalled, and one that begins the next batch. The call joins that.
+    async fn join_a_batch(&self, now: &TestServer, user: &str) -> (Stall, Call) {
+        let stall = now.stall_commits_of("stalled").await;
+        self.send("other", "stalled", Strategy::Coalesced);
+        now.commit_is_stalled().await;
+        self.send("other", "next", Strategy::Coalesced);
+        self.are_in_line(2).await;
+        let call = self.send("show", user, Strategy::Coalesced);
+        self.are_in_line(3).await;
+        (stall, call)
+    }
+
+    async fn are_in_line(&self, commands: i64) {
+        let metrics = self.server.app.metrics();
+        eventually("the commands are in line", async || metrics.batch_commands.get() == commands).await;
+    }
+
+    /// The call has to be answered by what the replica has.
+    async fn assert_answered_by_the_replica(self, contents: Replica, call: Call) {
+        let answer = soon("it is answered", call).await.expect("no panic");
+        let answer = answer.as_ref().map_err(reason).map(|_| ());
+        let (expected, held) = match contents {
+            Replica::Closed => (Err("EVENT_NOT_OPEN".to_owned()), 0),
+            Replica::SoldOut => (Err("SOLD_OUT".to_owned()), CAPACITY),
+            Replica::MoreReserved => (Ok(()), 6),
+        };
+        let event = self.replica.get_event("show").await;
+        assert_eq!((answer, event.held), (expected, held), "{contents:?}");
+        self.server.app.stop().await;
+        self.before.check_and_stop().await;
+        self.replica.check_and_stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_before_a_failover_is_not_written_after_it() {
+    for contents in REPLICAS {
+        let failover = Failover::prepare(contents).await;
+        let Failover { before, server, .. } = &failover;
+        let row = before.hold_row("locked").await;
+        let (stall, call) = failover.join_a_batch(before, "bob").await;
+        // One connection is taken, and the other will be by who is first in line for it: so the next batch is decided,
+        // and waits for one.
+        failover.send("locked", "cid", Strategy::Pessimistic);
+        before.waiting(4).await;
+        failover.send("locked", "dan", Strategy::Pessimistic);
+        eventually("it is in line", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
+        let speculative = server.metric(SPECULATIVE).await;
+        stall.release().await;
+        eventually("the batch is decided", async || server.metric(SPECULATIVE).await > speculative).await;
+        before.waiting(3).await;
+
+        failover.proxy.lead_to(&failover.replica.database);
+        failover.proxy.cut().await;
+        row.release().await;
+        failover.assert_answered_by_the_replica(contents, call).await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_failover_nothing_is_decided_on_what_was_remembered_before() {
+    for contents in REPLICAS {
+        let failover = Failover::prepare(contents).await;
+        failover.proxy.lead_to(&failover.replica.database);
+        failover.proxy.cut().await;
+        eventually("it has connected again", async || {
+            let read = pb::GetEventRequest { event_id: "show".into() };
+            failover.server.events().get_event(read).await.is_ok()
+        })
+        .await;
+        failover.fill_pool(&failover.replica).await;
+        let (stall, call) = failover.join_a_batch(&failover.replica, "bob").await;
+        stall.release().await;
+        failover.assert_answered_by_the_replica(contents, call).await;
+    }
+}

@@ -176,7 +176,7 @@ fn is_in_reason(c: char) -> bool {
 }
 
 /// Runs a command in a shell, against the server at `address`. `make` there only checks that it has the target.
-async fn paste(folder: &TempFolder, command: &str, address: &str) -> Said {
+async fn paste(folder: &TempFolder, command: &str, address: &str) -> CommandOutput {
     let bin = checkout("tests/clients/bin");
     let path = std::env::var("PATH").unwrap_or_default();
     let mut shell = Command::new("bash");

@@ -159,7 +159,7 @@ async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, aft
 }
 
 async fn prepare(server: &TestServer, event_id: &str, with_queue: bool) {
-    server.event_with_line(event_id, 4, strict()).await;
+    server.event_with_waitlist(event_id, 4, strict()).await;
     server.reserve(pb::ReserveRequest { quantity: 2, ..reserve(event_id, "ann") }).await.expect("there is room");
     server.reserve(pb::ReserveRequest { confirm: true, ..reserve(event_id, "bob") }).await.expect("there is room");
     if with_queue {

@@ -13,6 +13,7 @@ mod crash;
 mod demo;
 mod dependencies;
 mod diagnostics;
+mod documents;
 mod drain;
 mod embedded;
 mod errors;

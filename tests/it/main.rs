@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod dependencies;
 mod diagnostics;
+mod documents;
 mod drain;
 mod embedded;
 mod errors;

@@ -17,11 +17,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{
-    Ledger, OpError,
-    create_events::NewEvent,
-    execute::{ExecOptions, ExecStats},
-};
+use super::{Ledger, OpError, create_events::NewEvent, execute::ExecOptions, stats::ExecStats};
 use crate::{
     config::Strategy,
     domain::{

@@ -14,7 +14,7 @@ use crate::{
         refusal::Refusal,
         time::Timestamp,
     },
-    store::{Budget, StoreError, Tx, changes, events, write},
+    store::{Budget, StoreError, Tx, changes, events},
 };
 
 /// An event to be created.
@@ -68,7 +68,7 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
     // In id order, so that two batches that share ids wait for each other one way only.
     news.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
     let events: Vec<_> = news.iter().map(|(event, _)| event).collect();
-    let inserted: HashSet<EventId> = write::create_events(tx, &events).await?.into_iter().collect();
+    let inserted: HashSet<EventId> = events::create(tx, &events).await?.into_iter().collect();
 
     let mut results: HashMap<EventId, Created> = HashMap::with_capacity(wanted.len());
     if inserted.len() < wanted.len() {
@@ -79,7 +79,7 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
     }
     news.retain(|(event, _)| inserted.contains(&event.id));
     let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new)).collect();
-    write::record(tx, &births).await?;
+    events::record_creation(tx, &births).await?;
     results.extend(news.into_iter().map(|(event, _)| (event.id.clone(), Created { event, replayed: false })));
     Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
 }

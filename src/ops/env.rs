@@ -1,12 +1,12 @@
 //! What every use case needs: the database, the settings, and those who are told what was done.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{OpError, contention::Contention, execute::ExecStats, feed::Feed, permit};
+use super::{OpError, contention::Contention, feed::Feed, permit, stats::ExecStats};
 use crate::{
     config::{Execution, Strategy},
     domain::{backoff::full_jitter, command::Command},
@@ -68,13 +68,5 @@ impl<D> Env<D> {
         if matches!(result, Ok(false)) {
             self.feed.note(&command.event_id);
         }
-    }
-}
-
-impl ExecStats {
-    /// Of an execution that has not begun.
-    pub(super) fn begun(strategy: Strategy) -> Self {
-        let none = Duration::ZERO;
-        Self { strategy, attempts: 0, conflicts: 0, lock_wait: none, queue_wait: none, batch_size: 1 }
     }
 }

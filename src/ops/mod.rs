@@ -20,6 +20,7 @@ pub mod promotion;
 pub mod read;
 pub mod relay;
 pub mod retention;
+mod stats;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 pub use error::OpError;
+pub use stats::ExecStats;
 
 /// The use cases, with what they need. Clones share it.
 #[derive(Clone)]

@@ -6,9 +6,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
-    columns::Columns,
+    columns::{Columns, Table},
     page::{self, Page},
-    tables::{Table, change_columns, event_columns},
+    tables::{change_columns, event_columns},
     types::Count,
 };
 use crate::domain::{

@@ -2,10 +2,22 @@
 
 use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
 
-use super::tables::Table;
-
 /// What reading a column comes to.
 pub type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// A value that is a row of a table.
+pub trait Table: Sized {
+    /// How many columns it has.
+    const WIDTH: usize;
+
+    /// Reads the table's columns from where `columns` stands.
+    fn read(columns: &mut Columns<'_>) -> Result<Self>;
+
+    /// Reads a row that has the table's columns and no others.
+    fn of(row: &PgRow) -> Result<Self> {
+        Self::read(&mut Columns::of(row))
+    }
+}
 
 /// A row, and the column that is read next.
 pub struct Columns<'r> {

@@ -4,14 +4,15 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
-    columns::{Columns, is_unserved},
+    columns::{Columns, Table, is_unserved},
     page::{self, Page},
-    tables::{Table, event_columns},
+    tables::{event_columns, rows},
     tx::LockWait,
     types::Count,
 };
 use crate::domain::{
     audit::EventAudit,
+    change::Change,
     event::{Event, EventState},
     ids::EventId,
     time::Timestamp,
@@ -38,6 +39,23 @@ pub async fn get(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event>,
 /// PostgreSQL's time now.
 pub async fn now(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
     Ok(sqlx::query_scalar("-- events::now\nSELECT clock_timestamp()").fetch_one(conn).await?)
+}
+
+/// Inserts new events with the changes that create them, and returns the ids of those that did not exist. Waits for a
+/// concurrent insert of the same id to be committed or undone.
+pub async fn create(conn: &mut PgConnection, events: &[&Event]) -> Result<Vec<EventId>, StoreError> {
+    const SQL: &str = "-- events::create
+        INSERT INTO events SELECT w.* FROM unnest($1::event_row[]) AS w
+            ON CONFLICT ON CONSTRAINT events_pkey DO NOTHING RETURNING event_id";
+    let created = sqlx::query(SQL).bind(rows(events.iter().copied())).fetch_all(conn).await?;
+    Ok(created.iter().map(|row| Columns::of(row).get()).collect::<Result<_, _>>()?)
+}
+
+/// Records changes of events that the same transaction has just inserted.
+pub async fn record_creation(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
+    const SQL: &str = "-- events::record_creation\nINSERT INTO changes SELECT w.* FROM unnest($1::change_row[]) AS w";
+    sqlx::query(SQL).bind(rows(changes)).execute(conn).await?;
+    Ok(())
 }
 
 /// Which events to list.

@@ -23,8 +23,8 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     StoreError,
-    columns::Columns,
-    tables::{Table, change_columns},
+    columns::{Columns, Table},
+    tables::change_columns,
 };
 use crate::domain::{
     change::Change,

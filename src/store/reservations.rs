@@ -6,8 +6,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
+    columns::Table,
     page::{self, Page},
-    tables::{Table, reservation_columns},
+    tables::reservation_columns,
 };
 use crate::domain::{
     ids::{EventId, ReservationId, Target, UserId},

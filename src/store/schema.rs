@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use sqlx::{
     Connection, Executor, PgConnection,
-    migrate::{Migrate, MigrateError, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
 use tokio::time::timeout;
@@ -42,6 +42,12 @@ pub enum SchemaError {
         /// The newest migration that this program knows.
         known: i64,
     },
+    /// Other migrations made the database: those of a reservd from before the first release.
+    #[error(
+        "the database was made by a reservd from before the first release, whose tables cannot be carried over: use an \
+         empty database (of the embedded PostgreSQL: another embedded.data_dir, or remove the old folder)"
+    )]
+    Foreign,
     /// A migration failed.
     #[error("cannot migrate the database: {0}")]
     Migrate(#[source] MigrateError),
@@ -54,7 +60,7 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
     let table = MIGRATIONS.table_name.as_ref();
     conn.ensure_migrations_table(table).await.map_err(SchemaError::Migrate)?;
     let before = applied(&mut conn).await?;
-    refuse_newer(&before)?;
+    refuse_other(&before)?;
     MIGRATIONS.run(&mut conn).await.map_err(SchemaError::Migrate)?;
     let after = applied(&mut conn).await?;
     let _ = conn.close().await;
@@ -66,7 +72,7 @@ pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
     let mut conn = connect(options).await?;
     // Asking for the table must not make it: a server may have no right to.
     let applied = if is_begun(&mut conn).await? { applied(&mut conn).await? } else { Vec::new() };
-    refuse_newer(&applied)?;
+    refuse_other(&applied)?;
     let (found, known) = (newest(&applied), newest_known());
     if found < known { Err(SchemaError::Older { found, known }) } else { Ok(()) }
 }
@@ -89,19 +95,26 @@ async fn is_begun(conn: &mut PgConnection) -> Result<bool, SchemaError> {
 }
 
 /// The migrations that the table of them names.
-async fn applied(conn: &mut PgConnection) -> Result<Vec<i64>, SchemaError> {
+async fn applied(conn: &mut PgConnection) -> Result<Vec<AppliedMigration>, SchemaError> {
     let table = MIGRATIONS.table_name.as_ref();
-    let applied = conn.list_applied_migrations(table).await.map_err(SchemaError::Migrate)?;
-    Ok(applied.into_iter().map(|migration| migration.version).collect())
+    conn.list_applied_migrations(table).await.map_err(SchemaError::Migrate)
 }
 
-fn refuse_newer(applied: &[i64]) -> Result<(), SchemaError> {
+/// Refuses a database that this program's migrations did not make, or that goes beyond them.
+fn refuse_other(applied: &[AppliedMigration]) -> Result<(), SchemaError> {
+    let is_other = |applied: &AppliedMigration| {
+        let mut known = MIGRATIONS.iter().filter(|known| known.version == applied.version);
+        known.any(|known| known.checksum != applied.checksum)
+    };
+    if applied.iter().any(is_other) {
+        return Err(SchemaError::Foreign);
+    }
     let (found, known) = (newest(applied), newest_known());
     if found > known { Err(SchemaError::Newer { found, known }) } else { Ok(()) }
 }
 
-fn newest(versions: &[i64]) -> i64 {
-    versions.iter().copied().max().unwrap_or(0)
+fn newest(applied: &[AppliedMigration]) -> i64 {
+    applied.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 fn newest_known() -> i64 {

@@ -7,12 +7,12 @@
 use sqlx::{
     Encode, Postgres,
     encode::IsNull,
-    postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, types::PgRecordEncoder},
+    postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, types::PgRecordEncoder},
     types::Json,
 };
 
 use super::{
-    columns::{Columns, Result},
+    columns::{Columns, Result, Table},
     types::{BoxError, Count, Micros},
 };
 use crate::domain::{
@@ -25,20 +25,6 @@ use crate::domain::{
     time::Timestamp,
     waitlist::{Entry, EntryState, Policy},
 };
-
-/// A value that is a row of a table.
-pub trait Table: Sized {
-    /// How many columns it has.
-    const WIDTH: usize;
-
-    /// Reads the table's columns from where `columns` stands.
-    fn read(columns: &mut Columns<'_>) -> Result<Self>;
-
-    /// Reads a row that has the table's columns and no others.
-    fn of(row: &PgRow) -> Result<Self> {
-        Self::read(&mut Columns::of(row))
-    }
-}
 
 /// A value as it is written.
 pub struct Row<'a, T>(pub &'a T);

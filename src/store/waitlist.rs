@@ -6,9 +6,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{
     StoreError,
-    columns::{Columns, is_unserved},
+    columns::{Columns, Table, is_unserved},
     page::{self, Page},
-    tables::{Table, entry_columns},
+    tables::entry_columns,
     types::Count,
 };
 use crate::domain::{

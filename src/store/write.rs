@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::{
     StoreError,
-    columns::Columns,
     tables::{Row, rows},
 };
 use crate::domain::{
@@ -387,21 +386,4 @@ fn end_all_row<'a>(event_id: &'a EventId, ends: &'a EndAll) -> EndAllRow<'a> {
         reservations: ends.totals.reservations.cast_signed(),
         entries: ends.totals.entries.cast_signed(),
     }
-}
-
-/// Inserts new events with the changes that create them, and returns the ids of those that did not exist. Waits for a
-/// concurrent insert of the same id to be committed or undone.
-pub async fn create_events(conn: &mut PgConnection, events: &[&Event]) -> Result<Vec<EventId>, StoreError> {
-    const SQL: &str = "-- write::create_events
-        INSERT INTO events SELECT w.* FROM unnest($1::event_row[]) AS w
-            ON CONFLICT ON CONSTRAINT events_pkey DO NOTHING RETURNING event_id";
-    let created = sqlx::query(SQL).bind(rows(events.iter().copied())).fetch_all(conn).await?;
-    Ok(created.iter().map(|row| Columns::of(row).get()).collect::<Result<_, _>>()?)
-}
-
-/// Records changes of events that the same transaction has just inserted.
-pub async fn record(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
-    const SQL: &str = "-- write::record\nINSERT INTO changes SELECT w.* FROM unnest($1::change_row[]) AS w";
-    sqlx::query(SQL).bind(rows(changes)).execute(conn).await?;
-    Ok(())
 }

@@ -82,6 +82,17 @@ async fn a_newer_schema() {
 }
 
 #[tokio::test]
+async fn a_database_that_other_migrations_made_is_refused_with_one_clear_line() {
+    let database = TestDatabase::new().await;
+    let mut sql = database.connect().await;
+    sql.execute("UPDATE _sqlx_migrations SET checksum = 'other' WHERE version = 1").await.expect("it is another");
+    for migrate in ["database.migrate=true", "database.migrate=false"] {
+        let line = refusal(Some(&database.url), &["--set", migrate]).await;
+        assert_says(&line, &["from before the first release", "use an empty database"]);
+    }
+}
+
+#[tokio::test]
 async fn an_older_schema_without_migration() {
     let database = TestDatabase::unmigrated().await;
     let line = refusal(Some(&database.url), &["--set", "database.migrate=false"]).await;

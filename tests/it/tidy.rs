@@ -27,12 +27,33 @@ const MAX_LINES: usize = 400;
 /// A longer function does not fit a screen.
 const MAX_FUNCTION: usize = 60;
 
-/// Files that are still too long.
-const LONG_FILES: &[&str] = &["src/config.rs", "src/ops/coalesced/lane.rs", "src/ops/coalesced/plan.rs"];
-/// Functions that are still too long, by file.
-const LONG_FUNCTIONS: &[(&str, &str)] = &[("src/cli/bench/figures.rs", "figures"), ("src/telemetry/metrics.rs", "new")];
-/// Folders whose files still use each other in a circle.
-const CIRCLES: &[&str] = &["src/auth", "src/domain", "src/ops/coalesced", "src/store"];
+/// Words that have given way to the field's own: docs/GLOSSARY.md has these.
+const RETIRED: [&str; 24] = [
+    "laid over",
+    "set aside for",
+    "Books",
+    "Trail",
+    "Fate",
+    "Carried",
+    "presumed",
+    "presumption",
+    "Presumption",
+    "sweeper",
+    "swept",
+    "by_turns",
+    "patience",
+    "unharmed",
+    "set_aside",
+    "left_out",
+    "anew",
+    "whoever",
+    "Whoever",
+    "somebody",
+    "Somebody",
+    "nobody",
+    "Nobody",
+    "under way",
+];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
@@ -149,7 +170,7 @@ fn every_file_says_what_it_is_for_and_is_short() {
         }
     }
     long.sort();
-    assert_eq!(long, LONG_FILES, "longer than {MAX_LINES} lines");
+    assert_eq!(long, Vec::<String>::new(), "longer than {MAX_LINES} lines");
 }
 
 #[test]
@@ -161,8 +182,7 @@ fn every_function_is_short() {
         }
     }
     long.sort();
-    let long: Vec<_> = long.iter().map(|(file, name)| (file.as_str(), name.as_str())).collect();
-    assert_eq!(long, LONG_FUNCTIONS, "longer than {MAX_FUNCTION} lines");
+    assert_eq!(long, [], "longer than {MAX_FUNCTION} lines");
 }
 
 /// The functions that are too long. A function ends with the brace that is indented as its first line is: rustfmt sees
@@ -197,7 +217,7 @@ fn no_files_of_a_folder_use_each_other_in_a_circle() {
     }
     let circular: Vec<_> = folders.iter().filter(|(folder, files)| has_circle(folder, files)).collect();
     let circular: Vec<_> = circular.iter().map(|(folder, _)| relative(folder)).collect();
-    assert_eq!(circular, CIRCLES, "their files use each other in a circle");
+    assert_eq!(circular, Vec::<&str>::new(), "their files use each other in a circle");
 }
 
 fn has_circle(folder: &Path, files: &[PathBuf]) -> bool {

@@ -23,9 +23,9 @@ use retry::{Batch, Replies, run};
 use unit::{Atomicity, ConcurrencyControl, Diversion, Job, Reply};
 
 pub(super) use database::Database;
-pub use unit::{Answer, ExecOptions, ExecStats};
+pub use unit::{Answer, ExecOptions};
 
-use super::{Ledger, OpError, env::Env};
+use super::{Ledger, OpError, env::Env, stats::ExecStats};
 use crate::{
     config::Strategy,
     domain::{change::Change, command::Command, ids::EventId},

@@ -9,12 +9,12 @@ use super::{
     Env,
     attempt::{Attempted, Mode, attempt, latest},
     database::Database,
-    unit::{Diversion, ExecStats, Job, Outcome, Reply},
+    unit::{Diversion, Job, Outcome, Reply},
     working_set::Draft,
 };
 use crate::{
     config::Strategy,
-    ops::OpError,
+    ops::{OpError, stats::ExecStats},
     store::{StoreError, write::Written},
     telemetry::chain,
 };

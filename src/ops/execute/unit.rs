@@ -1,13 +1,13 @@
 //! What is executed, how, and what comes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::ops::OpError;
 use crate::{
     config::Strategy,
     domain::{change::Change, command::Command, commit::Commit, refusal::Refusal},
+    ops::{OpError, stats::ExecStats},
     store::{LockWait, write::NotWritten},
 };
 
@@ -35,30 +35,6 @@ pub struct Answer {
     pub stats: ExecStats,
 }
 
-/// What an execution took.
-#[derive(Clone, Copy, Debug)]
-pub struct ExecStats {
-    /// The strategy that was used last.
-    pub strategy: Strategy,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// How often the event had changed since it was read.
-    pub conflicts: u32,
-    /// Time spent waiting for the row lock.
-    pub lock_wait: Duration,
-    /// Time spent waiting for a place in a batch.
-    pub queue_wait: Duration,
-    /// How many commands were committed together.
-    pub batch_size: u32,
-}
-
-impl ExecStats {
-    /// Time spent waiting for others.
-    pub fn waited(&self) -> Duration {
-        self.lock_wait + self.queue_wait
-    }
-}
-
 /// How an attempt is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConcurrencyControl {
@@ -71,6 +47,9 @@ pub(super) enum ConcurrencyControl {
     /// By the events' row locks, taken in the order of their ids.
     RowLock(LockWait),
 }
+
+/// By the version, passing over what others have locked: so a batch never waits for a row lock.
+pub(super) const BY_VERSION: ConcurrencyControl = ConcurrencyControl::Version { waits: false };
 
 /// What is written whole or not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

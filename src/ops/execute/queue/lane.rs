@@ -3,39 +3,34 @@
 //! One function changes it, [`Lane::transition`], and tells what is to be done: read, write, reply. It does no IO and
 //! reads no clock.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::{
+    speculation::{Speculation, decide, decide_on_read},
+    waiting::Waiting,
+};
 use crate::{
     config::{BatchScope, Execution},
-    domain::ids::EventId,
+    domain::{command::Command, ids::EventId},
     ops::execute::{
         event_cache::{Cached, EventCache},
         retry::{BatchResult, Executed},
-        unit::{ConcurrencyControl, Job},
-        working_set::{Draft, Effects, Progress, WorkingSet},
+        unit::Job,
+        working_set::{Draft, Effects, WorkingSet},
     },
     store::Context,
 };
 
-/// By the version, passing over what others have locked: so a batch never waits for a row lock.
-pub(super) const BY_VERSION: ConcurrencyControl = ConcurrencyControl::Version { waits: false };
-
 /// A queue of commands, and the batches made of it.
 pub(super) struct Lane<T> {
     settings: Execution,
-    waiting: VecDeque<T>,
+    waiting: Waiting<T>,
     /// The batch that is being written.
     writing: Option<Writing>,
     /// The batch after it; or, where none is being written, the one that is read for.
     next: Next<T>,
-    /// Events that others have locked or changed: each has a queue of its own, which works under the row lock.
-    contended: HashMap<EventId, VecDeque<T>>,
     /// How many commands are read for.
     in_hand: usize,
     cache: EventCache,
@@ -72,13 +67,6 @@ enum Upon {
     Written(Arc<Effects>),
     /// A batch that was not: the read is of no use.
     Void,
-}
-
-/// A batch in memory: decided as far as it goes, and not yet closed.
-struct Speculation {
-    set: WorkingSet,
-    speculative: Vec<bool>,
-    connections: Option<u64>,
 }
 
 /// What happens to a lane.
@@ -118,7 +106,7 @@ pub(super) struct Reading<T> {
 
 impl<T: Job> Reading<T> {
     /// The commands that need the read.
-    pub(super) fn commands(&self) -> Vec<&crate::domain::command::Command> {
+    pub(super) fn commands(&self) -> Vec<&Command> {
         let is_cached = |place: usize| self.cached.as_ref().is_some_and(|cached| cached.is_speculative[place]);
         let jobs = self.jobs.iter().enumerate().filter(|(place, _)| !is_cached(*place));
         jobs.map(|(_, job)| job.command()).collect()
@@ -130,10 +118,9 @@ impl<T: Job> Lane<T> {
         let cache = EventCache::new(settings.cached_events.div_ceil(settings.lanes.max(1)));
         Self {
             settings,
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(settings),
             writing: None,
             next: Next::None,
-            contended: HashMap::new(),
             in_hand: 0,
             cache,
             average: Duration::ZERO,
@@ -154,7 +141,7 @@ impl<T: Job> Lane<T> {
             }
             Input::Read(reading, context) => self.read(reading, context, connections, now, &mut steps),
             Input::Written(result) => self.written(result, now, &mut steps),
-            Input::ContendedDone(event_id, result) => self.contended_done(&event_id, result, &mut steps),
+            Input::ContendedDone(event_id, result) => self.contended_done(event_id, result, &mut steps),
         }
         self.advance(connections, now, &mut steps);
         steps
@@ -170,14 +157,14 @@ impl<T: Job> Lane<T> {
             return steps.push(Step::Refuse(job, "the wait would be longer than the call's deadline"));
         }
         let command = job.command();
-        if self.contended.contains_key(&command.event_id) || command.ends_all() {
+        if self.waiting.is_contended(&command.event_id) || command.ends_all() {
             return self.divert(vec![job], steps);
         }
-        self.waiting.push_back(job);
+        self.waiting.push(job);
     }
 
     fn len(&self) -> usize {
-        self.waiting.len() + self.in_hand + self.next.len() + self.contended.values().map(VecDeque::len).sum::<usize>()
+        self.waiting.len() + self.in_hand + self.next.len()
     }
 
     /// How long a command that comes now will have to wait, if all goes on as it does.
@@ -191,7 +178,7 @@ impl<T: Job> Lane<T> {
         match (&self.writing, &self.next) {
             (None, Next::Ready { .. }) => self.send(now, steps),
             (None, Next::None) => {
-                let jobs = self.take();
+                let jobs = self.waiting.take();
                 if !jobs.is_empty() {
                     self.plan(jobs, None, connections, now, steps);
                     if matches!(self.next, Next::Ready { .. }) {
@@ -203,7 +190,7 @@ impl<T: Job> Lane<T> {
                 if !self.skips_ahead && !self.was_in_vain =>
             {
                 let effects = Arc::clone(effects);
-                let jobs = self.take();
+                let jobs = self.waiting.take();
                 if !jobs.is_empty() {
                     self.plan(jobs, Some(&effects), connections, now, steps);
                 }
@@ -269,8 +256,8 @@ impl<T: Job> Lane<T> {
         let Reading { mut jobs, cached } = reading;
         self.in_hand -= jobs.len();
         let Next::Reading(upon) = std::mem::replace(&mut self.next, Next::None) else { return };
-        let contended = &self.contended;
-        let diverted: Vec<_> = jobs.extract_if(.., |job| contended.contains_key(&job.command().event_id)).collect();
+        let waiting = &self.waiting;
+        let diverted: Vec<_> = jobs.extract_if(.., |job| waiting.is_contended(&job.command().event_id)).collect();
         let was_changed = !diverted.is_empty();
         self.divert(diverted, steps);
         if jobs.is_empty() {
@@ -296,7 +283,7 @@ impl<T: Job> Lane<T> {
             None if self.writing.is_none() => self.start_reading(jobs, None, false, steps),
             None => {
                 self.was_in_vain = true;
-                self.give_back(jobs);
+                self.waiting.give_back(jobs);
             }
         }
     }
@@ -320,7 +307,7 @@ impl<T: Job> Lane<T> {
             (Next::Reading(Upon::Writing), _) => Next::Reading(Upon::Void),
             (Next::Ready { jobs, .. }, _) if !went_as_planned => {
                 // It was decided upon what has not come to be.
-                self.give_back(jobs);
+                self.waiting.give_back(jobs);
                 Next::None
             }
             (next, _) => next,
@@ -329,55 +316,25 @@ impl<T: Job> Lane<T> {
         steps.extend(as_planned.map(Step::Reply));
     }
 
-    /// Gives the events of these commands queues of their own. What waits for them follows.
+    /// Gives the events of these commands queues of their own, and executes what waits there.
     fn divert(&mut self, jobs: Vec<T>, steps: &mut Vec<Step<T>>) {
-        if jobs.is_empty() {
-            return;
-        }
-        let mut fresh = Vec::new();
-        for job in jobs {
-            let event_id = job.command().event_id.clone();
-            let queue = self.contended.entry(event_id.clone()).or_insert_with(|| {
-                fresh.push(event_id);
-                VecDeque::new()
-            });
-            queue.push_back(job);
-        }
-        if fresh.is_empty() {
-            return;
-        }
-        let (contended, mut kept) = (&mut self.contended, VecDeque::with_capacity(self.waiting.len()));
-        for job in self.waiting.drain(..) {
-            match contended.get_mut(&job.command().event_id) {
-                Some(queue) => queue.push_back(job),
-                None => kept.push_back(job),
-            }
-        }
-        self.waiting = kept;
-        for event_id in fresh {
+        for event_id in self.waiting.divert(jobs) {
             self.run_contended(event_id, steps);
         }
     }
 
-    /// Executes what waits for a contended event; without anything that waits, it is contended no longer.
+    /// Executes what waits for a contended event, if anything does.
     fn run_contended(&mut self, event_id: EventId, steps: &mut Vec<Step<T>>) {
-        let Some(queue) = self.contended.get_mut(&event_id) else { return };
-        let size = queue.len().min(self.settings.max_batch);
-        if size == 0 {
-            self.contended.remove(&event_id);
-            return;
+        if let Some(jobs) = self.waiting.take_contended(&event_id) {
+            steps.push(Step::RunContended(event_id, jobs));
         }
-        let jobs = queue.drain(..size).collect();
-        steps.push(Step::RunContended(event_id, jobs));
     }
 
     /// Takes in what came of a batch of a contended event. What had to be put off comes first in the next one.
-    fn contended_done(&mut self, event_id: &EventId, result: BatchResult<T>, steps: &mut Vec<Step<T>>) {
-        if let Some(queue) = self.contended.get_mut(event_id) {
-            result.diverted.into_iter().rev().for_each(|(job, _)| queue.push_front(job));
-        }
+    fn contended_done(&mut self, event_id: EventId, result: BatchResult<T>, steps: &mut Vec<Step<T>>) {
+        self.waiting.put_first(&event_id, result.diverted.into_iter().map(|(job, _)| job).collect());
         steps.extend(result.as_planned.map(Step::Reply));
-        self.run_contended(event_id.clone(), steps);
+        self.run_contended(event_id, steps);
     }
 
     /// Lets Reserves that need no read join the batch that is ready, up to the first command that needs one: from there
@@ -385,7 +342,7 @@ impl<T: Job> Lane<T> {
     fn join_ready(&mut self, effects: &Effects, connections: u64, now: Instant) {
         let Next::Ready { jobs, draft, is_open } = &mut self.next else { return };
         while *is_open && jobs.len() < self.settings.max_batch {
-            let Some(job) = self.waiting.front() else { return };
+            let Some(job) = self.waiting.first() else { return };
             let is_of_scope = self.settings.batch_scope == BatchScope::Any
                 || jobs.first().is_some_and(|first| first.command().event_id == job.command().event_id);
             let event = self.cache.get_one(job, connections).filter(|_| is_of_scope);
@@ -398,40 +355,8 @@ impl<T: Job> Lane<T> {
             draft.speculative.resize(jobs.len(), false);
             draft.speculative.push(true);
             draft.connections = Some(connections);
-            jobs.extend(self.waiting.pop_front());
+            jobs.extend(self.waiting.pop());
         }
-    }
-
-    /// Takes commands for a batch.
-    fn take(&mut self) -> Vec<T> {
-        let most = self.settings.max_batch;
-        match (self.settings.batch_scope, self.waiting.front()) {
-            (_, None) => Vec::new(),
-            (BatchScope::Any, _) => self.waiting.drain(..self.waiting.len().min(most)).collect(),
-            (BatchScope::Event, Some(first)) => {
-                let event_id = first.command().event_id.clone();
-                self.take_of_one_event(&event_id, most)
-            }
-        }
-    }
-
-    /// Takes commands on this event; the others keep their order.
-    fn take_of_one_event(&mut self, event_id: &EventId, most: usize) -> Vec<T> {
-        let (mut taken, mut kept) = (Vec::new(), VecDeque::with_capacity(self.waiting.len()));
-        for job in self.waiting.drain(..) {
-            if taken.len() < most && job.command().event_id == *event_id {
-                taken.push(job);
-            } else {
-                kept.push_back(job);
-            }
-        }
-        self.waiting = kept;
-        taken
-    }
-
-    /// Puts what was taken last back to where it was.
-    fn give_back(&mut self, jobs: Vec<T>) {
-        jobs.into_iter().rev().for_each(|job| self.waiting.push_front(job));
     }
 }
 
@@ -439,44 +364,4 @@ impl<T> Next<T> {
     fn len(&self) -> usize {
         if let Self::Ready { jobs, .. } = self { jobs.len() } else { 0 }
     }
-}
-
-impl Speculation {
-    fn into_draft(self) -> Draft {
-        self.set.into_speculative_draft(self.speculative, self.connections)
-    }
-}
-
-/// Decides commands on `context`, upon the effects of the batch that is being written. None: more has to be read, or
-/// the two do not fit together.
-fn decide<T: Job>(jobs: &[T], context: Context, effects: Option<&Effects>, now: Instant) -> Option<WorkingSet> {
-    let mut set = WorkingSet::overlaid(context, effects)?;
-    // Who is offered what comes free is read as the batch ahead leaves it.
-    let is_ahead_of_waitlist = effects.is_some() && set.has_waiting();
-    let is_done = !is_ahead_of_waitlist
-        && set.foreseeable_needs(jobs).is_empty()
-        && set.proceed(jobs, BY_VERSION, now) == Progress::Done;
-    is_done.then_some(set)
-}
-
-/// The same for a batch that was read for, where some of its events are cached.
-fn decide_on_read<T: Job>(
-    jobs: &[T],
-    mut read: Context,
-    cached: Option<&Cached>,
-    effects: Option<&Effects>,
-    connections: u64,
-    now: Instant,
-) -> Option<Speculation> {
-    let speculative = cached.map_or_else(Vec::new, |cached| cached.is_speculative.clone());
-    if let Some(cached) = cached {
-        read.now = read.now.max(cached.now);
-        for (id, snapshot) in &cached.snapshots {
-            // An event that some of its commands were read for is as it was read.
-            read.snapshots.entry(id.clone()).or_insert_with(|| snapshot.clone());
-        }
-    }
-    let set = decide(jobs, read, effects, now)?;
-    let is_safe = cached.is_none() || set.accepts_all_of(&speculative);
-    is_safe.then_some(Speculation { set, speculative, connections: cached.map(|_| connections) })
 }

@@ -31,6 +31,8 @@
 //! which order is explored by [simulation](super::simulation).
 
 mod lane;
+mod speculation;
+mod waiting;
 
 use std::{
     future::Future,
@@ -51,7 +53,7 @@ use super::{
     attempt::{Mode, latest},
     database::{Conn, Database},
     retry::{Batch, BatchResult, Executed, Replies, run},
-    unit::{Atomicity, ConcurrencyControl, ExecStats, Job, Reply},
+    unit::{Atomicity, BY_VERSION, ConcurrencyControl, Job, Reply},
     working_set::Draft,
 };
 use crate::{
@@ -61,10 +63,11 @@ use crate::{
         OpError,
         env::Env,
         permit::{self, Permit},
+        stats::ExecStats,
     },
     store::{Context, LockWait},
 };
-use lane::{BY_VERSION, Input, Lane, Reading, Step};
+use lane::{Input, Lane, Reading, Step};
 
 /// A command in the queue.
 pub(super) struct Item {

@@ -126,8 +126,8 @@ async fn what_was_decided_before_a_failover_is_not_written_after_it() {
         let Failover { before, server, .. } = &failover;
         let row = before.hold_row("locked").await;
         let (stall, call) = failover.join_a_batch(before, "bob").await;
-        // One connection is taken, and the other will be by who is first in line for it: so the next batch is decided,
-        // and waits for one.
+        // These two take both connections, the second as soon as the stalled batch is done. So the batch behind that is
+        // decided, and waits for a connection.
         failover.send("locked", "cid", Strategy::Pessimistic);
         before.waiting(4).await;
         failover.send("locked", "dan", Strategy::Pessimistic);

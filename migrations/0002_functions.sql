@@ -217,6 +217,10 @@ BEGIN
         PERFORM end_all_of_event(ending.event_id, ending);
     END LOOP;
     INSERT INTO changes SELECT w.* FROM unnest(p_changes) AS w;
+    -- Seldom: the update waited, for a lock of the whole table, say. All is undone, and decided again.
+    IF clock_timestamp() >= (SELECT min(w.valid_until) FROM unnest(p_events) AS w) THEN
+        RAISE 'a moment on which a decision rests has come' USING ERRCODE = 'serialization_failure';
+    END IF;
     RETURN outcomes;
 END
 $$;

@@ -13,7 +13,7 @@ use crate::support::{PgProxy, Stall, TestServer, eventually, patient_and, reason
 type Call = JoinHandle<Result<pb::ReserveResponse, Status>>;
 
 /// Commands that were decided on what a server remembered.
-const SPECULATIVE: &str = "reservd_batch_presumed_total";
+const SPECULATIVE: &str = "reservd_batch_speculative_total";
 const CAPACITY: i32 = 10;
 
 /// What the replica has of an event at the version at which one unit is reserved in the database before.

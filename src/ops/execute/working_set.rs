@@ -276,7 +276,7 @@ impl WorkingSet {
         self.into_speculative_draft(Vec::new(), None)
     }
 
-    /// The same, where some commands were decided by speculation, with so many connections made.
+    /// The same, where some commands were decided by speculation; so many connections had been made before.
     pub(super) fn into_speculative_draft(self, speculative: Vec<bool>, connections: Option<u64>) -> Draft {
         let mut commits: BTreeMap<EventId, Vec<Arc<Commit>>> = BTreeMap::new();
         for (place, outcome) in self.outcomes.iter().enumerate() {
@@ -313,14 +313,14 @@ pub(super) struct Draft {
     seen: BTreeMap<EventId, Counters>,
     /// Which of the commands were decided by speculation; none if empty.
     speculative: Vec<bool>,
-    /// With speculation, how many connections had been made.
+    /// How many connections had been made before. None: it is written on the connection that it was read on.
     connections: Option<u64>,
 }
 
 impl Draft {
     /// Whether some of it is speculative.
     pub(super) fn is_speculative(&self) -> bool {
-        self.connections.is_some()
+        self.speculative.contains(&true)
     }
 
     /// How many commands were decided by speculation.
@@ -328,7 +328,7 @@ impl Draft {
         self.speculative.iter().filter(|is_speculative| **is_speculative).count() as u64
     }
 
-    /// Whether a connection was made since: it may lead to another database, of which the cache knows nothing.
+    /// Whether a connection was made since: it may lead to another database, on which nothing was read.
     pub(super) fn is_outdated(&self, connections: u64) -> bool {
         self.connections.is_some_and(|before| before != connections)
     }

@@ -102,6 +102,8 @@ pub(super) struct Reading<T> {
     pub(super) jobs: Vec<T>,
     /// What is cached for some of them; the others are read for.
     cached: Option<Cached>,
+    /// How many connections had been made before.
+    connections: u64,
 }
 
 impl<T: Job> Reading<T> {
@@ -230,18 +232,25 @@ impl<T: Job> Lane<T> {
             let context = Context { now: all.now, snapshots: all.snapshots };
             let decided = decide(&jobs, context, effects.map(|effects| &**effects), now);
             if let Some(set) = decided.filter(WorkingSet::is_all_accepted) {
-                let draft = Speculation { set, speculative: all.is_speculative, connections: Some(connections) };
+                let draft = Speculation { set, speculative: all.is_speculative, connections };
                 self.next = Next::Ready { jobs, draft, is_open: true };
                 return;
             }
         }
-        self.start_reading(jobs, cached, effects.is_some(), steps);
+        self.start_reading(jobs, cached, effects.is_some(), connections, steps);
     }
 
-    fn start_reading(&mut self, jobs: Vec<T>, cached: Option<Cached>, is_ahead: bool, steps: &mut Vec<Step<T>>) {
+    fn start_reading(
+        &mut self,
+        jobs: Vec<T>,
+        cached: Option<Cached>,
+        is_ahead: bool,
+        connections: u64,
+        steps: &mut Vec<Step<T>>,
+    ) {
         self.next = Next::Reading(if is_ahead { Upon::Writing } else { Upon::Nothing });
         self.in_hand += jobs.len();
-        steps.push(Step::Read(Reading { jobs, cached }));
+        steps.push(Step::Read(Reading { jobs, cached, connections }));
     }
 
     /// Takes in a read.
@@ -253,7 +262,7 @@ impl<T: Job> Lane<T> {
         now: Instant,
         steps: &mut Vec<Step<T>>,
     ) {
-        let Reading { mut jobs, cached } = reading;
+        let Reading { mut jobs, cached, connections: before } = reading;
         self.in_hand -= jobs.len();
         let Next::Reading(upon) = std::mem::replace(&mut self.next, Next::None) else { return };
         let waiting = &self.waiting;
@@ -272,7 +281,7 @@ impl<T: Job> Lane<T> {
         let is_void = matches!(upon, Upon::Void) || was_changed && cached.is_some();
         let draft = context
             .filter(|_| !is_void)
-            .and_then(|context| decide_on_read(&jobs, context, cached.as_ref(), effects.as_deref(), connections, now));
+            .and_then(|context| decide_on_read(&jobs, context, cached.as_ref(), effects.as_deref(), before, now));
         match draft {
             Some(draft) => {
                 let is_open = draft.set.is_all_decided();
@@ -280,7 +289,7 @@ impl<T: Job> Lane<T> {
             }
             // What can't be decided here is read, decided and written in one attempt.
             None if !is_ahead && cached.is_none() => self.write(jobs, None, now, steps),
-            None if self.writing.is_none() => self.start_reading(jobs, None, false, steps),
+            None if self.writing.is_none() => self.start_reading(jobs, None, false, connections, steps),
             None => {
                 self.was_in_vain = true;
                 self.waiting.give_back(jobs);
@@ -346,7 +355,7 @@ impl<T: Job> Lane<T> {
             let is_of_scope = self.settings.batch_scope == BatchScope::Any
                 || jobs.first().is_some_and(|first| first.command().event_id == job.command().event_id);
             let event = self.cache.get_one(job, connections).filter(|_| is_of_scope);
-            let joins = draft.connections.is_none_or(|before| before == connections)
+            let joins = draft.connections == connections
                 && event.is_some_and(|event| draft.set.speculate(job, event, effects, now));
             if !joins {
                 *is_open = false;
@@ -354,7 +363,6 @@ impl<T: Job> Lane<T> {
             }
             draft.speculative.resize(jobs.len(), false);
             draft.speculative.push(true);
-            draft.connections = Some(connections);
             jobs.extend(self.waiting.pop());
         }
     }

@@ -15,13 +15,13 @@ use crate::{
 pub(super) struct Speculation {
     pub(super) set: WorkingSet,
     pub(super) speculative: Vec<bool>,
-    pub(super) connections: Option<u64>,
+    pub(super) connections: u64,
 }
 
 impl Speculation {
     /// Ready to be written.
     pub(super) fn into_draft(self) -> Draft {
-        self.set.into_speculative_draft(self.speculative, self.connections)
+        self.set.into_speculative_draft(self.speculative, Some(self.connections))
     }
 }
 
@@ -61,5 +61,5 @@ pub(super) fn decide_on_read<T: Job>(
     }
     let set = decide(jobs, read, effects, now)?;
     let is_safe = cached.is_none() || set.accepts_all_of(&speculative);
-    is_safe.then_some(Speculation { set, speculative, connections: cached.map(|_| connections) })
+    is_safe.then_some(Speculation { set, speculative, connections })
 }

@@ -11,6 +11,8 @@ mod database;
 mod event_cache;
 pub(super) mod queue;
 mod retry;
+#[cfg(test)]
+mod simulation;
 mod unit;
 mod working_set;
 

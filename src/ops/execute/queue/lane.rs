@@ -180,6 +180,12 @@ impl<T: Job> Lane<T> {
         self.waiting.len() + self.in_hand + self.next.len() + self.contended.values().map(VecDeque::len).sum::<usize>()
     }
 
+    /// Whether nothing waits, is read for or written.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.len() == 0 && self.writing.is_none() && self.contended.is_empty() && matches!(self.next, Next::None)
+    }
+
     /// How long a command that comes now will have to wait, if all goes on as it does.
     fn expected_wait(&self) -> Duration {
         let batches = self.len() / self.settings.max_batch.max(1) + usize::from(self.writing.is_some());

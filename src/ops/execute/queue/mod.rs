@@ -111,6 +111,12 @@ impl Queue {
         Self { lanes, hasher: RandomState::new() }
     }
 
+    /// Whether nothing waits, is read for or written.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.lock().is_idle())
+    }
+
     /// Puts the command into its lane and waits for the answer. Once it is there it is executed, whether or not the
     /// caller goes on waiting.
     pub(in crate::ops) async fn execute<D: Database>(

@@ -68,8 +68,9 @@ impl Model {
         if self.shared.fault() == Some(Fault::Before) {
             return Err(StoreError::Unavailable(cut()));
         }
+        let is_faulty = self.shared.hostility.faults > 0.0;
         let (id, epoch, is_new) =
-            self.shared.with(|state| (state.next_id(), state.epoch, state.rng.u8(..32) == 0));
+            self.shared.with(|state| (state.next_id(), state.epoch, is_faulty && state.rng.u8(..32) == 0));
         if self.epoch.swap(epoch, Ordering::Relaxed) != epoch || is_new {
             self.made.fetch_add(1, Ordering::Relaxed);
         }

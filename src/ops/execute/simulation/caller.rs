@@ -261,7 +261,7 @@ impl Way {
         let options = ExecOptions { strategy, lock_wait, deadline, validate_only: is_dry_run };
         let own = env.clone();
         let work = async move {
-            let (_, reply, stats) = execute_alone(&own, Single { command, deadline }, &options).await;
+            let (_, reply, stats) = execute_alone(&own, Single::new(command, deadline), &options).await;
             reply.map(|(change, replayed)| Answer { change, replayed, stats })
         };
         env.spawn_tracked(work).await

@@ -40,7 +40,11 @@ fn check_one(
     if made.len() > 1 {
         return Err("took effect more than once");
     }
-    let answers: Vec<_> = it.told.iter().filter_map(|told| if let Told::Done(change, _) = told { Some(&**change) } else { None }).collect();
+    let answers: Vec<_> = it
+        .told
+        .iter()
+        .filter_map(|told| if let Told::Done(change, _) = told { Some(&**change) } else { None })
+        .collect();
     let is_there = |change: &Change| all.iter().any(|made| **made == *change);
     if answers.iter().any(|change| !is_there(change) && !all_lost.contains(change)) {
         return Err("was answered with a change that is not in the history");

@@ -140,11 +140,7 @@ impl ModelConn {
     }
 
     /// Locks the rows to write; returns those that could not be locked. An error: a wait took too long.
-    async fn lock_rows(
-        &self,
-        writes: &[EventWrite<'_>],
-        limit: Option<Duration>,
-    ) -> Result<Vec<EventId>, StoreError> {
+    async fn lock_rows(&self, writes: &[EventWrite<'_>], limit: Option<Duration>) -> Result<Vec<EventId>, StoreError> {
         let mut locked_by_others = Vec::new();
         for write in writes {
             // Only a row of the version that was seen is locked at all.

@@ -230,12 +230,11 @@ impl State {
 
     /// Says why an event can't be written, as it is now under its lock.
     pub(super) fn obstacle(&self, write: &EventWrite<'_>, world: &World, now: Timestamp) -> Option<NotWritten> {
-        let is_there = |id: &RequestId| world.changes.iter().any(|made| made.request.as_ref().is_some_and(|it| it.id == *id));
+        let is_there =
+            |id: &RequestId| world.changes.iter().any(|made| made.request.as_ref().is_some_and(|it| it.id == *id));
         let is_live = |user_id: &UserId| world.rows.values().any(|row| row.state.is_live() && row.user_id == *user_id);
-        let is_mistaken = write
-            .assumptions
-            .iter()
-            .any(|one| is_live(one.user_id) || one.request_id.is_some_and(is_there));
+        let is_mistaken =
+            write.assumptions.iter().any(|one| is_live(one.user_id) || one.request_id.is_some_and(is_there));
         if world.event.counters.version != write.seen.version {
             Some(NotWritten::Changed)
         } else if write.valid_until().is_some_and(|end| end <= now) {
@@ -290,7 +289,8 @@ fn check_change(
     creates: Option<ReservationId>,
     now: Timestamp,
 ) -> Result<(), &'static str> {
-    let is_used = |id: &RequestId| world.changes.iter().any(|made| made.request.as_ref().is_some_and(|it| it.id == *id));
+    let is_used =
+        |id: &RequestId| world.changes.iter().any(|made| made.request.as_ref().is_some_and(|it| it.id == *id));
     if change.request.as_ref().is_some_and(|request| is_used(&request.id)) {
         return Err("changes_request: a request_id is used twice");
     }

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
+.PHONY: help run demo probe bench attacks test simulate fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
 
 BUF := .tools/node/node_modules/.bin/buf
 
@@ -29,6 +29,11 @@ test: postgres rabbitmq redis test-tools ## check the format, the lints and the 
 
 attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
 	cargo bench --locked --quiet --bench attacks -- $(ATTACKS)
+
+simulate: ## run the engine on a model of PostgreSQL, a million seeds (SEEDS=10000: fewer; SEED=17: this one, and print it)
+	SIMULATE_SEED=$(or $(SEED),0) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) \
+	  $(if $(SEEDS),,$(if $(SEED),SIMULATE_TRACE=1)) \
+	  cargo test --locked --release --lib simulate_by_command -- --ignored --nocapture
 
 fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
 	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \

@@ -302,10 +302,7 @@ fn check_change(
             Err("a hold is changed after its time")
         }
         (Some(before), false) if !before.state.is_live() => Err("a reservation is changed that has ended"),
-        (None, true) if !world.event.is_open(now) && creates.is_some() && change.kind.name() != "EVENT_OPENED" => {
-            // An update or opening in the same write may have opened it; that shows in the rows already.
-            Err("a reservation is made while the event takes none")
-        }
+        (None, true) if !world.event.is_open(now) => Err("a reservation is made while the event takes none"),
         _ => Ok(()),
     }
 }

@@ -66,7 +66,8 @@ impl Plan {
             loses: !is_calm && rng.u8(..4) == 0,
         };
         let mut times = |most: u32| if is_calm || rng.bool() { 0 } else { rng.u32(..most) };
-        let others = [times(6), times(6), if hostility.loses { 1 + times(3) } else { times(2) }];
+        let (writes, expiries, failovers) = (times(6), times(6), times(2));
+        let failovers = if hostility.loses { rng.u32(1..6) } else { failovers };
         Self {
             hostility,
             is_calm,
@@ -74,7 +75,7 @@ impl Plan {
             events: rng.u8(1..4),
             callers: rng.usize(2..8),
             calls: rng.u32(2..6),
-            others,
+            others: [writes, expiries, failovers],
         }
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn expire(shared: Shared, server: Server, times: u32) {
 /// Lets the primary fail, a few times.
 pub(super) async fn fail_over(shared: Shared, times: u32) {
     for _ in 0..times {
-        think(&shared, 200).await;
+        think(&shared, if shared.hostility.loses { 40 } else { 200 }).await;
         shared.fail_over();
         shared.trace("failover", 0);
     }

@@ -314,14 +314,14 @@ pub(super) struct Draft {
     seen: BTreeMap<EventId, Counters>,
     /// Which of the commands were decided by speculation; none if empty.
     speculative: Vec<bool>,
-    /// With speculation, how many connections had been made.
+    /// Where it was decided apart from the attempt that writes it, how many connections had been made before.
     connections: Option<u64>,
 }
 
 impl Draft {
     /// Whether some of it is speculative.
     pub(super) fn is_speculative(&self) -> bool {
-        self.connections.is_some()
+        self.speculations() > 0
     }
 
     /// How many commands were decided by speculation.

@@ -114,6 +114,8 @@ pub(super) struct Reading<T> {
     pub(super) jobs: Vec<T>,
     /// What is cached for some of them; the others are read for.
     cached: Option<Cached>,
+    /// How many connections had been made before: the write may meet another database than the read.
+    connections: u64,
 }
 
 impl<T: Job> Reading<T> {
@@ -254,13 +256,20 @@ impl<T: Job> Lane<T> {
                 return;
             }
         }
-        self.start_reading(jobs, cached, effects.is_some(), steps);
+        self.start_reading(jobs, cached, effects.is_some(), connections, steps);
     }
 
-    fn start_reading(&mut self, jobs: Vec<T>, cached: Option<Cached>, is_ahead: bool, steps: &mut Vec<Step<T>>) {
+    fn start_reading(
+        &mut self,
+        jobs: Vec<T>,
+        cached: Option<Cached>,
+        is_ahead: bool,
+        connections: u64,
+        steps: &mut Vec<Step<T>>,
+    ) {
         self.next = Next::Reading(if is_ahead { Upon::Writing } else { Upon::Nothing });
         self.in_hand += jobs.len();
-        steps.push(Step::Read(Reading { jobs, cached }));
+        steps.push(Step::Read(Reading { jobs, cached, connections }));
     }
 
     /// Takes in a read.
@@ -272,7 +281,8 @@ impl<T: Job> Lane<T> {
         now: Instant,
         steps: &mut Vec<Step<T>>,
     ) {
-        let Reading { mut jobs, cached } = reading;
+        let now_made = connections;
+        let Reading { mut jobs, cached, connections } = reading;
         self.in_hand -= jobs.len();
         let Next::Reading(upon) = std::mem::replace(&mut self.next, Next::None) else { return };
         let contended = &self.contended;
@@ -299,7 +309,7 @@ impl<T: Job> Lane<T> {
             }
             // What can't be decided here is read, decided and written in one attempt.
             None if !is_ahead && cached.is_none() => self.write(jobs, None, now, steps),
-            None if self.writing.is_none() => self.start_reading(jobs, None, false, steps),
+            None if self.writing.is_none() => self.start_reading(jobs, None, false, now_made, steps),
             None => {
                 self.was_in_vain = true;
                 self.give_back(jobs);
@@ -484,5 +494,5 @@ fn decide_on_read<T: Job>(
     }
     let set = decide(jobs, read, effects, now)?;
     let is_safe = cached.is_none() || set.accepts_all_of(&speculative);
-    is_safe.then_some(Speculation { set, speculative, connections: cached.map(|_| connections) })
+    is_safe.then_some(Speculation { set, speculative, connections: Some(connections) })
 }

@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test properties fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
+.PHONY: help run demo probe bench attacks test properties simulate fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
 
 # The product and what is built with it: chosen together, so that cargo compiles what they share once.
 RELEASE := cargo build --release --locked --quiet --package reservd --package
@@ -38,6 +38,11 @@ attacks: postgres ## measure how long honest callers wait while the server is at
 properties: postgres ## run the property tests on other cases than `make test` (SEED=1 repeats a run; CASES=1000: less)
 	@seed=$(or $(SEED),$$(date +%s%N)); echo "SEED=$$seed"; export PROPTEST_RNG_SEED=$$seed; \
 	  PROPTEST_CASES=$(or $(CASES),10000) cargo test --locked --lib domain:: && cargo test --locked --test it model::
+
+simulate: ## run the engine on a model of PostgreSQL, a million seeds (SEEDS=10000: fewer; SEED=17: this one, and print it)
+	SIMULATE_SEED=$(or $(SEED),0) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) \
+	  $(if $(SEEDS),,$(if $(SEED),SIMULATE_TRACE=1)) \
+	  cargo test --locked --release --lib simulate_by_command -- --ignored --nocapture
 
 fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
 	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \

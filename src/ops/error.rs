@@ -1,5 +1,6 @@
 //! Why a use case has no result.
 
+use super::execute::Job;
 use crate::{domain::refusal::Refusal, store::StoreError};
 
 /// The unique constraint that is the last line against booking one user twice.
@@ -78,6 +79,17 @@ impl From<StoreError> for OpError {
 }
 
 impl OpError {
+    /// The same, for a command of which an earlier attempt may have been committed: that nothing was changed is not known.
+    pub(super) fn about(self, job: &impl Job) -> Self {
+        match self {
+            Self::Unavailable { cause, .. } if job.is_unsure() => Self::Unavailable { outcome_unknown: true, cause },
+            Self::LockTimeout | Self::Contention { .. } | Self::Busy(_) if job.is_unsure() => {
+                Self::Unavailable { outcome_unknown: true, cause: None }
+            }
+            other => other,
+        }
+    }
+
     /// The same, where the log has its cause already.
     pub(super) fn logged(self) -> Self {
         match self {

@@ -284,12 +284,12 @@ fn counted(sql: &'static str, write: &EventWrite<'_>) -> Statement {
 
 impl EventWrite<'_> {
     /// The event's counters after it.
-    fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         self.commits.last().map_or(self.seen, |commit| commit.counters)
     }
 
     /// When what was decided is no longer right.
-    fn valid_until(&self) -> Option<Timestamp> {
+    pub fn valid_until(&self) -> Option<Timestamp> {
         self.commits.iter().filter_map(|commit| commit.valid_until).min()
     }
 }

@@ -152,4 +152,4 @@ fn live<'a>(draft: &Draft<'a>, command: &Command, target: &Target) -> Result<&'a
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 mod waitlist;
-mod world;
+pub(crate) mod world;
 
 use super::{promotions, step};
 use crate::domain::{

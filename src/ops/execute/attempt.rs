@@ -169,7 +169,7 @@ fn divert<T: Job>(outcomes: &mut [Outcome], jobs: &[T], written: &Written, is_wh
     let first = written.passed_over.values().next().copied();
     for (job, outcome) in jobs.iter().zip(outcomes) {
         let why = written.passed_over.get(&job.command().event_id).copied().or(first.filter(|_| is_whole));
-        if let (Outcome::Accepted(_), Some(why)) = (&*outcome, why) {
+        if let (Outcome::Accepted(_) | Outcome::Replayed(_) | Outcome::Refused(_), Some(why)) = (&*outcome, why) {
             *outcome = Outcome::Diverted(Diversion::NotWritten(why));
         }
     }

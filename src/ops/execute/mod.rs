@@ -11,6 +11,8 @@ mod database;
 mod event_cache;
 pub(super) mod queue;
 mod retry;
+#[cfg(test)]
+mod simulation;
 mod unit;
 mod working_set;
 
@@ -20,7 +22,8 @@ use tokio::time::Instant;
 
 use attempt::Mode;
 use retry::{Batch, Replies, run};
-use unit::{Atomicity, ConcurrencyControl, Diversion, Job, Reply};
+pub(super) use unit::Job;
+use unit::{Atomicity, ConcurrencyControl, Diversion, Reply};
 
 pub(super) use database::Database;
 pub use unit::{Answer, ExecOptions};
@@ -36,6 +39,13 @@ use crate::{
 struct Single {
     command: Command,
     deadline: Instant,
+    is_unsure: bool,
+}
+
+impl Single {
+    fn new(command: Command, deadline: Instant) -> Self {
+        Self { command, deadline, is_unsure: false }
+    }
 }
 
 impl Job for Single {
@@ -45,6 +55,14 @@ impl Job for Single {
 
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
+    fn make_unsure(&mut self) {
+        self.is_unsure = true;
     }
 }
 
@@ -78,7 +96,7 @@ impl Ledger {
         let env = self.env.clone();
         // Boxed: it is large, and moves on its way into a task.
         let work = Box::pin(async move {
-            let single = Single { command, deadline: options.deadline };
+            let single = Single::new(command, options.deadline);
             let (single, reply, stats) = execute_alone(&env, single, &options).await;
             if !options.validate_only {
                 env.count(&single.command, &stats, reply.as_ref().map(|(_, replayed)| *replayed));
@@ -97,7 +115,7 @@ pub(super) async fn execute_own<D: Database>(
     deadline: Instant,
     max_lock_wait: Duration,
 ) -> Result<Vec<Box<Change>>, OpError> {
-    let jobs = commands.into_iter().map(|command| Single { command, deadline }).collect();
+    let jobs = commands.into_iter().map(|command| Single::new(command, deadline)).collect();
     let by_version = ConcurrencyControl::Version { waits: false };
     let mut mode = Mode {
         control: by_version,
@@ -202,6 +220,7 @@ async fn execute_alone<D: Database>(
             (None, None) => unreachable!("a command has its reply, or is diverted"),
         };
         if let Some(error) = error {
+            let error = error.about(&single);
             return (single, Err(error), sum);
         }
         if let Err(error) = env.back_off(sum.attempts - 1, options.deadline).await {

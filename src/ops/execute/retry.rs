@@ -165,7 +165,7 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
         mut draft: Option<Draft>,
         stats: &mut ExecStats,
     ) -> Result<Option<Attempted>, StoreError> {
-        let (mut repeats, mut is_unknown) = (0, false);
+        let mut repeats = 0;
         loop {
             stats.attempts += 1;
             let (latest, asked) = (latest(jobs), Instant::now());
@@ -178,8 +178,6 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
                     continue;
                 }
                 Ok(None) => return Err(StoreError::Deadline),
-                // What a later attempt says of itself says nothing of the commit before.
-                Err(StoreError::Unavailable(error)) if is_unknown => StoreError::OutcomeUnknown(error),
                 // A wait for a lock that lasted until the deadline was ended by the deadline.
                 Err(StoreError::LockTimeout) if Instant::now() >= latest => StoreError::Deadline,
                 Err(error) => error,
@@ -192,12 +190,12 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
                 return Err(error);
             }
             if matches!(error, StoreError::OutcomeUnknown(_)) {
-                is_unknown = true;
                 let unsure: Vec<_> = jobs.extract_if(.., |job| job.command().request.is_none()).collect();
                 self.fail_all(unsure, error.alike(), *stats);
                 if jobs.is_empty() {
                     return Ok(None);
                 }
+                jobs.iter_mut().for_each(Job::make_unsure);
             }
             repeats += 1;
             self.env.back_off(repeats - 1, latest).await.map_err(|_| StoreError::Deadline)?;
@@ -214,7 +212,7 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
         }
         let copies: Vec<StoreError> = jobs.iter().skip(1).map(|_| error.alike()).collect();
         for (job, error) in jobs.into_iter().zip(std::iter::once(error).chain(copies)) {
-            let error = OpError::from(error);
+            let error = OpError::from(error).about(&job);
             self.replies.reply(job, Err(if is_batch { error.logged() } else { error }), stats, self.began);
         }
     }

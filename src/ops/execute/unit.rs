@@ -62,11 +62,17 @@ pub(super) enum Atomicity {
 }
 
 /// A command that waits to be executed, with its caller.
-pub(super) trait Job: Send {
+pub(in crate::ops) trait Job: Send {
     /// The command.
     fn command(&self) -> &Command;
     /// When the caller stops listening.
     fn deadline(&self) -> Instant;
+    /// Whether an earlier attempt may have been committed: what a later one says of itself says nothing of that.
+    fn is_unsure(&self) -> bool {
+        false
+    }
+    /// Notes that.
+    fn make_unsure(&mut self) {}
 }
 
 /// What became of one command in an attempt.

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::unit::{ConcurrencyControl, Diversion, Job, Outcome};
 use crate::{
     domain::{
-        command::Command,
         commit::{Commit, Step},
         decide::{promotions, step},
         event::{Counters, Event},
@@ -179,7 +178,7 @@ impl WorkingSet {
         } else if self.diverted.contains(&command.event_id) {
             Outcome::Diverted(Diversion::Behind)
         } else {
-            self.step(command, control)?
+            self.step(job, control)?
         };
         if matches!(outcome, Outcome::Diverted(_)) {
             self.diverted.insert(command.event_id.clone());
@@ -189,7 +188,8 @@ impl WorkingSet {
         Ok(())
     }
 
-    fn step(&mut self, command: &Command, control: ConcurrencyControl) -> Result<Outcome, Needs> {
+    fn step<T: Job>(&mut self, job: &T, control: ConcurrencyControl) -> Result<Outcome, Needs> {
+        let command = job.command();
         let Some(snapshot) = self.snapshots.get_mut(&command.event_id) else {
             return Ok(Outcome::Refused(Refusal::EventNotFound));
         };
@@ -200,7 +200,8 @@ impl WorkingSet {
         let is_by_version = matches!(control, ConcurrencyControl::Version { .. });
         Ok(match step(snapshot, command, self.now) {
             Step::Needs(needs) => return Err(needs),
-            Step::Refused(refusal) if is_by_version && refusal.rests_on_the_clock() => {
+            // A commit that may still come to be has the row locked.
+            Step::Refused(refusal) if is_by_version && (refusal.rests_on_the_clock() || job.is_unsure()) => {
                 Outcome::Diverted(Diversion::Clock)
             }
             Step::Refused(refusal) => Outcome::Refused(refusal),

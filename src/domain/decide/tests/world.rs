@@ -20,15 +20,15 @@ use crate::domain::{
 
 /// What a database would hold.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct World {
-    pub(super) event: Event,
-    pub(super) rows: HashMap<ReservationId, Reservation>,
-    pub(super) entries: HashMap<ReservationId, Entry>,
-    pub(super) changes: Vec<Change>,
+pub(crate) struct World {
+    pub(crate) event: Event,
+    pub(crate) rows: HashMap<ReservationId, Reservation>,
+    pub(crate) entries: HashMap<ReservationId, Entry>,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl World {
-    pub(super) fn new(capacity: u32, waitlist: Policy) -> Self {
+    pub(crate) fn new(capacity: u32, waitlist: Policy) -> Self {
         let limits = Limits {
             max_quantity: 4,
             hold_ttl_default: Duration::from_micros(10),
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// What is read for these commands before anything else is known.
-    pub(super) fn load(&self, commands: &[Command]) -> Snapshot {
+    pub(crate) fn load<'c>(&self, commands: impl IntoIterator<Item = &'c Command>) -> Snapshot {
         let mut snapshot = Snapshot::new(self.event.clone());
         for command in commands {
             let found = match command.target() {
@@ -67,9 +67,15 @@ impl World {
         snapshot
     }
 
-    /// Reads what else is needed.
-    pub(super) fn meet(&self, snapshot: &mut Snapshot, needs: &Needs, now: Timestamp) {
-        let mut loaded = Loaded { is_by_size: snapshot.event.definition.waitlist.max_skips > 0, ..Loaded::default() };
+    /// Reads what else is needed, and adds it.
+    pub(crate) fn meet(&self, snapshot: &mut Snapshot, needs: &Needs, now: Timestamp) {
+        let loaded = self.find(needs, snapshot.event.definition.waitlist.max_skips > 0, now);
+        snapshot.add(needs, loaded, now);
+    }
+
+    /// Reads what else is needed, for an event that may skip or not.
+    pub(crate) fn find(&self, needs: &Needs, is_by_size: bool, now: Timestamp) -> Loaded {
+        let mut loaded = Loaded { is_by_size, ..Loaded::default() };
         for target in &needs.entries {
             let found = match target {
                 Target::Id(id) => self.entries.get(id),
@@ -108,11 +114,11 @@ impl World {
                 entries: count(queue.len()),
             }
         });
-        snapshot.add(needs, loaded, now);
+        loaded
     }
 
     /// The entries that wait, in order.
-    pub(super) fn queue(&self) -> Vec<&Entry> {
+    pub(crate) fn queue(&self) -> Vec<&Entry> {
         let mut queue: Vec<_> = self.entries.values().filter(|entry| entry.waits()).collect();
         queue.sort_by_key(|entry| entry.ticket);
         queue
@@ -124,11 +130,13 @@ impl World {
         let fits = |entry: &&Entry| free > 0 && entry.min_quantity <= free;
         let queue = self.queue();
         let may_skip = queue.first().is_some_and(|first| first.skips < self.event.definition.waitlist.max_skips);
-        self.event.state == EventState::Open && (queue.first().is_some_and(fits) || may_skip && queue.iter().any(fits))
+        // What is free when booking closes stays free.
+        let is_open = self.event.state == EventState::Open && self.event.definition.booking_close_time.is_none();
+        is_open && (queue.first().is_some_and(fits) || may_skip && queue.iter().any(fits))
     }
 
     /// Decides one command on a fresh read, writes what was decided, and promotes.
-    pub(super) fn carry_out(&mut self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+    pub(crate) fn carry_out(&mut self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
         let mut snapshot = self.load(std::slice::from_ref(command));
         while let needs = snapshot.missing(command)
             && !needs.is_empty()
@@ -150,7 +158,7 @@ impl World {
     }
 
     /// Writes what was decided.
-    pub(super) fn write(&mut self, commit: &Commit, now: Timestamp) {
+    pub(crate) fn write(&mut self, commit: &Commit, now: Timestamp) {
         if let Some(ends) = &commit.ends_all {
             self.end_all(ends);
         }
@@ -190,7 +198,7 @@ impl World {
     }
 
     /// What must be so at every moment.
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         let sum = |state| self.rows.values().filter(|row| row.state == state).map(|row| row.quantity).sum::<u32>();
         let Counters { held, confirmed, version, waiting } = self.event.counters;
         assert_eq!((held, confirmed), (sum(State::Held), sum(State::Confirmed)), "counters equal rows");

@@ -76,6 +76,7 @@ pub(super) struct Item {
     deadline: Instant,
     /// How many batches had to divert it.
     diverted: u32,
+    is_unsure: bool,
     answer: oneshot::Sender<Result<Answer, OpError>>,
     /// Kept until it is answered, whether or not the caller goes on waiting.
     _permit: Option<Permit>,
@@ -91,6 +92,14 @@ impl Job for BoxedItem {
 
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
+    fn make_unsure(&mut self) {
+        self.is_unsure = true;
     }
 }
 
@@ -114,6 +123,12 @@ impl Queue {
         Self { lanes, hasher: RandomState::new() }
     }
 
+    /// Whether nothing waits, is read for or written.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.lock().is_idle())
+    }
+
     /// Puts the command into its lane and waits for the answer. Once it is there it is executed, whether or not the
     /// caller goes on waiting.
     pub(in crate::ops) async fn execute<D: Database>(
@@ -125,8 +140,9 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let hash = self.hasher.hash_one(&command.event_id);
         let lane = usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0);
-        let (submitted, diverted) = (Instant::now(), 0);
-        let item = Box::new(Item { command, submitted, deadline, diverted, answer, _permit: permit::held() });
+        let (submitted, diverted, is_unsure) = (Instant::now(), 0, false);
+        let item =
+            Box::new(Item { command, submitted, deadline, diverted, is_unsure, answer, _permit: permit::held() });
         env.metrics.batch_commands.inc();
         let driver = Driver { queue: self.clone(), lane, env: env.clone() };
         let steps = driver.transition(Input::Submit(item));

@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL: a bounded set, lent one at a time, first come, first served.
+//! The connection pool for PostgreSQL: bounded, and fair in the order of requests.
 //!
 //! sqlx's own pool spends a round trip on every release, and hands a connection on whose borrower was
 //! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
@@ -31,13 +31,13 @@ const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 /// How the pool behaves.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Connections at the most.
+    /// The most connections.
     pub max_connections: u32,
-    /// How long to wait for a free connection or a new one, where the deadline does not end it first.
+    /// The longest wait for a free or new connection, unless the deadline is earlier.
     pub acquire_timeout: Duration,
-    /// A connection is replaced after this long.
+    /// The age at which a connection is replaced.
     pub max_lifetime: Duration,
-    /// The longest that any one statement may run, where its deadline does not end it first.
+    /// The longest that one statement may run, unless the deadline is earlier.
     pub statement_timeout: Duration,
 }
 
@@ -52,7 +52,7 @@ struct Shared {
     settings: PoolSettings,
     on_connect: String,
     permits: Arc<Semaphore>,
-    /// The connections that are not lent, the one used last at the end.
+    /// The idle connections, the one used last at the end.
     idle: Mutex<Vec<Pooled>>,
     made: AtomicU64,
 }
@@ -63,7 +63,7 @@ struct Pooled {
     idle_since: Instant,
 }
 
-/// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
+/// A lent connection. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ pub struct Lease {
 }
 
 impl Pool {
-    /// A pool that connects as `options` say, when it is first asked to.
+    /// A pool that connects with `options` when a connection is first needed.
     pub fn new(options: PgConnectOptions, settings: PoolSettings) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_connections as usize));
         let shared = Shared {

@@ -14,12 +14,12 @@ use super::{Lease, Pool, StoreError};
 /// How long a rollback may take before the connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
 
-/// What to do when a row is locked.
+/// What a statement does when a row is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LockWait {
     /// Wait, within the budget.
     Wait,
-    /// Give up at once.
+    /// Fail at once.
     NoWait,
 }
 
@@ -28,7 +28,7 @@ pub enum LockWait {
 pub struct Budget {
     /// When the caller stops listening.
     pub deadline: Instant,
-    /// The longest to wait for one row lock.
+    /// The longest wait for one row lock.
     pub max_lock_wait: Duration,
 }
 

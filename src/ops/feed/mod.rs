@@ -34,15 +34,15 @@ use crate::{
 };
 use tail::Tail;
 
-/// Watchers that may read an event's past at once; the others wait for their turn. A hundred that come
-/// back together must not take every connection.
+/// The most watchers that read an event's past at once; others wait. A hundred that reconnect together must not take
+/// every connection.
 const READERS_OF_THE_PAST: usize = 4;
-/// How long one reading may take.
+/// How long one read may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-/// What it costs to tell somebody anything at all, in bytes that could be told for it.
+/// The fixed cost of one message to one watcher, in bytes of bandwidth.
 const COST_OF_A_MESSAGE: usize = 2048;
 
-/// Who watches what. Clones share it.
+/// The watched events and their tails. Clones share the same state.
 #[derive(Clone)]
 pub(super) struct Feed {
     shared: Arc<Shared>,
@@ -51,11 +51,11 @@ pub(super) struct Feed {
 struct Shared {
     settings: config::Watch,
     tails: Mutex<HashMap<EventId, Watched>>,
-    /// How many tails there are: a commit looks at no more than this where nobody watches.
+    /// The number of tails. While it is zero, a commit looks no further.
     watched: AtomicUsize,
     places: Arc<Semaphore>,
     readers_of_the_past: Semaphore,
-    /// When all that was told so far is paid for, at the bandwidth that watchers may use.
+    /// When the bytes sent so far are paid for, at the bandwidth that watchers may use.
     paid: Mutex<Instant>,
     ended: CancellationToken,
 }
@@ -79,7 +79,7 @@ impl Feed {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A commit of this server may have changed this event: if somebody watches it, its tail looks.
+    /// Wakes the tail of an event, if it is watched: a commit of this server may have changed the event.
     pub(super) fn note(&self, event_id: &EventId) {
         // Sequentially consistent with the start of a tail, which counts itself before its first read: if this sees no
         // tail, that read sees the commit.

@@ -83,7 +83,8 @@ impl Page {
     }
 }
 
-/// Cuts what was read into pages of about so many bytes. Only the last may tell the counts, and only if it comes up to them.
+/// Cuts the changes read into pages of about so many bytes. Only the last page may have the availability, and only if it
+/// reaches that version.
 pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     let mut size = 0;
@@ -104,7 +105,7 @@ pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     pages
 }
 
-/// What is remembered of the changes read last.
+/// The buffer: the changes read last.
 #[derive(Debug)]
 struct Recent {
     pages: VecDeque<Arc<Page>>,
@@ -113,19 +114,19 @@ struct Recent {
     version: i64,
 }
 
-/// What follows a version, as far as it is remembered.
+/// The buffer's answer to what follows a version.
 #[derive(Clone, Debug)]
 pub(super) enum Next {
-    /// This page; the change that follows is in it.
+    /// This page contains the next change.
     Page(Arc<Page>),
-    /// Nothing yet.
+    /// No change yet.
     Nothing,
-    /// More than is remembered.
+    /// The next change is no longer buffered.
     Forgotten,
 }
 
 impl Recent {
-    /// Takes a page in, and forgets the oldest ones where it gets too much.
+    /// Adds a page, and drops the oldest ones beyond the buffer's size.
     fn push(&mut self, page: Page) {
         if page.after != self.version {
             // Retention deleted changes before they were read: watchers that need them find them gone.

@@ -28,7 +28,7 @@ macro_rules! attacks {
         })+
 
         #[test]
-        fn no_attack_is_forgotten() {
+        fn every_attack_has_a_test() {
             let tried = [$(Attack::$attack),+];
             assert_eq!(Attack::ALL.iter().find(|attack| !tried.contains(attack) && !WITH_TLS.contains(attack)), None);
         }
@@ -53,9 +53,9 @@ attacks! {
     pings: Pings, 200;
     settings: Settings, 200;
     frames_with_nothing_in_them: EmptyFrames, 100;
-    answers_that_nobody_reads: UnreadAnswers, 120;
+    answers_that_are_not_read: UnreadAnswers, 120;
     answers_that_are_read_byte_by_byte: TrickledAnswers, 120;
-    watches_that_nobody_reads: UnreadWatches, 24;
+    watches_that_are_not_read: UnreadWatches, 24;
     watches_of_the_health: HealthWatches, 60;
     reflection_that_is_asked_nothing: IdleReflection, 100;
 }

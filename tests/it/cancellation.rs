@@ -38,7 +38,7 @@ async fn ended_by_deadline(server: &TestServer, strategy: Strategy) {
 }
 
 #[tokio::test]
-async fn a_call_whose_grpc_timeout_passes_in_line_leaves_nothing_behind() {
+async fn a_call_whose_grpc_timeout_passes_in_the_queue_leaves_nothing_behind() {
     let server = TestServer::with(&patient_and(&[QUIET])).await;
     let raw = RawClient::connect(&server).await;
     for strategy in STRATEGIES {
@@ -89,7 +89,7 @@ async fn the_default_deadline_holds_for_callers_that_set_none() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_in_the_commit_is_kept_and_nothing_is_half_done() {
+async fn a_deadline_that_passes_during_the_commit_holds_and_nothing_is_half_done() {
     let server = TestServer::with(&patient_and(&[QUIET])).await;
     let twin = server.twin_with(&[("server.default_deadline", "300ms"), QUIET]).await;
     for strategy in STRATEGIES {
@@ -170,7 +170,7 @@ async fn hundreds_of_cancelled_calls_poison_no_connection() {
 }
 
 #[tokio::test]
-async fn callers_that_hang_up_in_line_leave_the_line_to_others() {
+async fn callers_that_hang_up_while_queued_leave_the_queue_to_others() {
     let server = TestServer::with(&PATIENT).await;
     server.event("show", 100).await;
     let row = server.hold_row("show").await;

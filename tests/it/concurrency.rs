@@ -143,7 +143,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
 }
 
 #[tokio::test]
-async fn amend_up_and_reserve_do_not_both_get_the_last_units() {
+async fn amend_and_reserve_do_not_both_get_the_last_units() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 4).await;
@@ -175,7 +175,7 @@ async fn amend_up_and_reserve_do_not_both_get_the_last_units() {
 }
 
 #[tokio::test]
-async fn a_capacity_that_shrinks_meets_reserves() {
+async fn a_shrinking_capacity_and_concurrent_reserves_take_effect_one_after_the_other() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 10).await;
@@ -280,7 +280,7 @@ async fn confirm_or_cancel(
 /// Between the moment as of which a command by itself reads and the one in which it has its event's lock,
 /// somebody else may have come and gone. A view in the place of the table holds it up right there.
 #[tokio::test]
-async fn what_was_read_before_the_lock_was_had_is_read_again() {
+async fn rows_read_before_the_lock_are_read_again() {
     const HELD_UP: &str = "
         CREATE FUNCTION hold_up() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
             IF starts_with(current_query(), '-- load::lock_free_and_read') THEN

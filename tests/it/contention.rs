@@ -14,7 +14,7 @@ fn nowait(strategy: Strategy) -> Option<pb::ExecutionOptions> {
 }
 
 #[tokio::test]
-async fn nowait_answers_at_once_while_the_row_is_locked() {
+async fn nowait_fails_at_once_while_the_row_is_locked() {
     // No call here is cut short by a deadline: it answers by itself, or never.
     let server = TestServer::with(&PATIENT).await;
     for strategy in STRATEGIES {
@@ -131,7 +131,7 @@ async fn a_stale_etag_is_refused_at_the_first_attempt() {
 }
 
 #[tokio::test]
-async fn a_version_that_moves_under_every_attempt_is_contention() {
+async fn a_version_that_changes_under_every_attempt_is_contention() {
     let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
     server.event("show", 5).await;
     let (first, second) = one_overtakes_another(&server, "").await;
@@ -155,7 +155,7 @@ async fn an_overtaken_attempt_is_repeated() {
 }
 
 #[tokio::test]
-async fn an_overtaken_attempt_with_an_etag_is_told_so() {
+async fn an_overtaken_attempt_with_an_etag_gets_etag_mismatch() {
     let server = TestServer::start().await;
     let etag = server.event("show", 5).await.etag;
     let (first, second) = one_overtakes_another(&server, &etag).await;

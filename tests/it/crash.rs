@@ -240,7 +240,7 @@ fn data_dir(folder: &TempFolder) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_killed_server_has_forgotten_nothing_when_it_starts_again() {
+async fn a_killed_server_keeps_everything_when_it_starts_again() {
     let folder = TempFolder::new();
     let data_dir = data_dir(&folder);
     let ledger = Arc::new(Ledger::default());

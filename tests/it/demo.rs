@@ -30,7 +30,7 @@ fn flights() -> Vec<wave::Flight> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_imports_and_its_wave_breaks_no_promise() {
+async fn the_example_imports_and_the_demo_keeps_every_promise() {
     let server = TestServer::start().await;
     let flights = flights();
     let all = flights.len();

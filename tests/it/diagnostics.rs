@@ -78,7 +78,7 @@ async fn the_numbers_of_every_strategy_and_workload_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_wait_for_each_others_places_leave_right_books() {
+async fn callers_who_wait_for_each_others_places_leave_right_counters() {
     use pb::Strategy::{Coalesced, Optimistic, Pessimistic, Unspecified};
     let server = TestServer::start().await;
     let mut served = 0;
@@ -103,7 +103,7 @@ async fn callers_who_wait_for_each_others_places_leave_right_books() {
 }
 
 #[tokio::test]
-async fn what_is_not_said_takes_the_documented_defaults() {
+async fn unset_fields_take_the_documented_defaults() {
     let server = TestServer::start().await;
     let report = report(run(&server, RunConcurrencyTestRequest::default()).await, 1000).await;
     assert_eq!((report.operations, report.successes <= 500), (1000, true));

@@ -40,7 +40,7 @@ fn code_spans(markdown: &str) -> Vec<&str> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_has_a_target() {
     for (page, text) in pages() {
         let folder = page.parent().expect("a folder");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

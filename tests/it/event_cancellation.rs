@@ -12,7 +12,7 @@ fn cancel_event(event_id: &str) -> pb::CancelEventRequest {
 }
 
 #[tokio::test]
-async fn an_event_cancelled_among_reserves_and_confirms_ends_all_of_them() {
+async fn cancelling_an_event_ends_all_concurrent_reserves_and_confirms() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 100).await;

@@ -62,7 +62,7 @@ async fn an_event_reads_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn unset_limits_take_the_documented_defaults_and_give_way_to_each_other() {
+async fn unset_limits_take_the_documented_defaults_and_adapt_to_each_other() {
     let server = TestServer::start().await;
     let limits = async |id: &str, ttl: Option<i64>, max: Option<i64>| {
         let limits = EventLimits {
@@ -130,7 +130,7 @@ async fn a_batch_is_created_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn an_event_opens_and_closes_and_is_called_off_with_all_its_reservations() {
+async fn an_event_opens_closes_and_is_cancelled_with_all_its_reservations() {
     let server = TestServer::start().await;
     let (mut events, mut client) = (server.events(), server.reservations());
     let request = CreateEventRequest { start_closed: true, ..create(event("e", 9)) };

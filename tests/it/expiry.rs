@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// No sweeper helps here.
-const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
+const NO_EXPIRY: (&str, &str) = ("expiry.interval", "1h");
 
 fn hold_for(ttl_millis: i64, event_id: &str, user_id: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { hold_ttl: millis(ttl_millis), ..reserve(event_id, user_id) }
@@ -22,7 +22,7 @@ fn confirm(event_id: &str, user_id: &str) -> pb::ConfirmRequest {
 
 #[tokio::test]
 async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 1).await;
@@ -47,8 +47,8 @@ async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn the_other_changes_of_a_hold_that_wait_past_its_end_are_refused_too() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+async fn other_changes_that_wait_past_the_end_of_their_hold_are_refused_too() {
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 6).await;
@@ -167,8 +167,8 @@ async fn confirm_at_the_end(server: &TestServer, event_id: String, mix: &[Strate
 }
 
 #[tokio::test]
-async fn a_lapsed_holds_units_are_free_before_any_sweeper_ran() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+async fn the_units_of_a_lapsed_hold_are_free_before_expiry_runs() {
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 2).await;
         server.reserve(hold_for(100, event_id, "ann")).await.expect("there is room");
@@ -191,7 +191,7 @@ async fn a_lapsed_holds_units_are_free_before_any_sweeper_ran() {
 }
 
 #[tokio::test]
-async fn sweepers_of_two_servers_release_each_hold_once_and_no_confirmed_one() {
+async fn expiry_on_two_servers_releases_each_hold_once_and_no_confirmed_one() {
     let settings = patient_and(&[("expiry.interval", "3ms"), ("expiry.batch", "7")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;

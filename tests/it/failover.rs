@@ -13,7 +13,7 @@ use crate::support::{PgProxy, Stall, TestServer, eventually, patient_and, reason
 type Call = JoinHandle<Result<pb::ReserveResponse, Status>>;
 
 /// Commands that were decided on what a server remembered.
-const SPECULATIVE: &str = "reservd_batch_presumed_total";
+const SPECULATIVE: &str = "reservd_batch_speculative_total";
 const CAPACITY: i32 = 10;
 
 /// What the replica has of an event at the version at which one unit is reserved in the database before.
@@ -58,7 +58,7 @@ impl Failover {
             ("database.url", proxy.url()),
             ("database.max_connections", "2"),
             ("execution.lanes", "1"),
-            ("holds.sweep_interval", "1h"),
+            ("expiry.interval", "1h"),
             ("waitlist.serve_interval", "1h"),
         ]);
         let server = TestServer::on(before.database.clone(), &settings).await;
@@ -91,13 +91,13 @@ impl Failover {
         self.send("other", "stalled", Strategy::Coalesced);
         now.commit_is_stalled().await;
         self.send("other", "next", Strategy::Coalesced);
-        self.are_in_line(2).await;
+        self.are_queued(2).await;
         let call = self.send("show", user, Strategy::Coalesced);
-        self.are_in_line(3).await;
+        self.are_queued(3).await;
         (stall, call)
     }
 
-    async fn are_in_line(&self, commands: i64) {
+    async fn are_queued(&self, commands: i64) {
         let metrics = self.server.app.metrics();
         eventually("the commands are in line", async || metrics.batch_commands.get() == commands).await;
     }
@@ -120,7 +120,7 @@ impl Failover {
 }
 
 #[tokio::test]
-async fn what_was_decided_before_a_failover_is_not_written_after_it() {
+async fn a_decision_made_before_a_failover_is_not_written_after_it() {
     for contents in REPLICAS {
         let failover = Failover::prepare(contents).await;
         let Failover { before, server, .. } = &failover;
@@ -145,7 +145,7 @@ async fn what_was_decided_before_a_failover_is_not_written_after_it() {
 }
 
 #[tokio::test]
-async fn after_a_failover_nothing_is_decided_on_what_was_remembered_before() {
+async fn after_a_failover_no_decision_rests_on_the_old_cache() {
     for contents in REPLICAS {
         let failover = Failover::prepare(contents).await;
         failover.proxy.lead_to(&failover.replica.database);

@@ -72,7 +72,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_is_answered_with_a_defect_of_ours() {
+async fn no_request_is_answered_with_a_defect() {
     let requests = setting("FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
     let first = setting("FUZZ_FIRST").map_or(0, |first| first as usize);
     let run = Arc::new(Run {

@@ -57,7 +57,7 @@ async fn postgresql_refuses_to_oversell() {
 }
 
 #[tokio::test]
-async fn postgresql_refuses_to_book_a_user_twice() {
+async fn postgresql_refuses_a_second_live_reservation_of_a_user() {
     let server = with_a_show().await;
     let mut sql = server.sql().await;
     let twice = ("23505".to_owned(), "reservations_one_live_per_user".to_owned());
@@ -161,7 +161,7 @@ async fn fail_with(sql: &mut PgConnection, sqlstate: &str, constraint: &str, tim
 }
 
 #[tokio::test]
-async fn what_postgresql_says_is_told_in_our_words() {
+async fn errors_of_postgresql_never_reach_a_caller_as_sql() {
     let server = with_a_show().await;
     let mut sql = server.sql().await;
     for (sqlstate, constraint, code, why) in [
@@ -197,7 +197,7 @@ async fn what_postgresql_says_is_told_in_our_words() {
 }
 
 #[tokio::test]
-async fn what_passes_is_tried_again() {
+async fn transient_errors_are_repeated() {
     let server = TestServer::with(&PATIENT).await;
     server.event("roomy", 10).await;
     let mut sql = server.sql().await;

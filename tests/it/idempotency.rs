@@ -241,7 +241,7 @@ async fn a_repetition_is_answered_after_a_restart_and_by_the_other_strategy() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_remembered() {
+async fn a_refusal_is_not_stored_under_its_request_id() {
     let server = TestServer::start().await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -258,7 +258,7 @@ async fn a_refusal_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn what_was_only_rehearsed_is_not_remembered() {
+async fn validate_only_does_not_use_up_the_request_id() {
     let server = TestServer::start().await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -273,7 +273,7 @@ async fn what_was_only_rehearsed_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn a_repetition_tells_the_first_result_whatever_happened_since() {
+async fn a_repetition_returns_the_first_result_after_any_later_change() {
     let server = TestServer::with(&patient_and(&[("expiry.interval", "1h")])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -306,7 +306,7 @@ async fn a_repetition_tells_the_first_result_whatever_happened_since() {
 }
 
 #[tokio::test]
-async fn a_call_that_its_caller_gave_up_is_carried_out_and_told_later() {
+async fn an_abandoned_call_is_executed_and_its_repetition_returns_the_result() {
     let server = TestServer::with(&PATIENT).await;
     for strategy in STRATEGIES {
         for rpc in RPCS {

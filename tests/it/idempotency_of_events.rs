@@ -170,7 +170,7 @@ async fn sixteen_racers_change_an_event_once() {
 }
 
 #[tokio::test]
-async fn an_events_first_answer_is_told_after_later_changes_and_a_restart() {
+async fn an_events_first_answer_is_returned_after_later_changes_and_a_restart() {
     let server = TestServer::start().await;
     let mut firsts = Vec::new();
     for rpc in RPCS {
@@ -197,7 +197,7 @@ async fn an_events_first_answer_is_told_after_later_changes_and_a_restart() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_one_for_the_event_and_its_reservations() {
+async fn an_event_and_its_reservations_share_request_ids() {
     let server = TestServer::start().await;
     create(&server, "show", 5, "r").await.expect("it is new");
     let request = pb::ReserveRequest { request_id: "r".into(), ..reserve("show", "ann") };

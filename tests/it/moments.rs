@@ -112,7 +112,7 @@ async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, aft
     let _turn = TURN.lock().await;
     let settings = patient_and(&[
         // Holds are released, and the waitlist is served, by these calls alone.
-        ("holds.sweep_interval", "1h"),
+        ("expiry.interval", "1h"),
         ("waitlist.serve_interval", "1h"),
         ("execution.max_lock_wait", "5min"),
     ]);
@@ -206,23 +206,23 @@ async fn void_after_the_moment(lock: &'static str, strategies: &[Strategy]) {
 }
 
 #[tokio::test]
-async fn what_waits_for_its_row_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_that_waits_for_its_row_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_ROW, &[Strategy::Pessimistic, Strategy::Optimistic]).await;
 }
 
 #[tokio::test]
-async fn what_is_decided_on_a_reading_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_made_on_a_read_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_LOCK, &[Strategy::Optimistic, Strategy::Coalesced]).await;
 }
 
 #[tokio::test]
-async fn what_is_decided_under_the_row_lock_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_made_under_the_row_lock_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_UPDATE, &[Strategy::Pessimistic]).await;
 }
 
 /// The same calls, so the moment is all that speaks against them.
 #[tokio::test]
-async fn what_is_written_before_the_moment_it_rests_on_is_done() {
+async fn a_decision_written_before_its_moment_is_accepted() {
     let outcomes = outcomes(EVERY_UPDATE, &[Strategy::Pessimistic], 3600, false).await.expect("it is an hour away");
     for Outcome { event_id, case, answer, promoted } in outcomes {
         answer.unwrap_or_else(|status| panic!("{event_id}: {status:?}"));

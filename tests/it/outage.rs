@@ -36,7 +36,7 @@ async fn insist(server: &TestServer, request: pb::ReserveRequest) -> (Answer, us
 }
 
 #[tokio::test]
-async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
+async fn killed_connections_lose_no_answer_and_no_unit() {
     let server = TestServer::with(&PATIENT).await;
     server.event("show", 1000).await;
     let callers = (0..16).map(async |n: usize| {
@@ -79,7 +79,7 @@ async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_is_told_and_comes_back() {
+async fn an_unavailable_database_is_reported_and_recovers() {
     let server = TestServer::with(&[]).await;
     server.event("show", 10).await;
     server.reserve(reserve("show", "ann")).await.expect("there is room");

@@ -28,7 +28,7 @@ async fn reserve_and_cancel(server: &TestServer, event_id: &str) {
 }
 
 #[tokio::test]
-async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
+async fn only_changes_older_than_the_retention_are_deleted() {
     let server = TestServer::with(&[DAY]).await;
     for event_id in ["old", "half-old", "young"] {
         server.event(event_id, 5).await;
@@ -83,7 +83,7 @@ async fn a_long_history(server: &TestServer, event_id: &str, rounds: usize) {
 }
 
 #[tokio::test]
-async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_never_has_a_gap() {
+async fn a_long_history_is_deleted_from_its_beginning_without_a_gap() {
     let server = TestServer::with(&[DAY]).await;
     a_long_history(&server, "long", 400).await;
     all((0..70).map(|number| server.event_with(pb::Event { event_id: format!("e{number}"), ..Default::default() })))
@@ -110,7 +110,7 @@ async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_neve
 }
 
 #[tokio::test]
-async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
+async fn old_ended_reservations_are_deleted_and_live_ones_never() {
     let server = TestServer::with(&[("expiry.interval", "10ms")]).await;
     server.event("e", 10).await;
     for user in ["old-cancelled", "young-cancelled", "old-live"] {

@@ -98,18 +98,18 @@ async fn lose_each_answer(repeated: bool) {
 }
 
 #[tokio::test]
-async fn a_command_without_a_request_id_is_not_repeated_where_its_outcome_is_unknown() {
+async fn a_command_without_a_request_id_is_not_repeated_after_an_unknown_outcome() {
     lose_each_answer(false).await;
 }
 
 #[tokio::test]
-async fn a_command_with_a_request_id_is_repeated_where_its_outcome_is_unknown() {
+async fn a_command_with_a_request_id_is_repeated_after_an_unknown_outcome() {
     lose_each_answer(true).await;
 }
 
 /// A batch forms behind a command that waits for the row.
 #[tokio::test]
-async fn of_a_batch_of_unknown_outcome_only_those_with_a_request_id_are_repeated() {
+async fn after_an_unknown_outcome_of_a_batch_only_commands_with_a_request_id_are_repeated() {
     const BATCH: [(&str, Command, &str); 4] =
         [("ann", CancelOne, ""), ("bob", CancelOne, "bob"), ("cid", Extend, ""), ("dan", Extend, "dan")];
     let (server, proxy) = behind_a_proxy(&patient_and(&[("execution.lanes", "1")])).await;

@@ -28,13 +28,13 @@ fn ask(channel: &Channel, count: usize) -> Vec<JoinHandle<Result<usize, Status>>
     (0..count).map(|_| tokio::spawn(ask_once(WaitlistServiceClient::new(channel.clone())))).collect()
 }
 
-async fn are_there(server: &TestServer, state: &str, count: f64) {
+async fn are_in_state(server: &TestServer, state: &str, count: f64) {
     let sample = format!("reservd_large_responses{{state=\"{state}\"}}");
     eventually(&format!("{count} are {state}"), async || server.metric(&sample).await == count).await;
 }
 
 #[tokio::test]
-async fn lists_and_batches_are_so_many_at_once_and_keep_nobody_else_out() {
+async fn lists_and_batches_are_bounded_and_do_not_block_other_calls() {
     let server = TestServer::with(&[("server.max_large_responses", "2"), ("server.default_deadline", "60s")]).await;
     server.event_with_waitlist("e", 1, strict()).await;
     server.reservations().reserve(reserve("e", "bob")).await.expect("the place is his");
@@ -43,18 +43,18 @@ async fn lists_and_batches_are_so_many_at_once_and_keep_nobody_else_out() {
     // More than there are connections to the database.
     let mut lists = ask(&server.channel(), 40);
     lists.extend(ask(&server.narrow_channel().await, 1));
-    are_there(&server, "waiting", 39.0).await;
+    are_in_state(&server, "waiting", 39.0).await;
     soon("others are served", server.get_event("e")).await;
     lock.execute("ROLLBACK").await.expect("it can be unlocked");
     for list in lists {
         assert_eq!(soon("it has its turn", list).await.expect("it ran").expect("it is answered"), 1);
     }
-    are_there(&server, "in_flight", 0.0).await;
+    are_in_state(&server, "in_flight", 0.0).await;
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn who_hangs_up_leaves_the_line_and_starts_no_more_than_others() {
+async fn a_caller_that_hangs_up_leaves_the_queue_and_gets_no_extra_share() {
     let server = TestServer::with(&[("server.max_large_responses", "2"), ("server.default_deadline", "60s")]).await;
     server.event_with_waitlist("e", 0, strict()).await;
     let mut lock = locked_waitlist(&server).await;
@@ -63,12 +63,12 @@ async fn who_hangs_up_leaves_the_line_and_starts_no_more_than_others() {
         eventually("they wait", async || server.metric("reservd_large_responses{state=\"waiting\"}").await >= 8.0)
             .await;
         lists.iter().for_each(JoinHandle::abort);
-        are_there(&server, "waiting", 0.0).await;
+        are_in_state(&server, "waiting", 0.0).await;
         // These go on without their callers.
-        are_there(&server, "in_flight", 2.0).await;
+        are_in_state(&server, "in_flight", 2.0).await;
     }
     lock.execute("ROLLBACK").await.expect("it can be unlocked");
-    are_there(&server, "in_flight", 0.0).await;
+    are_in_state(&server, "in_flight", 0.0).await;
     server.check_and_stop().await;
 }
 

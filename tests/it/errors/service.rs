@@ -33,7 +33,7 @@ async fn nowait_fails_at_once_on_a_locked_row() {
 }
 
 #[tokio::test]
-async fn a_change_between_reading_and_writing_is_contention() {
+async fn a_change_between_read_and_write_is_contention() {
     let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
@@ -72,7 +72,7 @@ async fn a_passed_deadline_is_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
+async fn a_call_beyond_the_limit_is_shed_before_any_work_while_health_answers() {
     let server = TestServer::with(&[("server.max_in_flight", "1")]).await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
@@ -191,7 +191,7 @@ async fn an_unreadable_message_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn a_page_token_belongs_to_its_listing_and_can_not_be_forged() {
+async fn a_page_token_belongs_to_its_listing_and_cannot_be_forged() {
     let server = TestServer::start().await;
     for event_id in ["a", "b", "c"] {
         server.event(event_id, 5).await;
@@ -245,7 +245,7 @@ async fn a_page_token_belongs_to_its_listing_and_can_not_be_forged() {
 }
 
 #[tokio::test]
-async fn creating_what_is_there_names_all_of_it_as_far_as_there_is_room() {
+async fn creating_existing_events_names_as_many_as_fit() {
     let server = TestServer::start().await;
     let create = |event_id: String| {
         let event = pb::Event { event_id, capacity: 1, ..Default::default() };

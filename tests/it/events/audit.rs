@@ -45,7 +45,7 @@ async fn units_of_lapsed_holds_count_as_available() {
 }
 
 #[tokio::test]
-async fn the_availability_of_many_comes_in_the_order_asked_and_names_what_is_missing() {
+async fn availability_is_in_the_order_of_the_request_and_names_missing_events() {
     let server = TestServer::start().await;
     for (id, capacity) in [("a", 1), ("b", 2), ("c", 3)] {
         server.event(id, capacity).await;
@@ -104,7 +104,7 @@ async fn verify_event_reports_every_kind_of_drift() {
 }
 
 #[tokio::test]
-async fn verify_event_tells_lapsed_holds_that_nobody_has_released() {
+async fn verify_event_reports_lapsed_holds_that_are_not_released() {
     let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event_with(pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() }).await;
     server.reservations().reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("room");

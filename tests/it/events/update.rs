@@ -98,7 +98,7 @@ async fn each_path_of_a_mask_changes_its_field_and_no_other() {
 }
 
 #[tokio::test]
-async fn without_a_mask_only_what_is_set_is_changed() {
+async fn without_a_mask_only_set_fields_change() {
     let server = TestServer::start().await;
     let (old, _) = versions();
     server.event_with(old.clone()).await;
@@ -136,7 +136,7 @@ async fn a_masked_field_that_is_not_set_is_cleared() {
 }
 
 #[tokio::test]
-async fn an_update_counts_a_version_and_minds_its_etag() {
+async fn an_update_counts_a_version_and_checks_its_etag() {
     let server = TestServer::start().await;
     let first = server.event("e", 5).await;
     let request = UpdateEventRequest { etag: first.etag.clone(), request_id: "r".into(), ..update(event("e", 6), &[]) };
@@ -155,7 +155,7 @@ async fn an_update_counts_a_version_and_minds_its_etag() {
 }
 
 #[tokio::test]
-async fn capacity_shrinks_to_exactly_what_is_reserved() {
+async fn capacity_shrinks_exactly_to_the_reserved_units() {
     let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 10).await;
     let mut client = server.reservations();

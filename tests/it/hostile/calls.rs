@@ -11,7 +11,7 @@ fn named(size: usize) -> CreateEventRequest {
 }
 
 #[tokio::test]
-async fn a_message_is_bounded_as_it_is_and_as_it_unpacks() {
+async fn a_message_is_bounded_compressed_and_unpacked() {
     let server = TestServer::start().await;
     let mut plain = server.events();
     let mut packed = EventServiceClient::new(server.channel()).send_compressed(CompressionEncoding::Gzip);
@@ -53,7 +53,7 @@ async fn metadata_is_bounded_and_the_connection_lives_on() {
 
 /// The work that they started goes on, and the limit is on that.
 #[tokio::test]
-async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
+async fn callers_that_hang_up_still_count_against_the_limit() {
     let server = TestServer::with(&[("server.max_in_flight", "3")]).await;
     server.event("e", 9).await;
     let row = server.hold_row("e").await;

@@ -19,7 +19,7 @@ async fn counters(server: &TestServer, event_id: &str) -> (i32, i32, i32) {
 }
 
 #[tokio::test]
-async fn a_part_can_be_confirmed_and_a_part_given_up() {
+async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 10).await;
@@ -64,7 +64,7 @@ async fn a_part_can_be_confirmed_and_a_part_given_up() {
 }
 
 #[tokio::test]
-async fn amend_changes_what_it_is_told_to_and_nothing_else() {
+async fn amend_changes_the_given_fields_and_no_others() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 10).await;
@@ -92,7 +92,7 @@ async fn amend_changes_what_it_is_told_to_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn labels_stay_through_a_whole_life() {
+async fn labels_stay_for_the_life_of_a_reservation() {
     let server = TestServer::start().await;
     server.event("e", 10).await;
     let mut client = server.reservations();
@@ -106,7 +106,7 @@ async fn labels_stay_through_a_whole_life() {
 }
 
 #[tokio::test]
-async fn a_reservation_above_a_limit_that_came_later_may_stay_or_shrink() {
+async fn a_reservation_above_a_lowered_limit_may_stay_or_shrink() {
     let server = TestServer::start().await;
     server.event("e", 10).await;
     hold(&server, "e", "ann", 5).await;
@@ -160,7 +160,7 @@ async fn extending_never_shortens_and_is_bounded_in_length_and_number() {
 }
 
 #[tokio::test]
-async fn confirmed_at_once_it_is_never_a_hold() {
+async fn a_reservation_confirmed_at_once_is_never_a_hold() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 3).await;
@@ -177,7 +177,7 @@ async fn confirmed_at_once_it_is_never_a_hold() {
 }
 
 #[tokio::test]
-async fn validate_only_answers_as_if_and_changes_nothing() {
+async fn validate_only_answers_and_changes_nothing() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     hold(&server, "e", "ann", 2).await;
@@ -218,7 +218,7 @@ async fn validate_only_answers_as_if_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_execution_report_says_what_happened() {
+async fn the_execution_report_names_strategy_attempts_and_waits() {
     let server = TestServer::with(&[("strategy.reserve", "OPTIMISTIC")]).await;
     server.event("e", 5).await;
     let mut client = server.reservations();

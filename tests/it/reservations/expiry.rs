@@ -39,7 +39,7 @@ async fn a_hold_lapses_by_itself_and_its_history_says_so() {
 }
 
 #[tokio::test]
-async fn units_of_lapsed_holds_are_to_be_had_before_any_sweeper_came() {
+async fn units_of_lapsed_holds_can_be_reserved_before_expiry_runs() {
     for strategy in STRATEGIES {
         let server = TestServer::with(&[("expiry.interval", "1h")]).await;
         server.event("e", 6).await;
@@ -64,7 +64,7 @@ async fn units_of_lapsed_holds_are_to_be_had_before_any_sweeper_came() {
 }
 
 #[tokio::test]
-async fn a_thousand_holds_that_lapse_at_once_are_swept() {
+async fn a_thousand_holds_that_lapse_at_once_are_released() {
     let server = TestServer::with(&[("expiry.interval", "20ms"), ("expiry.batch", "300")]).await;
     for event_id in ["e0", "e1", "e2"] {
         server.event(event_id, 500).await;

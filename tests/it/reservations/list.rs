@@ -8,7 +8,7 @@ use super::{cancel, confirm, get, hold};
 use crate::support::{TestServer, by_id, of_user, reserve};
 
 #[tokio::test]
-async fn a_user_stands_for_the_live_reservation_and_else_for_the_newest_that_ended() {
+async fn a_user_id_selects_the_live_reservation_or_the_newest_ended_one() {
     let server = TestServer::start().await;
     server.event("e", 9).await;
     let mut client = server.reservations();
@@ -100,7 +100,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
 }
 
 #[tokio::test]
-async fn walking_the_pages_while_reservations_come_and_go_repeats_and_skips_nothing() {
+async fn paging_while_reservations_change_repeats_and_skips_nothing() {
     let server = TestServer::start().await;
     server.event("e", 100).await;
     let mut client = server.reservations();

@@ -144,7 +144,7 @@ async fn shake_hands(secured: &Secured, versions: &[&'static SupportedProtocolVe
 }
 
 #[tokio::test]
-async fn it_speaks_tls_1_3_and_1_2_and_nothing_else() {
+async fn only_tls_1_3_and_1_2_are_accepted() {
     let secured = Secured::with(&[]).await;
     assert_eq!(shake_hands(&secured, &[&TLS13]).await, Some(ProtocolVersion::TLSv1_3));
     assert_eq!(shake_hands(&secured, &[&TLS12]).await, Some(ProtocolVersion::TLSv1_2));

@@ -95,7 +95,7 @@ async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
 }
 
 #[tokio::test]
-async fn a_caller_can_make_no_metrics_up() {
+async fn a_caller_cannot_invent_metrics() {
     let server = TestServer::start().await;
     for path in ["/made.up.Service/Method", "/reservd.v1.EventService/MadeUp", "/made_up"] {
         raw_call(server.channel(), path, Vec::new()).await.expect_err("there is no such method");
@@ -108,7 +108,7 @@ async fn a_caller_can_make_no_metrics_up() {
 
 #[tokio::test]
 async fn the_backlog_of_expiry_is_gauged() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 9).await;
     for user in ["ann", "bob"] {
         server.reservations().reserve(reserve("e", user)).await.expect("there is room");

@@ -31,7 +31,7 @@ fn labels(count: usize) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_contradicts_itself_is_named() {
+async fn missing_and_contradictory_fields_are_named() {
     let good = || "good".to_owned();
     let amend = || AmendRequest { event_id: good(), reservation: of_user("ann"), ..Default::default() };
     let nobody = Some(ReservationSelector::default());
@@ -193,7 +193,7 @@ async fn every_bad_field_is_named_at_once() {
 /// A status travels in headers, and clients take only so much of these: where there is more to say, it
 /// says how much.
 #[tokio::test]
-async fn more_violations_than_a_status_has_room_for_are_counted() {
+async fn violations_that_do_not_fit_into_a_status_are_counted() {
     let server = TestServer::start().await;
     let (mut events, mut reservations) = (server.events(), server.reservations());
     let bad = Event { event_id: " ".into(), capacity: -1, ..Default::default() };

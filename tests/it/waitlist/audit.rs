@@ -15,7 +15,7 @@ const DRIFTS: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn verify_event_reports_every_kind_of_drift_of_a_line() {
+async fn verify_event_reports_every_kind_of_drift_of_a_waitlist() {
     let server = TestServer::with(&[("waitlist.promotion_interval", "1h")]).await;
     full(&server, "e", 4, skipping(1)).await;
     for (user, quantity) in [("a", 2), ("b", 3)] {

@@ -22,7 +22,7 @@ fn update(event: pb::Event, path: &str) -> pb::UpdateEventRequest {
 }
 
 #[tokio::test]
-async fn every_command_that_frees_places_serves_the_line() {
+async fn every_command_that_frees_places_promotes_entries() {
     let server = TestServer::with(&BY_COMMANDS).await;
     for strategy in STRATEGIES {
         let (event_id, options) = (strategy.as_str_name(), with(strategy));
@@ -56,7 +56,7 @@ async fn every_command_that_frees_places_serves_the_line() {
 }
 
 #[tokio::test]
-async fn a_larger_event_serves_all_for_whom_there_is_room_at_once() {
+async fn a_larger_capacity_promotes_all_entries_that_fit_at_once() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 2, strict()).await;
     for n in 0..20 {
@@ -73,7 +73,7 @@ async fn a_larger_event_serves_all_for_whom_there_is_room_at_once() {
 }
 
 #[tokio::test]
-async fn a_line_moves_on_when_its_first_leaves_or_its_policy_changes() {
+async fn a_waitlist_moves_on_when_its_head_leaves_or_its_policy_changes() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 4, strict()).await;
     for (user, quantity) in [("a", 4), ("b", 3), ("c", 1), ("d", 1)] {
@@ -101,7 +101,7 @@ async fn a_line_moves_on_when_its_first_leaves_or_its_policy_changes() {
 }
 
 #[tokio::test]
-async fn nobody_is_served_while_an_event_is_closed_and_everybody_when_it_opens() {
+async fn no_entry_is_promoted_while_an_event_is_closed_and_all_are_when_it_opens() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 2, strict()).await;
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -120,7 +120,7 @@ async fn nobody_is_served_while_an_event_is_closed_and_everybody_when_it_opens()
 }
 
 #[tokio::test]
-async fn who_waits_is_served_when_booking_begins() {
+async fn entries_are_promoted_when_booking_begins() {
     let server = TestServer::with(&[("waitlist.promotion_interval", "5ms")]).await;
     full(&server, "e", 2, strict()).await;
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -137,7 +137,7 @@ async fn who_waits_is_served_when_booking_begins() {
 }
 
 #[tokio::test]
-async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
+async fn expiry_promotes_entries_in_its_own_transaction() {
     let server = TestServer::with(&patient_and(&[("waitlist.promotion_interval", "1h")])).await;
     let events: Vec<_> = (0..4).map(|n| format!("event-{n}")).collect();
     let mut observers = Vec::new();
@@ -163,7 +163,7 @@ async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
 }
 
 #[tokio::test]
-async fn a_cancelled_event_ends_its_line_in_one_step() {
+async fn a_cancelled_event_ends_its_waitlist_in_one_step() {
     let server = TestServer::with(&PATIENT).await;
     full(&server, "e", 3, strict()).await;
     for n in 0..10 {
@@ -194,7 +194,7 @@ async fn a_cancelled_event_ends_its_line_in_one_step() {
 }
 
 #[tokio::test]
-async fn a_smaller_event_ends_the_wait_of_parties_that_it_has_no_room_for() {
+async fn a_smaller_capacity_ends_the_entries_of_larger_parties() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 4, strict()).await;
     for (user, quantity, min_quantity) in [("a", 4, 4), ("b", 4, 2), ("c", 1, 1)] {

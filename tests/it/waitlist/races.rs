@@ -38,7 +38,7 @@ async fn assert_promoted_once(server: &TestServer) {
 }
 
 #[tokio::test]
-async fn places_that_many_free_at_once_go_to_the_first_in_line() {
+async fn places_freed_at_once_go_to_the_head_of_the_waitlist() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     let twin = server.twin_with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
@@ -70,7 +70,7 @@ async fn places_that_many_free_at_once_go_to_the_first_in_line() {
 }
 
 #[tokio::test]
-async fn a_join_and_the_cancellation_that_it_would_wait_for_do_not_miss_each_other() {
+async fn a_join_and_a_concurrent_cancellation_do_not_miss_each_other() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 4, strict()).await;
@@ -96,7 +96,7 @@ async fn a_join_and_the_cancellation_that_it_would_wait_for_do_not_miss_each_oth
 }
 
 #[tokio::test]
-async fn who_leaves_while_a_place_comes_free_leaves_or_is_served() {
+async fn an_entry_that_leaves_while_a_place_becomes_free_leaves_or_is_promoted() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 5, strict()).await;
@@ -129,7 +129,7 @@ async fn who_leaves_while_a_place_comes_free_leaves_or_is_served() {
 }
 
 #[tokio::test]
-async fn one_place_in_the_line_for_a_user_however_many_race() {
+async fn one_waiting_entry_for_a_user_however_many_race() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 1, strict()).await;
@@ -173,7 +173,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
 }
 
 #[tokio::test]
-async fn a_rush_on_a_small_event_with_a_line_keeps_every_promise_at_every_instant() {
+async fn a_rush_on_a_small_event_with_a_waitlist_keeps_every_promise_at_every_instant() {
     let settings = patient_and(&[BY_CALLS, ("expiry.interval", "5ms")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;

@@ -16,7 +16,7 @@ fn assert_told(status: &tonic::Status, pairs: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn who_waits_comes_before_newcomers_in_every_way_of_reserving() {
+async fn waiting_entries_come_before_newcomers_under_every_strategy() {
     let server = TestServer::start().await;
     full(&server, "e", 3, strict()).await;
     server.join(join("e", "bob", 2)).await.expect("it is sold out");
@@ -97,7 +97,7 @@ async fn a_join_is_refused_for_its_reason() {
 }
 
 #[tokio::test]
-async fn only_who_waits_can_leave() {
+async fn only_a_waiting_user_can_leave() {
     let server = TestServer::start().await;
     full(&server, "e", 1, strict()).await;
     let entry = server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -129,7 +129,7 @@ async fn only_who_waits_can_leave() {
 }
 
 #[tokio::test]
-async fn a_newcomer_who_may_overtake_takes_what_fits_nobody_before_him() {
+async fn a_newcomer_may_overtake_only_with_units_that_fit_no_entry_before() {
     let server = TestServer::start().await;
     let policy = pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() };
     for strategy in STRATEGIES {

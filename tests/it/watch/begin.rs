@@ -7,7 +7,7 @@ use super::{cancel, cancel_event, large, listed, reserve_for};
 use crate::support::{TestServer, all, assert_refused, bad_fields, eventually, metadata, reserve};
 
 #[tokio::test]
-async fn a_watch_begins_with_the_event_as_it_is_and_then_tells_every_change() {
+async fn a_watch_begins_with_the_current_event_and_then_sends_every_change() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     server.event("other", 5).await;
@@ -25,7 +25,7 @@ async fn a_watch_begins_with_the_event_as_it_is_and_then_tells_every_change() {
 }
 
 #[tokio::test]
-async fn a_watch_after_a_version_tells_what_followed_it() {
+async fn a_watch_after_a_version_sends_the_changes_that_followed() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob"]).await;
@@ -46,7 +46,7 @@ async fn a_watch_after_a_version_tells_what_followed_it() {
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_exist_yet_is_refused_and_so_is_nonsense() {
+async fn future_and_invalid_versions_are_refused() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     for version in [2, i64::MAX, -1, i64::MIN] {
@@ -63,7 +63,7 @@ async fn a_version_that_does_not_exist_yet_is_refused_and_so_is_nonsense() {
 }
 
 #[tokio::test]
-async fn a_version_older_than_what_is_kept_is_too_old() {
+async fn a_version_older_than_the_kept_changes_is_too_old() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob", "cid"]).await;
@@ -81,7 +81,7 @@ async fn a_version_older_than_what_is_kept_is_too_old() {
 }
 
 #[tokio::test]
-async fn any_server_goes_on_where_another_one_stopped() {
+async fn a_watch_resumes_on_any_server() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     server.event("e", 100).await;
@@ -98,7 +98,7 @@ async fn any_server_goes_on_where_another_one_stopped() {
 }
 
 #[tokio::test]
-async fn a_watch_may_begin_within_what_was_committed_at_once() {
+async fn a_watch_may_begin_inside_a_batch_of_changes() {
     let server = TestServer::start().await;
     server.event("e", 20).await;
     reserve_for(&server, "e", (0..10).map(|number| format!("u{number}"))).await;
@@ -143,7 +143,7 @@ async fn watches_that_begin_while_the_event_changes_miss_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_past_comes_in_messages_that_every_client_takes() {
+async fn a_long_past_is_sent_in_messages_that_every_client_accepts() {
     let server = TestServer::start().await;
     server.event("e", 1000).await;
     all((0..200).map(|number| server.reserve(large("e", &format!("u{number}")))))
@@ -163,7 +163,7 @@ async fn a_long_past_comes_in_messages_that_every_client_takes() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_that_is_not_committed() {
+async fn only_committed_changes_are_sent() {
     let server = TestServer::with(&[("watch.heartbeat_interval", "100ms"), ("watch.poll_interval", "10ms")]).await;
     server.event("e", 5).await;
     let (mut watcher, _) = server.watch("e").await;

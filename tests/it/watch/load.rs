@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn watchers_that_come_back_after_a_kill_see_no_gap() {
+async fn watchers_that_reconnect_after_a_kill_see_no_gap() {
     let database = TestDatabase::new().await;
     let mut server = Process::on(&database.url, &[]).await;
     let event = pb::Event { event_id: "e".into(), capacity: 10_000, ..Default::default() };

@@ -9,8 +9,8 @@ use tonic::{Code, Response, Status};
 
 use crate::support::{TestServer, assert_refused, eventually, join, of_user, reason, reserve, strict, with};
 
-const PRESUMED: &str = "reservd_batch_speculative_total";
-const MISTAKEN: &str = "reservd_batch_mispredicted_total";
+const SPECULATIVE: &str = "reservd_batch_speculative_total";
+const MISPREDICTED: &str = "reservd_batch_mispredicted_total";
 const TRIES: u32 = 500;
 
 fn wish(user: &str) -> pb::ReserveRequest {
@@ -37,7 +37,7 @@ async fn until_more(server: &TestServer, metric: &str, mut attempt: impl AsyncFn
 async fn a_user_who_has_a_reservation_gets_no_second_one() {
     let server = TestServer::start().await;
     server.event("e", 1_000_000).await;
-    until_more(&server, MISTAKEN, async |number| {
+    until_more(&server, MISPREDICTED, async |number| {
         let user = format!("user-{number}");
         reserved(&server, wish(&user)).await.expect("there is room");
         assert_refused(reserved(&server, wish(&user)).await, Code::AlreadyExists, "ALREADY_RESERVED");
@@ -47,10 +47,10 @@ async fn a_user_who_has_a_reservation_gets_no_second_one() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_is_known_is_answered_from_the_history() {
+async fn a_known_request_id_is_answered_from_the_history() {
     let server = TestServer::start().await;
     server.event("e", 1_000_000).await;
-    until_more(&server, MISTAKEN, async |number| {
+    until_more(&server, MISPREDICTED, async |number| {
         let request_id = format!("request-{number}");
         let first = pb::ReserveRequest { request_id: request_id.clone(), ..wish(&format!("ann-{number}")) };
         let other = pb::ReserveRequest { request_id, ..wish(&format!("bob-{number}")) };
@@ -65,7 +65,7 @@ async fn a_request_id_that_is_known_is_answered_from_the_history() {
 }
 
 #[tokio::test]
-async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
+async fn changes_by_others_count_and_not_the_cache() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     server.event("e", 1_000_000).await;
@@ -73,7 +73,7 @@ async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
         pb::CloseEventRequest { event_id: "e".into(), ..Default::default() },
         pb::OpenEventRequest { event_id: "e".into(), ..Default::default() },
     );
-    until_more(&server, MISTAKEN, async |number| {
+    until_more(&server, MISPREDICTED, async |number| {
         // Each mistake makes it more careful: it has to be right for a while before it presumes again.
         for user in 0..3 {
             reserved(&server, wish(&format!("user-{number}-{user}"))).await.expect("it is open");
@@ -90,7 +90,7 @@ async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
 
 /// A replica that takes over may not have heard of the last commits; versions are then given anew.
 #[tokio::test]
-async fn after_an_outage_nothing_is_remembered() {
+async fn after_an_outage_the_cache_is_empty() {
     const LOST: &str = "
         WITH last AS (SELECT version, reservation_id FROM changes WHERE event_id = 'e' ORDER BY version DESC LIMIT 1),
         lost AS (DELETE FROM reservations r USING last WHERE r.event_id = 'e' AND r.reservation_id = last.reservation_id),
@@ -105,7 +105,7 @@ async fn after_an_outage_nothing_is_remembered() {
         server.event(event_id, 1_000_000).await;
     }
     for round in 0..5 {
-        until_more(&server, PRESUMED, async |number| {
+        until_more(&server, SPECULATIVE, async |number| {
             reserved(&server, wish(&format!("user-{round}-{number}"))).await.expect("there is room");
         })
         .await;
@@ -126,7 +126,7 @@ async fn after_an_outage_nothing_is_remembered() {
 }
 
 #[tokio::test]
-async fn nobody_is_refused_for_what_is_remembered_only() {
+async fn a_refusal_never_comes_from_the_cache() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     let limit = |max| pb::Event {
@@ -138,7 +138,7 @@ async fn nobody_is_refused_for_what_is_remembered_only() {
     let mut users = 0..;
     let mut user = || format!("user-{}", users.next().expect("there are enough"));
     for _ in 0..5 {
-        until_more(&server, PRESUMED, async |_| {
+        until_more(&server, SPECULATIVE, async |_| {
             reserved(&server, wish(&user())).await.expect("there is room");
         })
         .await;
@@ -159,7 +159,7 @@ async fn nobody_is_refused_for_what_is_remembered_only() {
 }
 
 #[tokio::test]
-async fn who_waits_and_reserves_instead_leaves_the_line() {
+async fn a_waiting_user_who_reserves_leaves_the_waitlist() {
     let server = TestServer::start().await;
     server.event_with_waitlist("e", 10, pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() }).await;
     reserved(&server, pb::ReserveRequest { quantity: 8, ..wish("many") }).await.expect("there is room");
@@ -179,7 +179,7 @@ async fn who_waits_and_reserves_instead_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
+async fn a_returning_user_does_not_affect_the_others_of_a_batch() {
     let server = TestServer::with(&[("execution.lanes", "1")]).await;
     let events = ["a", "b", "c"];
     for event_id in events {
@@ -189,7 +189,7 @@ async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
         let event_id = events[number % events.len()].to_owned();
         reserved(&server, pb::ReserveRequest { event_id, ..wish(&format!("user-{round}-{number}")) })
     };
-    until_more(&server, MISTAKEN, async |round| {
+    until_more(&server, MISPREDICTED, async |round| {
         assert!(join_all((0..60).map(|number| call(round, number))).await.iter().all(Result::is_ok));
         // All of them new, but for one.
         let answers = join_all((60..119).chain([7]).map(|number| call(round, number))).await;
@@ -202,7 +202,7 @@ async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
 }
 
 #[tokio::test]
-async fn of_a_batch_only_the_events_are_passed_over_that_it_mispredicts() {
+async fn only_the_mispredicted_events_of_a_batch_are_not_written() {
     const WRITTEN: &str = "WRITTEN";
     const WRONG: &str = "MISPREDICTED";
     const BATCH: &str = "
@@ -237,7 +237,7 @@ async fn of_a_batch_only_the_events_are_passed_over_that_it_mispredicts() {
 /// Plans live as long as their connections. One that was made when the tables were empty, and begins with all
 /// rows of an event, would read these for each batch when there are many.
 #[tokio::test]
-async fn plans_made_on_empty_tables_serve_full_ones() {
+async fn plans_made_on_empty_tables_work_on_full_ones() {
     const OTHERS: i64 = 30_000;
     const FILL: &str = "
         INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, extensions, version,
@@ -258,7 +258,7 @@ async fn plans_made_on_empty_tables_serve_full_ones() {
         });
         join_all(calls).await.into_iter().for_each(|answer| drop(answer.expect("there is room")));
     };
-    until_more(&server, PRESUMED, async |round| {
+    until_more(&server, SPECULATIVE, async |round| {
         crowd(&format!("first-{round}"), &["e"]).await;
         crowd(&format!("second-{round}"), &["e", "f"]).await;
     })

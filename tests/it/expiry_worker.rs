@@ -3,7 +3,7 @@
 use crate::support::{TestServer, all, eventually, millis, reserve};
 use reservd::rpc::pb;
 
-const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
+const NO_EXPIRY: (&str, &str) = ("expiry.interval", "1h");
 
 /// Holds of one unit for so many users, spread over some events.
 async fn hold(server: &TestServer, events: &[&str], users: usize) {
@@ -28,12 +28,12 @@ async fn held(server: &TestServer) -> i64 {
 }
 
 #[tokio::test]
-async fn after_an_outage_of_hours_holds_are_released_in_the_order_in_which_they_lapsed() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn after_a_long_outage_holds_are_released_in_the_order_in_which_they_lapsed() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     hold(&server, &["a", "b", "c"], 300).await;
     lapse_hours_ago(&server).await;
     // A server sweeps when it starts, and goes on while it finds as much as it may do at once.
-    let twin = server.twin_with(&[UNSWEPT, ("expiry.batch", "20")]).await;
+    let twin = server.twin_with(&[NO_EXPIRY, ("expiry.batch", "20")]).await;
     eventually("all are released", async || held(&server).await == 0).await;
     // One transaction after the other, and in each event one version after the other.
     const OVERTAKEN: &str = "
@@ -47,13 +47,13 @@ async fn after_an_outage_of_hours_holds_are_released_in_the_order_in_which_they_
 }
 
 #[tokio::test]
-async fn a_sweeper_that_knows_of_a_hold_sleeps_no_longer_than_that_lasts() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn expiry_sleeps_no_longer_than_until_the_next_hold_lapses() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     server.event("e", 5).await;
     let request = pb::ReserveRequest { hold_ttl: millis(2000), ..reserve("e", "ann") };
     let hold = server.reserve(request).await.expect("there is room").reservation;
     // It looks for the next time in an hour, unless something is due before.
-    let twin = server.twin_with(&[UNSWEPT]).await;
+    let twin = server.twin_with(&[NO_EXPIRY]).await;
     assert_eq!(held(&server).await, 1, "not before its time");
     server.until(hold.expire_time, 0).await;
     eventually("the hold is released", async || held(&server).await == 0).await;
@@ -75,8 +75,8 @@ async fn a_hold_that_lapsed_long_before_its_commit_was_seen_is_found_by_a_full_l
 }
 
 #[tokio::test]
-async fn lag_and_backlog_are_told_while_a_busy_event_keeps_the_sweeper_waiting() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn lag_and_backlog_are_reported_while_a_busy_event_delays_expiry() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     hold(&server, &["e"], 5).await;
     lapse_hours_ago(&server).await;
     let row = server.hold_row("e").await;

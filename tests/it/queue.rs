@@ -39,7 +39,7 @@ async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<J
     let mut calls = Vec::new();
     for wish in wishes {
         calls.push(send(server, wish));
-        in_line(server, calls.len()).await;
+        await_queued(server, calls.len()).await;
         if calls.len() == 1 {
             server.waiting(1).await;
         }
@@ -48,7 +48,7 @@ async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<J
 }
 
 /// Until so many commands are in the lanes.
-async fn in_line(server: &TestServer, count: usize) {
+async fn await_queued(server: &TestServer, count: usize) {
     let commands = async || server.database.commands_in_lanes() == [count];
     eventually("the commands are in the lanes", commands).await;
 }
@@ -77,7 +77,7 @@ async fn a_lone_command_is_a_batch_of_one() {
 }
 
 #[tokio::test]
-async fn what_waits_is_committed_together_in_the_order_of_arrival() {
+async fn waiting_commands_are_committed_together_in_the_order_of_arrival() {
     let server = TestServer::start().await;
     server.event("e", 6).await;
     let held = server.hold_row("e").await;
@@ -99,7 +99,7 @@ async fn what_waits_is_committed_together_in_the_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
+async fn a_locked_event_delays_only_its_own_callers() {
     let server = TestServer::with(&[("execution.lanes", "1")]).await;
     server.event("locked", 5).await;
     server.event("free", 50).await;
@@ -116,7 +116,7 @@ async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
 }
 
 #[tokio::test]
-async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other() {
+async fn equal_commands_in_one_batch_are_decided_one_after_the_other() {
     let server = TestServer::start().await;
     server.event("e", 9).await;
     let held = server.hold_row("e").await;
@@ -156,14 +156,14 @@ async fn a_whole_life_fits_into_one_batch() {
     let mut client = server.reservations();
     let confirm = pb::ConfirmRequest { event_id, reservation, options, ..Default::default() };
     let confirm = tokio::spawn(async move { client.confirm(confirm).await });
-    in_line(&server, 3).await;
+    await_queued(&server, 3).await;
     let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
     let mut client = server.reservations();
     let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
     let cancel = tokio::spawn(async move { client.cancel(cancel).await });
-    in_line(&server, 4).await;
+    await_queued(&server, 4).await;
     calls.push(send(&server, wish("e", "ann")));
-    in_line(&server, 5).await;
+    await_queued(&server, 5).await;
     held.release().await;
 
     let confirmed = soon("confirmed", confirm).await.expect("no panic").expect("a hold").into_inner();
@@ -200,7 +200,7 @@ async fn a_command_that_the_database_refuses_fails_alone() {
 
 /// The next batch is decided while one is written, as if that had been done already.
 #[tokio::test]
-async fn what_a_batch_was_to_do_is_nobodys_answer_until_it_is_done() {
+async fn no_caller_is_answered_before_its_batch_is_committed() {
     let server = TestServer::with(&[("execution.max_batch", "1"), ("execution.lanes", "1")]).await;
     server.event("e", 5).await;
     server.sql().await.execute(sqlx::raw_sql(POISON)).await.expect("the trigger is made");
@@ -210,7 +210,7 @@ async fn what_a_batch_was_to_do_is_nobodys_answer_until_it_is_done() {
     let mut calls = Vec::new();
     for wish in [wish("e", "ann"), twice.clone(), twice] {
         calls.push(send(&server, wish));
-        in_line(&server, calls.len()).await;
+        await_queued(&server, calls.len()).await;
     }
     server.waiting(1).await;
     sql.execute("COMMIT").await.expect("it goes on");
@@ -237,7 +237,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
+async fn a_command_whose_deadline_passes_in_the_queue_is_not_executed() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let held = server.hold_row("e").await;
@@ -258,7 +258,7 @@ async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_kept_to_one_event() {
+async fn a_batch_can_be_limited_to_one_event() {
     let server = TestServer::with(&[("execution.batch_scope", "EVENT"), ("execution.lanes", "1")]).await;
     for event_id in ["a", "b", "c"] {
         server.event(event_id, 20).await;
@@ -269,7 +269,7 @@ async fn a_batch_may_be_kept_to_one_event() {
 }
 
 #[tokio::test]
-async fn the_contention_report_names_the_event_that_callers_wait_for() {
+async fn the_contention_report_names_the_contended_event() {
     let server = TestServer::start().await;
     server.event("quiet", 5).await;
     server.event("hot", 50).await;

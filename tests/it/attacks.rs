@@ -1,6 +1,5 @@
-//! Attacks on the running server, in a process of its own: its memory stays what it was, and honest
-//! callers are answered, rightly and every time, during an attack and after. How long they wait is
-//! measured by `make attacks`, on a machine that has nothing else to do.
+//! Attacks on the running server, in a process of its own: its memory does not grow, and honest callers get right answers,
+//! every time, during an attack and after. `make attacks` measures how long they wait, on an otherwise idle machine.
 
 mod arsenal;
 mod large;
@@ -14,14 +13,14 @@ use siege::Siege;
 
 use crate::support::http2_frames;
 
-/// One test for each attack, with so many of its steps.
+/// One test for each attack, with a number of steps.
 macro_rules! attacks {
     ($($name:ident: $attack:ident, $steps:literal;)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let siege = Siege::begin(Attack::$attack).await;
             let attacker = Attack::$attack.run(&siege.target(), Pace::new($steps, Duration::ZERO)).await;
-            // What it has open stays so for the moment.
+            // The attacker's connections stay open for the moment.
             siege.goes_on().await;
             drop(attacker);
             siege.end().await;

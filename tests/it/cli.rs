@@ -113,7 +113,7 @@ async fn migrate_is_safe_to_repeat() {
     Process::on(&database.url, &["database.migrate=false"]).await.stop().await;
 }
 
-/// Kills the postmaster whenever it is up, so that the database is unavailable for a while.
+/// Kills the postmaster each time it starts, so that the database is unavailable for a while.
 fn keep_down(data_dir: &Path) {
     if let Some(pid) = postmaster(data_dir) {
         // It may already have ended.

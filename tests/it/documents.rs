@@ -1,4 +1,4 @@
-//! What the documents name exists: files, settings and metrics.
+//! The files, settings and metrics that the documents name exist.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ fn files(folders: &[&str]) -> Vec<String> {
     files
 }
 
-/// What stands between backquotes in prose and tables.
+/// The text between backquotes in prose and tables.
 fn code_spans(markdown: &str) -> Vec<&str> {
     let prose = markdown.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()

@@ -1,4 +1,4 @@
-//! The whole table of errors: each reason is provoked for real, and its code and details are checked.
+//! The whole table of errors: each reason is provoked on a real server, and its code and details are checked.
 
 mod refusals;
 mod service;

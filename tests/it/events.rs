@@ -1,4 +1,4 @@
-//! Events: made, read, listed, changed, called off, and checked.
+//! Events: created, read, listed, updated, cancelled and audited.
 
 mod audit;
 mod list;
@@ -42,7 +42,7 @@ async fn an_event_reads_as_it_was_created() {
         }),
         ..event("e", 1_000_000_000)
     };
-    // What is for output only is not taken from a client.
+    // Output-only fields of a client are ignored.
     let lies =
         pb::Event { held: 3, version: 9, state: EventState::Cancelled.into(), etag: "x".into(), ..written.clone() };
     let made = server.event_with(lies).await;
@@ -118,7 +118,7 @@ async fn a_batch_is_created_whole_or_not_at_all() {
     let order: Vec<_> = more.events.iter().map(|event| event.event_id.as_str()).collect();
     assert_eq!((order, more.replayed), (vec!["d", "a", "e", "b"], 2));
 
-    // Without the request_id they are somebody else's.
+    // Without the request_id they are another caller's.
     let strangers = BatchCreateEventsRequest { requests: ["x", "a", "y", "b"].map(|id| create(event(id, 5))).to_vec() };
     let status = assert_refused(events.batch_create_events(strangers).await, Code::AlreadyExists, "EVENT_EXISTS");
     assert_eq!(metadata(&status)["event_ids"], "a,b");

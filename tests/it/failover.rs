@@ -1,8 +1,8 @@
-//! A replica takes over that has other commits under the same versions, and new connections lead to it. Nothing is
-//! written there that was decided on what a server remembers of the database before.
+//! A replica takes over that has other commits under the same versions, and new connections lead to it. A decision made on
+//! a server's cache of the old database is not written there.
 //!
-//! A command is decided on what is remembered, and without a reading, when it joins a batch that is decided while the
-//! one ahead of it is written. So here a stalled commit makes a batch form.
+//! A command is decided from the cache, without a read, when it joins a batch that is decided while the batch ahead is
+//! written. So here a stalled commit makes a batch form.
 
 use reservd::rpc::pb::{self, Strategy};
 use tokio::task::JoinHandle;
@@ -12,11 +12,11 @@ use crate::support::{PgProxy, Stall, TestServer, eventually, patient_and, reason
 
 type Call = JoinHandle<Result<pb::ReserveResponse, Status>>;
 
-/// Commands that were decided on what a server remembered.
+/// The count of commands that were decided from the cache.
 const SPECULATIVE: &str = "reservd_batch_speculative_total";
 const CAPACITY: i32 = 10;
 
-/// What the replica has of an event at the version at which one unit is reserved in the database before.
+/// What the replica has of an event at the version at which one unit is reserved in the old database.
 #[derive(Clone, Copy, Debug)]
 enum Replica {
     Closed,
@@ -25,7 +25,7 @@ enum Replica {
 }
 const REPLICAS: [Replica; 3] = [Replica::Closed, Replica::SoldOut, Replica::MoreReserved];
 
-/// A server, and the two databases to which its connections lead, each with a server that keeps to it.
+/// A server, the two databases to which its connections lead, and a server of its own on each of them.
 struct Failover {
     before: TestServer,
     replica: TestServer,
@@ -34,7 +34,7 @@ struct Failover {
 }
 
 impl Failover {
-    /// The server has reserved a unit of the event `show`, and remembers that.
+    /// The server has reserved a unit of the event `show`, and has it in its cache.
     async fn prepare(contents: Replica) -> Self {
         let (before, replica) = (TestServer::start().await, TestServer::start().await);
         for server in [&before, &replica] {
@@ -74,7 +74,7 @@ impl Failover {
         tokio::spawn(async move { client.reserve(wish).await.map(Response::into_inner) })
     }
 
-    /// Takes the connections that the server may have, to where they lead `now`, with calls that wait for a row.
+    /// Uses up the server's connections, to the database `now`, with calls that wait for a row.
     async fn fill_pool(&self, now: &TestServer) {
         let row = now.hold_row("locked").await;
         let calls = ["ann", "bob"].map(|user| self.send("locked", user, Strategy::Pessimistic));
@@ -85,7 +85,7 @@ impl Failover {
         }
     }
 
-    /// Sends a call behind one whose commit is stalled, and one that begins the next batch. The call joins that.
+    /// Sends a call behind one with a stalled commit and one that begins the next batch, so that it joins that batch.
     async fn join_a_batch(&self, now: &TestServer, user: &str) -> (Stall, Call) {
         let stall = now.stall_commits_of("stalled").await;
         self.send("other", "stalled", Strategy::Coalesced);
@@ -99,10 +99,10 @@ impl Failover {
 
     async fn are_queued(&self, commands: i64) {
         let metrics = self.server.app.metrics();
-        eventually("the commands are in line", async || metrics.batch_commands.get() == commands).await;
+        eventually("the commands are queued", async || metrics.batch_commands.get() == commands).await;
     }
 
-    /// The call has to be answered by what the replica has.
+    /// The answer of the call must come from the replica's rows.
     async fn assert_answered_by_the_replica(self, contents: Replica, call: Call) {
         let answer = soon("it is answered", call).await.expect("no panic");
         let answer = answer.as_ref().map_err(reason).map(|_| ());
@@ -126,12 +126,12 @@ async fn a_decision_made_before_a_failover_is_not_written_after_it() {
         let Failover { before, server, .. } = &failover;
         let row = before.hold_row("locked").await;
         let (stall, call) = failover.join_a_batch(before, "bob").await;
-        // One connection is taken, and the other will be by who is first in line for it: so the next batch is decided,
-        // and waits for one.
+        // One connection is taken, and a call that waits first gets the other: so the next batch is decided, and waits
+        // for a connection.
         failover.send("locked", "cid", Strategy::Pessimistic);
         before.waiting(4).await;
         failover.send("locked", "dan", Strategy::Pessimistic);
-        eventually("it is in line", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
+        eventually("it is queued", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
         let speculative = server.metric(SPECULATIVE).await;
         stall.release().await;
         eventually("the batch is decided", async || server.metric(SPECULATIVE).await > speculative).await;

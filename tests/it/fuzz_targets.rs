@@ -1,5 +1,4 @@
-//! The targets of `cargo fuzz` (see `fuzz/`), tried without it: on their seeds, and on what chance makes of
-//! these.
+//! The targets of `cargo fuzz` (see `fuzz/`), run without it: on their seeds, and on random mutations of these.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -1,4 +1,4 @@
-//! ListChanges: what happened to an event and its reservations, when, and by which request.
+//! ListChanges: the changes of an event and its reservations, with their times and request_ids.
 
 use reservd::rpc::pb::{self, ChangeKind, change::Subject};
 use tonic::Code;

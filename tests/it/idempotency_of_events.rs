@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 
 use crate::support::{CONNECTIONS, PATIENT, TestServer, all, assert_refused, reserve, sorted};
 
-/// What a mutation of an event answers.
+/// The answer to a mutation of an event.
 type Told = Result<(pb::Event, bool), Status>;
 
 fn event(event_id: &str, capacity: i32) -> Option<pb::Event> {
@@ -29,7 +29,7 @@ async fn create_batch(server: &TestServer, ids: &[&str]) -> Result<pb::BatchCrea
     Ok(server.events().batch_create_events(pb::BatchCreateEventsRequest { requests }).await?.into_inner())
 }
 
-/// The mutations of an event that exists.
+/// The mutations of an existing event.
 #[derive(Clone, Copy, Debug)]
 enum Rpc {
     Update,
@@ -69,7 +69,7 @@ async fn call(server: &TestServer, rpc: Rpc, event_id: &str, request_id: &str) -
     Ok((event.expect("the event"), replayed))
 }
 
-/// An event on which the call can be made, with two reservations, and its version.
+/// An event with two reservations, prepared for the call, and its version.
 async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     server.event(event_id, 5).await;
     for user in ["ann", "bob"] {
@@ -81,7 +81,7 @@ async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     server.get_event(event_id).await.version
 }
 
-/// One of them did it, and the others were told of it.
+/// One call had the effect, and the others got its answer.
 fn assert_done_once(answers: Vec<Told>) -> pb::Event {
     let (answers, refused) = sorted(answers);
     assert!(refused.is_empty(), "{refused:?}");
@@ -90,7 +90,7 @@ fn assert_done_once(answers: Vec<Told>) -> pb::Event {
     answers[0].0.clone()
 }
 
-/// The first to come is about to commit while the others come; then it may.
+/// Stalls the commit of the first call until the others have arrived.
 async fn race_to_commit<T>(
     server: &TestServer,
     waiting: usize,
@@ -108,7 +108,7 @@ async fn race_to_commit<T>(
 async fn sixteen_racers_create_an_event_once() {
     let server = TestServer::with(&PATIENT).await;
     let twin = server.twin_with(&PATIENT).await;
-    // With the client's id, and with the server's: that follows from the request_id.
+    // With an id of the client, and with one of the server, which follows from the request_id.
     for event_id in ["show", ""] {
         let request_id = format!("create-{event_id}");
         let racers = (0..16).map(|n| create(if n % 2 == 0 { &server } else { &twin }, event_id, 5, &request_id));
@@ -144,7 +144,7 @@ async fn batches_that_share_events_create_each_once() {
     }
     assert_eq!(replayed, 7, "eleven were asked for, four are there");
 
-    // All or none: a stranger among them keeps the others from being created.
+    // All or none: another caller's event among them prevents all from being created.
     create(&server, "mine", 3, "").await.expect("it is new");
     assert_refused(create_batch(&server, &["e", "mine"]).await, Code::AlreadyExists, "EVENT_EXISTS");
     let missing = server.events().get_event(pb::GetEventRequest { event_id: "e".into() }).await;

@@ -1,4 +1,4 @@
-//! Reservations: read, listed, kept; changed in part; extended, and ended by their time.
+//! Reservations: read, listed, changed in whole and in part, extended, expired.
 
 mod change;
 mod expiry;
@@ -8,7 +8,7 @@ use reservd::rpc::pb::{self, *};
 
 use crate::support::{TestServer, of_user, reserve};
 
-/// A reservation of so many units.
+/// A hold of this many units.
 async fn hold(server: &TestServer, event_id: &str, user_id: &str, quantity: i32) -> pb::Reservation {
     let request = ReserveRequest { quantity, ..reserve(event_id, user_id) };
     server.reservations().reserve(request).await.expect("there is room").into_inner().reservation.expect("it is told")

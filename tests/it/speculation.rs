@@ -1,5 +1,6 @@
-//! A Reserve is decided on what is remembered and presumed: whoever is wrong about that writes nothing, and
-//! reads. A slow machine reads where a fast one presumes, so tests try until it was presumed.
+//! Speculation: a Reserve is accepted from the cache, without a read. If the cache was wrong, nothing is written, and the
+//! command is decided again on a read. A slow machine may read where a fast one speculates, so tests repeat until a
+//! command was speculative.
 
 use futures::future::join_all;
 use prost_types::FieldMask;
@@ -21,7 +22,7 @@ async fn reserved(server: &TestServer, wish: pb::ReserveRequest) -> Result<pb::R
     server.reservations().reserve(wish).await.map(Response::into_inner)
 }
 
-/// Tries until this metric has grown.
+/// Repeats until this metric has grown.
 async fn until_more(server: &TestServer, metric: &str, mut attempt: impl AsyncFnMut(u32)) {
     let before = server.metric(metric).await;
     for number in 0..TRIES {
@@ -55,7 +56,7 @@ async fn a_known_request_id_is_answered_from_the_history() {
         let first = pb::ReserveRequest { request_id: request_id.clone(), ..wish(&format!("ann-{number}")) };
         let other = pb::ReserveRequest { request_id, ..wish(&format!("bob-{number}")) };
         let made = reserved(&server, first.clone()).await.expect("there is room");
-        // Bob has nothing; that the request_id stands for something else is all that speaks against it.
+        // Bob has no reservation; only the request_id, which stands for another payload, causes the refusal.
         assert_refused(reserved(&server, other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
         let again = reserved(&server, first).await.expect("told again");
         assert_eq!((again.reservation, again.execution.expect("a report").replayed), (made.reservation, true));
@@ -74,7 +75,7 @@ async fn changes_by_others_count_and_not_the_cache() {
         pb::OpenEventRequest { event_id: "e".into(), ..Default::default() },
     );
     until_more(&server, MISPREDICTED, async |number| {
-        // Each mistake makes it more careful: it has to be right for a while before it presumes again.
+        // Each misprediction raises the penalty: predictions must be right for a while before the next speculation.
         for user in 0..3 {
             reserved(&server, wish(&format!("user-{number}-{user}"))).await.expect("it is open");
         }
@@ -88,7 +89,7 @@ async fn changes_by_others_count_and_not_the_cache() {
     server.check_and_stop().await;
 }
 
-/// A replica that takes over may not have heard of the last commits; versions are then given anew.
+/// A replica that takes over may lack the last commits; their versions are then assigned a second time.
 #[tokio::test]
 async fn after_an_outage_the_cache_is_empty() {
     const LOST: &str = "
@@ -166,7 +167,7 @@ async fn a_waiting_user_who_reserves_leaves_the_waitlist() {
     for round in 0..20 {
         let waiting = format!("waiting-{round}");
         server.join(join("e", &waiting, 3)).await.expect("it does not fit");
-        // What is remembered of the event now is that somebody waits, but not who.
+        // The cache now knows that an entry waits, but not which.
         reserved(&server, wish("other")).await.expect("there is room");
         reserved(&server, wish(&waiting)).await.expect("there is room");
         assert_eq!(server.entry("e", &waiting).await.entry.expect("a record").state(), EntryState::Left);
@@ -191,7 +192,7 @@ async fn a_returning_user_does_not_affect_the_others_of_a_batch() {
     };
     until_more(&server, MISPREDICTED, async |round| {
         assert!(join_all((0..60).map(|number| call(round, number))).await.iter().all(Result::is_ok));
-        // All of them new, but for one.
+        // All users are new, except one.
         let answers = join_all((60..119).chain([7]).map(|number| call(round, number))).await;
         let (again, new) = answers.split_last().expect("there are answers");
         assert!(new.iter().all(Result::is_ok));
@@ -220,7 +221,7 @@ async fn only_the_mispredicted_events_of_a_batch_are_not_written() {
     }
     let mut sql = server.sql().await;
     for (users, requests, expected) in [
-        // Everybody is new; d has another version.
+        // All users are new; d has another version.
         (["bob"; 3], [None; 3], [WRITTEN, WRITTEN, WRITTEN]),
         (["ann", "bob", "ann"], [None; 3], [WRONG, WRITTEN, WRITTEN]),
         (["bob"; 3], [None, Some("first"), Some("first")], [WRITTEN, WRONG, WRITTEN]),
@@ -234,8 +235,8 @@ async fn only_the_mispredicted_events_of_a_batch_are_not_written() {
     server.check_and_stop().await;
 }
 
-/// Plans live as long as their connections. One that was made when the tables were empty, and begins with all
-/// rows of an event, would read these for each batch when there are many.
+/// Plans live as long as their connections. A plan made on empty tables may begin with all rows of an event, and would
+/// later read many rows for each batch.
 #[tokio::test]
 async fn plans_made_on_empty_tables_work_on_full_ones() {
     const OTHERS: i64 = 30_000;

@@ -1,4 +1,4 @@
-//! The style that readers rely on: uses point down, files and functions are short, and files say what they are for.
+//! The style that readers rely on: uses point down, files and functions are short, and each file states its purpose.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What each layer may use of the crate. Everything else of the crate is above it.
+/// The layers that each layer may use. All other layers are above it.
 const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &["domain"]),
     ("telemetry", &["config", "telemetry"]),
@@ -27,7 +27,7 @@ const MAX_LINES: usize = 400;
 /// A longer function does not fit a screen.
 const MAX_FUNCTION: usize = 60;
 
-/// Words that have given way to the field's own: docs/GLOSSARY.md has these.
+/// Retired words; docs/GLOSSARY.md has the words that replace them.
 const RETIRED: [&str; 24] = [
     "laid over",
     "set aside for",
@@ -204,8 +204,8 @@ fn long_functions(source: &str) -> Vec<String> {
     long
 }
 
-/// Within a folder, uses have an order too. A folder is looked at with the modules in it: a file, or a folder with all
-/// of its files. Its own `mod.rs` is the parent, which may use all and be used by all.
+/// Within a folder, uses have an order too. The modules of a folder are checked: a file, or a folder with all of its
+/// files. The folder's own `mod.rs` is the parent, which may use all and be used by all.
 #[test]
 fn no_files_of_a_folder_use_each_other_in_a_circle() {
     let mut folders: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
@@ -233,7 +233,7 @@ fn has_circle(folder: &Path, files: &[PathBuf]) -> bool {
         used.extend(uses_in(folder, path).into_iter().filter(|name| *name != own && modules.contains(name)));
     }
     uses.remove("mod");
-    // What uses nothing that is left is below everything that is left; a circle is what can't be taken away like that.
+    // A module that uses no remaining module is taken away. The modules that remain at the end form a circle.
     while let Some(lowest) = uses.iter().find(|(_, used)| used.is_empty()).map(|(name, _)| name.clone()) {
         uses.remove(&lowest);
         uses.values_mut().for_each(|used| used.retain(|name| *name != lowest));
@@ -248,7 +248,7 @@ fn uses_in(folder: &Path, path: &Path) -> Vec<String> {
     let code = code.join("\n");
     let inside = folder.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("a folder of src");
     let from_crate = format!("crate::{}", inside.to_string_lossy().replace('/', "::"));
-    // From a file of the folder itself one step leads there, from a folder in it one step more.
+    // A file of the folder itself needs one `super`, a file of a folder in it one more.
     let is_parent = path.file_name().is_some_and(|name| name == "mod.rs");
     let depth = path.strip_prefix(folder).expect("in the folder").components().count() - usize::from(is_parent);
     let from_file = (depth > 0).then(|| vec!["super"; depth].join("::"));
@@ -307,8 +307,8 @@ fn every_statement_is_named() {
     }
 }
 
-/// A plan that was made while a table was empty reads all of an index for its first entry, and lives on
-/// while the table grows; with ORDER BY and LIMIT it can't.
+/// A plan made while a table was empty may read all of an index for its first entry, and lives on while the table
+/// grows; with ORDER BY and LIMIT it can't.
 #[test]
 fn the_ends_of_indexes_are_read_by_limit() {
     for path in rust_files("src/store") {

@@ -1,4 +1,4 @@
-//! What ends each attack, seen from the attacker's side.
+//! How each attack ends, seen from the attacker's side.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ const GET_EVENT: &str = "/reservd.v1.EventService/GetEvent";
 /// `GetEventRequest` for the event `e`.
 const ASKED: [u8; 3] = [0x0a, 1, b'e'];
 
-/// A connection whose streams take no answer.
+/// A connection whose streams accept no answer.
 async fn connect_without_a_window(server: &TestServer) -> RawConnection {
     let mut connection = RawConnection::open(server).await;
     let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
@@ -100,7 +100,7 @@ async fn idle_reflection_ends() {
     }
     let one_more = reflection.server_reflection_info(tokio_stream::pending()).await;
     assert_refused(one_more.map(drop), Code::ResourceExhausted, "OVERLOADED");
-    // That they are many concerns nobody else.
+    // Their number affects no other caller.
     server.event("e", 1).await;
     let ended = soon("it is ended", streams[0].message()).await;
     assert_refused(ended, Code::DeadlineExceeded, "DEADLINE");
@@ -115,9 +115,9 @@ async fn with_tls(settings: &[(&str, &str)]) -> (TestServer, TlsConnector, TempF
         (folder.file("certificate.pem", made.cert.pem()), folder.file("key.pem", made.signing_key.serialize_pem()));
     let mut all = vec![("tls.certificate", certificate.as_str()), ("tls.key", key.as_str())];
     all.extend(settings);
-    let books = TestServer::start().await;
-    let server = books.twin_with(&all).await;
-    books.app.stop().await;
+    let plain = TestServer::start().await;
+    let server = plain.twin_with(&all).await;
+    plain.app.stop().await;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).expect("PEM")).expect("a certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -127,7 +127,7 @@ async fn with_tls(settings: &[(&str, &str)]) -> (TestServer, TlsConnector, TempF
     (server, TlsConnector::from(Arc::new(config)), folder)
 }
 
-/// More of them than there are places for handshakes, and each of them as slow as it may be.
+/// More handshakes than places for them, and each as slow as the limit allows.
 #[tokio::test]
 async fn stalled_handshakes_make_room_for_one_that_completes() {
     let (server, connector, _folder) = with_tls(&[("server.handshake_timeout", "10min")]).await;

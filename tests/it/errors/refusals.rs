@@ -1,4 +1,4 @@
-//! The refusals of the rules: each names its reason, and nothing is changed.
+//! The refusals of the rules: each names its reason and changes nothing.
 
 use prost_types::Timestamp;
 use reservd::rpc::pb::{self, *};
@@ -73,11 +73,11 @@ async fn sold_out_returns_what_is_available_and_when_there_may_be_more() {
         assert_eq!((&*found["asked"], &*found["available"]), ("2", "1"));
         assert_eq!(parse(&found["next_hold_expire_time"]), next);
     }
-    // Amend asks for what it needs beyond what it has.
+    // Amend asks only for the units beyond those that it has.
     let status =
         assert_refused(server.reservations().amend(amend("e", "bob", 3)).await, FailedPrecondition, "SOLD_OUT");
     assert_eq!((&*metadata(&status)["asked"], &*metadata(&status)["available"]), ("2", "1"));
-    // Without a hold there is no time at which there may be more.
+    // Without a hold no time is known at which more units may be free.
     server.event("none", 0).await;
     let status =
         assert_refused(server.reservations().reserve(reserve("none", "ann")).await, FailedPrecondition, "SOLD_OUT");
@@ -164,9 +164,9 @@ async fn a_lapsed_hold_gets_the_same_answer_before_and_after_expiry() {
     let mut answers = Vec::new();
     for is_released in [false, true] {
         if is_released {
-            // A second server sweeps as soon as it starts.
+            // A second server runs expiry as soon as it starts.
             let twin = server.twin().await;
-            crate::support::eventually("the hold is swept", async || server.get_event("e").await.held == 0).await;
+            crate::support::eventually("the hold is released", async || server.get_event("e").await.held == 0).await;
             twin.app.stop().await;
         }
         let mut calls: Vec<Call> = Vec::new();

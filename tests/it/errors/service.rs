@@ -1,4 +1,4 @@
-//! The refusals of the service itself: locks, deadlines, load, its database, its own stop, messages that it can't read.
+//! The errors of the service itself: locks, deadlines, load, the database, a stop, messages that can't be read.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
@@ -37,7 +37,7 @@ async fn a_change_between_read_and_write_is_contention() {
     let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
-    // First in the queue, so that what was read by the second is old when its turn comes.
+    // This update is the first in the queue, so the second call's read is old when its turn comes.
     let mut client = server.reservations();
     let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") };
     let first = tokio::spawn(async move { client.reserve(request).await });
@@ -55,7 +55,7 @@ async fn a_change_between_read_and_write_is_contention() {
     server.check_and_stop().await;
 }
 
-/// The server's own limit: for a deadline that it knows, tonic's client races the server.
+/// The server's own limit applies here: with a deadline of the client, tonic's client races the server.
 #[tokio::test]
 async fn a_passed_deadline_is_deadline_exceeded() {
     let patient = TestServer::start().await;
@@ -83,7 +83,7 @@ async fn a_call_beyond_the_limit_is_shed_before_any_work_while_health_answers() 
     let shed: [Call; 3] = [
         reserve("e", "bob").into(),
         CreateEventRequest { event, ..Default::default() }.into(),
-        // Not even looked at.
+        // The request is not even decoded.
         GetEventRequest { event_id: "\0".into() }.into(),
     ];
     for call in shed {

@@ -1,4 +1,4 @@
-//! Availability, and VerifyEvent on books that were made wrong on purpose.
+//! Availability, and VerifyEvent on rows that were made wrong on purpose.
 
 use reservd::rpc::pb::{self, *};
 use sqlx::{AssertSqlSafe, Executor};
@@ -22,7 +22,7 @@ async fn units_of_lapsed_holds_count_as_available() {
     let held = held.into_inner().reservation.expect("it");
     client.reserve(ReserveRequest { quantity: 1, confirm: true, ..reserve("e", "bob") }).await.expect("there is room");
     let event = server.get_event("e").await;
-    assert_eq!((event.held, event.available), (6, 3), "the counters keep what nobody has released");
+    assert_eq!((event.held, event.available), (6, 3), "the counters keep units that are not released");
     let expected = Availability {
         event_id: "e".into(),
         state: EventState::Open.into(),
@@ -36,7 +36,7 @@ async fn units_of_lapsed_holds_count_as_available() {
         waiting: 0,
     };
     assert_eq!(availability(&server, "e").await, expected);
-    // What is said to be available can be had.
+    // Units reported as available can be reserved.
     client.reserve(ReserveRequest { quantity: 7, ..reserve("e", "cid") }).await.expect("it was available");
     assert_eq!(availability(&server, "e").await.available, 0);
     let gone = server.events().get_availability(GetAvailabilityRequest { event_id: "gone".into() }).await;
@@ -59,7 +59,7 @@ async fn availability_is_in_the_order_of_the_request_and_names_missing_events() 
     server.check_and_stop().await;
 }
 
-/// Books on which every kind of drift can be planted.
+/// An event on which every kind of drift can be planted.
 const DRIFTS: [(&str, &str); 9] = [
     ("UPDATE events SET held = held + 1", "units counted as held"),
     ("UPDATE events SET confirmed = confirmed - 1", "units counted as confirmed"),

@@ -47,7 +47,7 @@ async fn events_are_filtered_and_ordered_by_start_then_id() {
     ];
     for (request, expected) in cases {
         assert_eq!(ids(&server, request.clone()).await, expected, "{request:?}");
-        // Page by page it is the same, with and without a start.
+        // Paging returns the same events, with and without a start time.
         let (mut walked, mut token) = (Vec::new(), String::new());
         loop {
             let request = ListEventsRequest { page_size: 1, page_token: token, ..request.clone() };
@@ -98,7 +98,7 @@ async fn paging_while_events_are_created_repeats_and_skips_nothing() {
             break;
         }
         assert!(walked.len() < 1000, "the walk has no end: {walked:?}");
-        // Some before where the walk is, some after.
+        // Some before the current page, some after.
         for n in [next, 120 - next] {
             server.events().create_event(new(n)).await.expect("created");
         }

@@ -1,4 +1,4 @@
-//! The changes of a reservation, whole and in part, and what they leave alone.
+//! The changes of a reservation, in whole and in part, and the fields that they leave alone.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
         );
         assert_eq!(counters(&server, "e").await, (0, 2, 8));
 
-        // All of it, said as a number: it ends.
+        // A quantity equal to all units ends the reservation.
         let request = CancelRequest { quantity: 2, options: with(strategy), ..cancel("e", "ann") };
         let ended = client.cancel(request).await.expect("cancelled").into_inner().reservation.expect("it");
         assert_eq!((ended.state(), ended.quantity), (ReservationState::Cancelled, 2));
@@ -210,7 +210,7 @@ async fn validate_only_answers_and_changes_nothing() {
         assert_refused(client.reserve(too_many).await, Code::FailedPrecondition, "SOLD_OUT");
         assert_eq!((server.get_event("e").await, get(&server, "e", of_user("ann")).await), before);
     }
-    // Nor is the request_id used up: what was only asked about may now be done.
+    // The request_id is not used up either: the same command can now be executed.
     let request = ReserveRequest { request_id: "v".into(), ..reserve("e", "bob") };
     let made = client.reserve(request).await.expect("there is room").into_inner();
     assert!(!made.execution.expect("a report").replayed);
@@ -222,7 +222,7 @@ async fn the_execution_report_names_strategy_attempts_and_waits() {
     let server = TestServer::with(&[("strategy.reserve", "OPTIMISTIC")]).await;
     server.event("e", 5).await;
     let mut client = server.reservations();
-    // Without a word from the caller it is the setting.
+    // Without options of the caller, the setting applies.
     let report = client.reserve(reserve("e", "ann")).await.expect("room").into_inner().execution.expect("a report");
     assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Optimistic, 1, 2));
     assert_eq!(report.lock_wait, millis(0), "it waits for no lock");
@@ -241,7 +241,7 @@ async fn the_execution_report_names_strategy_attempts_and_waits() {
     assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Pessimistic, 1, 3));
 
     client.reserve(reserve("e", "cid")).await.expect("room");
-    let again = client.reserve(request).await.expect("told again").into_inner().execution.expect("a report");
+    let again = client.reserve(request).await.expect("answered again").into_inner().execution.expect("a report");
     assert_eq!((again.event_version, again.replayed), (3, true));
     server.check_and_stop().await;
 }

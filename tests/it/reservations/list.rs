@@ -1,4 +1,4 @@
-//! Reading reservations: one by its id or by its user, and many.
+//! Reading reservations: one by its id or its user, and many in pages.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn a_user_id_selects_the_live_reservation_or_the_newest_ended_one() {
     assert_eq!((&newest.reservation_id, newest.state()), (&second.reservation_id, ReservationState::Cancelled));
     let third = hold(&server, "e", "ann", 3).await;
     assert_eq!(get(&server, "e", of_user("ann")).await, third);
-    // What has ended stays as it was.
+    // An ended reservation stays as it was.
     let ended = get(&server, "e", by_id(&first.reservation_id)).await;
     assert_eq!((ended.state(), ended.quantity, ended.create_time), (ReservationState::Cancelled, 1, first.create_time));
     server.check_and_stop().await;
@@ -59,7 +59,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
     client.confirm(confirm("e1", "bob")).await.expect("confirmed");
     client.confirm(confirm("e2", "ann")).await.expect("confirmed");
     server.lapse_holds("e2").await;
-    crate::support::eventually("the holds are swept", async || server.get_event("e2").await.held == 0).await;
+    crate::support::eventually("the holds are released", async || server.get_event("e2").await.held == 0).await;
 
     let all = ListReservationsRequest::default;
     let (e1, ann) = (|| "e1".to_owned(), || "ann".to_owned());

@@ -1,4 +1,4 @@
-//! Each kind of field, in every request that has one, with every value that it must not have.
+//! Each kind of field, in every request that has one, with every invalid value.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use reservd::rpc::pb::{self, reservation_selector::Selector};
 use super::{Case, assert_all_invalid, case};
 use crate::support::{Call, entry_of_user, join, of_user, reserve, skipping, strict};
 
-/// What makes a request of a value.
+/// Makes a request from a value.
 type Make<'a, T> = Box<dyn Fn(T) -> Call + 'a>;
 
 /// Every value in every field.
@@ -331,7 +331,7 @@ async fn enum_values_are_known() {
         field!("workload", v => RunConcurrencyTestRequest { workload: v, ..Default::default() }),
     ];
     let mut all = cases(fields, &[99, -1, i32::MIN, i32::MAX]);
-    // In a filter, a state that says nothing is a mistake as well.
+    // In a filter, an unspecified state is a mistake as well.
     all.push(case(ListEventsRequest { states: vec![0], ..Default::default() }, &["states[0]"]));
     assert_all_invalid(all).await;
 }

@@ -1,4 +1,4 @@
-//! Requests whose fields are each right, but not together; and requests in which everything is wrong.
+//! Requests whose fields are valid one by one but not together; and requests in which every field is wrong.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ async fn missing_and_contradictory_fields_are_named() {
     let cases: Vec<Case> = vec![
         case(ReserveRequest { hold_ttl: millis(1000), confirm: true, ..reserve("good", "bob") }, &["hold_ttl"]),
         case(ReserveRequest { labels: labels(33), ..reserve("good", "bob") }, &["labels"]),
-        // More than this event allows, which only the event's row tells.
+        // More than this event allows, which only the event's row shows.
         case(ReserveRequest { hold_ttl: millis(3_600_001), ..reserve("good", "bob") }, &["hold_ttl"]),
         case(ConfirmRequest { event_id: good(), ..Default::default() }, &["reservation"]),
         case(CancelRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
@@ -83,7 +83,7 @@ async fn missing_and_contradictory_fields_are_named() {
         case(update(event("good"), &["capacity", "event_id", "held"]), &["update_mask", "update_mask"]),
         case(update(event("good"), &["labels.k"]), &["update_mask"]),
         case(update(Event { event_id: good(), ..Default::default() }, &[]), &["update_mask"]),
-        // Which only the event's row tells: both times together.
+        // The two times contradict each other only together with the event's row.
         case(
             update(Event { start_time: at(10), end_time: at(9), ..event("good") }, &["start_time", "end_time"]),
             &["event.end_time"],
@@ -190,8 +190,7 @@ async fn every_bad_field_is_named_at_once() {
     server.check_and_stop().await;
 }
 
-/// A status travels in headers, and clients take only so much of these: where there is more to say, it
-/// says how much.
+/// A status travels in headers, and clients limit their size: violations that do not fit are counted.
 #[tokio::test]
 async fn violations_that_do_not_fit_into_a_status_are_counted() {
     let server = TestServer::start().await;

@@ -1,4 +1,4 @@
-//! VerifyEvent on lines that were made wrong on purpose, and PostgreSQL's own guards.
+//! VerifyEvent on waitlists that were made wrong on purpose, and PostgreSQL's own constraints.
 
 use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Executor};
@@ -39,7 +39,7 @@ async fn verify_event_reports_every_kind_of_drift_of_a_waitlist() {
                     UPDATE events SET waiting = e.waiting, state = e.state FROM e";
         sql.execute(sqlx::raw_sql(back)).await.expect("it can be put right");
     }
-    // Who may be passed over is; who may not be is not.
+    // An entry is passed over if the policy allows it, and only then.
     let later = "UPDATE waitlist SET min_quantity = 1 WHERE user_id = 'b'";
     sql.execute(AssertSqlSafe(later)).await.expect("an entry can be made small");
     assert!(!verify().await.ok);

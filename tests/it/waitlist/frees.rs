@@ -1,4 +1,4 @@
-//! Whoever frees places serves those who wait, in the same step.
+//! A command that frees places promotes waiting entries in the same commit.
 
 use prost_types::{FieldMask, Timestamp};
 use reservd::rpc::pb::{self, EventState, WaitlistEntryState as State};
@@ -9,7 +9,7 @@ use crate::support::{
     strict, with,
 };
 
-/// A server on which nothing is served but by the commands of the test.
+/// Only the commands of the test promote entries.
 const BY_COMMANDS: [(&str, &str); 2] = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
 
 fn amend(event_id: &str, quantity: i32, options: Option<pb::ExecutionOptions>) -> pb::AmendRequest {
@@ -90,7 +90,7 @@ async fn a_waitlist_moves_on_when_its_head_leaves_or_its_policy_changes() {
     assert_eq!((a.position, a.entry.expect("it waits").skips), (1, 1));
     server.leave(leave("e", "a")).await.expect("it waits");
     assert_eq!(server.promoted("e").await, ["c", "d"], "the next is too large too, and is passed over");
-    // Who joins behind a party too large, and fits, is served at once.
+    // A party that fits and joins behind one that is too large is promoted at once.
     server.cancel(cancel("e", "ann", 0)).await.expect("she has one");
     assert_eq!(server.get_event("e").await.available, 2);
     server.join(join("e", "f", 1)).await.expect("others wait");
@@ -129,7 +129,7 @@ async fn entries_are_promoted_when_booking_begins() {
     server.events().update_event(update(opens(at(4_000_000_000)), "booking_open_time")).await.expect("it may");
     server.cancel(cancel("e", "ann", 0)).await.expect("it is hers");
     assert_eq!(server.entry("e", "bob").await.position, 1);
-    // The moment comes: no command tells of it.
+    // Booking begins by the clock, without a command.
     let come = "UPDATE events SET booking_open_time = now() WHERE event_id = 'e'";
     sqlx::query(come).execute(&mut server.sql().await).await.expect("time can be made to pass");
     eventually("bob is served", async || server.promoted("e").await == ["bob"]).await;
@@ -153,7 +153,7 @@ async fn expiry_promotes_entries_in_its_own_transaction() {
         observers.push(Observer::of(&server, event_id).await);
     }
     for event_id in &events {
-        eventually("all three places went to the line", async || server.promoted(event_id).await.len() >= 2).await;
+        eventually("all three places went to the waitlist", async || server.promoted(event_id).await.len() >= 2).await;
     }
     for observer in observers {
         observer.finish().await;
@@ -183,7 +183,7 @@ async fn a_cancelled_event_ends_its_waitlist_in_one_step() {
     assert_eq!((entry.state(), entry.version), (State::Ended, version + 1 + 7));
     assert_eq!(server.history("e", Some("user-7")).await, ["WAITLIST_JOINED", "WAITLIST_ENDED"]);
 
-    // What PostgreSQL wrote into the history is read as what the program would have written.
+    // The history that PostgreSQL wrote reads like one that the program would have written.
     let leave = pb::LeaveWaitlistRequest { request_id: "late".into(), ..leave("e", "user-7") };
     let told =
         "UPDATE changes SET request_id = 'late', fingerprint = $1 WHERE kind = 'WAITLIST_ENDED' AND user_id = 'user-7'";

@@ -174,13 +174,13 @@ async fn ended_entries_are_kept_as_long_as_changes() {
     server.leave(leave("e", "young")).await.expect("it waits");
     let age = "UPDATE waitlist SET update_time = update_time - interval '25 hours' WHERE user_id <> 'young'";
     sqlx::query(age).execute(&mut server.sql().await).await.expect("entries can be made old");
-    // A server looks for what is old when it starts.
+    // A server deletes old entries when it starts.
     let twin = server.twin_with(&[("retention.changes", "24h")]).await;
     let get = async |user: &str| {
         let request = pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user(user) };
         server.waitlist().get_waitlist_entry(request).await
     };
-    eventually("what is old is forgotten", async || get("old").await.is_err()).await;
+    eventually("the old entry is deleted", async || get("old").await.is_err()).await;
     assert_refused(get("old").await, Code::NotFound, "WAITLIST_ENTRY_NOT_FOUND");
     get("young").await.expect("it is kept");
     assert_eq!(get("waiting").await.expect("it waits").into_inner().position, 1, "however long");

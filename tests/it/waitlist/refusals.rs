@@ -1,4 +1,4 @@
-//! The refusals of the waitlist: what stands in the way is told, and nothing is changed.
+//! The refusals of the waitlist: each names its reason and changes nothing.
 
 use reservd::rpc::pb::{self, WaitlistEntryState as State};
 use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, NotFound};
@@ -110,7 +110,7 @@ async fn only_a_waiting_user_can_leave() {
         let status = assert_refused(server.leave(request).await, FailedPrecondition, "NOT_WAITING");
         assert_told(&status, &[("state", "PROMOTED")]);
     }
-    // The offer is given up as any reservation is; it has the entry's id.
+    // The offer can be cancelled like any reservation; it has the entry's id.
     let request = pb::CancelRequest { reservation: by_id(&entry.entry_id), ..cancel("e", "bob", 0) };
     server.cancel(request).await.expect("it is held");
 
@@ -139,8 +139,11 @@ async fn a_newcomer_may_overtake_only_with_units_that_fit_no_entry_before() {
         server.join(join(event_id, "cid", 3)).await.expect("it is sold out");
         server.cancel(cancel(event_id, "ann", 2)).await.expect("she has four");
         server.reserve(pb::ReserveRequest { options, ..reserve(event_id, "new") }).await.expect("she may overtake");
-        // So may who waits: with what he gets he waits no longer.
-        server.reserve(pb::ReserveRequest { options, ..reserve(event_id, "cid") }).await.expect("he may as well");
+        // A waiting user may reserve too, and then leaves the waitlist.
+        server
+            .reserve(pb::ReserveRequest { options, ..reserve(event_id, "cid") })
+            .await
+            .expect("a waiting user may as well");
         let cid = server.entry(event_id, "cid").await.entry.expect("it has joined");
         assert_eq!(cid.state(), State::Left);
         assert_eq!(server.history(event_id, Some("cid")).await, ["WAITLIST_JOINED", "WAITLIST_LEFT", "HELD"]);

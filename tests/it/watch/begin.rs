@@ -1,4 +1,4 @@
-//! Where a watch begins: now, or after any version that is kept, also on another server.
+//! The beginning of a watch: now, or after any version whose changes are kept, also on another server.
 
 use reservd::rpc::pb;
 use tonic::Code;
@@ -37,7 +37,7 @@ async fn a_watch_after_a_version_sends_the_changes_that_followed() {
         }
         assert_eq!(watcher.changes, whole[usize::try_from(version).expect("small")..], "after {version}");
     }
-    // Level with the event, there is nothing to tell until something happens.
+    // The watch is up to date, so it sends nothing until the next change.
     let mut watcher = server.watch_after("e", 3).await.expect("it is kept");
     reserve_for(&server, "e", ["cid"]).await;
     watcher.until(4).await;
@@ -76,7 +76,7 @@ async fn a_version_older_than_the_kept_changes_is_too_old() {
     }
     let mut watcher = server.watch_after("e", 2).await.expect("what follows it is kept");
     watcher.until(4).await;
-    // The usual last check takes a history that begins late for a loss.
+    // The final check takes a history that begins late for a loss.
     server.app.stop().await;
 }
 
@@ -90,7 +90,7 @@ async fn a_watch_resumes_on_any_server() {
     first.until(6).await;
     let mut second = twin.watch_after("e", first.version).await.expect("it is kept");
     drop(first);
-    // What the first server commits, the second finds by looking.
+    // The second server finds the commits of the first by polling.
     reserve_for(&server, "e", (0..10).map(|number| format!("b{number}"))).await;
     second.until(21).await;
     twin.app.stop().await;
@@ -106,7 +106,7 @@ async fn a_watch_may_begin_inside_a_batch_of_changes() {
     cancel_event(&server, "e").await;
     witness.receive().await.expect("no error").expect("what happened");
     assert_eq!(witness.version, 22, "ten ends and the event's own, in one message");
-    // The witness has not left, and with it its tail has what it told.
+    // The witness still watches, so its tail still has the changes in its buffer.
     for version in [10, 11, 12, 16, 21] {
         let mut watcher = server.watch_after("e", version).await.expect("it is kept");
         watcher.ends_well().await;

@@ -1,4 +1,4 @@
-//! How a watch ends: clearly, with where to go on, and leaving nothing behind.
+//! The end of a watch: with a clear reason and the version to resume from, and without leftovers.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ fn watch_of(event_id: &str) -> pb::WatchEventRequest {
 async fn a_slow_watcher_gets_an_error_and_resumes_where_it_was() {
     let server = TestServer::with(&[("watch.buffer_bytes", "65536")]).await;
     server.event("e", 1000).await;
-    // On a connection of its own: what it does not read would be in the way of all others there.
+    // On a connection of its own: its unread data would block all other streams there.
     let mut client = ReservationServiceClient::new(server.narrow_channel().await);
     let request = pb::WatchEventRequest { event_id: "e".into(), after_version: Some(1) };
     let mut slow = Watcher::new(client.watch_event(request).await.expect("it is kept").into_inner(), 1);
     let (mut quick, _) = server.watch("e").await;
-    // Eight times what is remembered, beside what is under way to the slow one.
+    // Eight times the tail's buffer, besides the data on its way to the slow watcher.
     let load = async {
         for number in 0..100 {
             server.reserve(large("e", &format!("u{number}"))).await.expect("there is room");
@@ -119,7 +119,7 @@ async fn changes_deleted_before_they_are_sent_end_the_watch() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob"]).await;
-    // The tail has begun after them, and reads nothing of the past: this watcher has to.
+    // The tail has begun after these changes and does not read the past: the watcher must read them itself.
     let (mut witness, _) = server.watch("e").await;
     let hole = sqlx::query("DELETE FROM changes WHERE event_id = 'e' AND version = 2");
     hole.execute(&mut server.sql().await).await.expect("changes can be deleted");

@@ -9,7 +9,7 @@ pub struct EventAudit {
     pub state: EventState,
     /// Units in all.
     pub capacity: u32,
-    /// The held counter. It may be wrong: the audit is there to find out.
+    /// The held counter, which may be wrong: the audit finds that out.
     pub held: i64,
     /// The confirmed counter.
     pub confirmed: i64,

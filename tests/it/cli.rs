@@ -123,8 +123,8 @@ fn keep_down(data_dir: &Path) {
 
 #[tokio::test]
 async fn the_exit_code_of_healthcheck_is_the_health_of_the_server() {
-    let nobody = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
-    assert_eq!((nobody.code, nobody.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
+    let absent = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
+    assert_eq!((absent.code, absent.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
 
     let folder = TempFolder::new();
     let data_dir = folder.path("data");

@@ -120,11 +120,11 @@ impl Run {
             let code = told.unwrap_or_else(|wrong| {
                 panic!("{wrong}\nFUZZ_SEED={} FUZZ_FIRST={number}\n{call:?}\n{answer:?}", self.seed)
             });
-            let mut seen = self.seen.lock().expect("nobody panics with it");
+            let mut seen = self.seen.lock().expect("no holder panics");
             *seen.entry(call.method.full_name().to_owned()).or_default().entry(code).or_default() += 1;
             drop(seen);
             if let Some(token) = answer.page_token(&call) {
-                let mut tokens = self.tokens.lock().expect("nobody panics with it");
+                let mut tokens = self.tokens.lock().expect("no holder panics");
                 let place = number % 64;
                 if place < tokens.len() { tokens[place] = token } else { tokens.push(token) }
             }
@@ -153,7 +153,7 @@ impl Run {
         // Neighbouring seeds would begin with similar numbers: one draw separates them.
         let mut random = Rng::with_seed(Rng::with_seed(self.seed ^ (number as u64)).u64(..));
         let token = {
-            let tokens = self.tokens.lock().expect("nobody panics with it");
+            let tokens = self.tokens.lock().expect("no holder panics");
             random.choice(tokens.iter()).cloned()
         };
         let method = loop {
@@ -170,14 +170,14 @@ impl Run {
 
     fn report(&self, requests: usize, took: Duration) {
         println!("seed {}: {requests} requests in {took:.1?}", self.seed);
-        for (method, codes) in self.seen.lock().expect("nobody panics with it").iter() {
+        for (method, codes) in self.seen.lock().expect("no holder panics").iter() {
             println!("{method}: {codes:?}");
         }
     }
 
     /// Asserts that requests got past the first checks: otherwise only these would be tested.
     fn has_met_everything(&self) {
-        let seen = self.seen.lock().expect("nobody panics with it");
+        let seen = self.seen.lock().expect("no holder panics");
         for method in &self.methods {
             assert!(seen.contains_key(method.full_name()), "seed {}: {} was not called", self.seed, method.full_name());
         }

@@ -52,8 +52,8 @@ async fn only_changes_older_than_the_retention_are_deleted() {
     .await;
     for event_id in ["old", "half-old", "young"] {
         let request = pb::VerifyEventRequest { event_id: event_id.into() };
-        let books = server.events().verify_event(request).await.expect("the event is there").into_inner();
-        assert!(books.ok, "deleted changes are not missed: {:?}", books.problems);
+        let audit = server.events().verify_event(request).await.expect("the event is there").into_inner();
+        assert!(audit.ok, "deleted changes are not missed: {:?}", audit.problems);
     }
 
     // A request_id whose change is deleted can be used again; the others are answered from the history.
@@ -133,8 +133,8 @@ async fn old_ended_reservations_are_deleted_and_live_ones_never() {
         left == ["old-live", "young-cancelled"]
     })
     .await;
-    let forgotten = "reservd_retention_reservations_total";
-    eventually("the metrics tell", async || twin.metric(forgotten).await == 2.0).await;
+    let deleted = "reservd_retention_reservations_total";
+    eventually("the metrics tell", async || twin.metric(deleted).await == 2.0).await;
     assert_eq!(server.history("e", Some("old-expired")).await, ["HELD", "EXPIRED"], "its history has its own time");
     twin.app.stop().await;
     server.check_and_stop().await;

@@ -85,7 +85,7 @@ impl Siege {
 fn memory(server: &Process, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it is told");
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it is in the file");
     kilobytes.trim().parse::<u64>().expect("a number") << 10
 }
 

@@ -350,13 +350,11 @@ async fn with_an_outbox_unpublished_changes_are_retained() {
             .await;
         } else {
             // Published changes are deleted; unpublished ones stay.
-            let forgotten =
-                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
-            assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
+            let deleted = reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            assert_eq!(deleted.await.expect("it can be looked for them").changes, 0);
             sql.execute("UPDATE relay SET delivered_below = pg_current_xact_id()::text::bigint").await.expect("moved");
-            let forgotten =
-                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
-            forgotten.await.expect("it can be looked for them");
+            let deleted = reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            deleted.await.expect("it can be looked for them");
             // By this server or its twin, whose first run may be later.
             assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable"), 1);
         }

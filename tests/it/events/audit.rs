@@ -81,13 +81,13 @@ async fn verify_event_reports_every_kind_of_drift() {
         client.reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("there is room");
         client.reserve(ReserveRequest { quantity: 2, confirm: true, ..reserve("e", "bob") }).await.expect("room");
         let verify = async || {
-            let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await;
-            books.expect("it is there").into_inner()
+            let audit = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await;
+            audit.expect("it is there").into_inner()
         };
-        let books = verify().await;
-        assert_eq!((books.ok, books.problems.len()), (true, 0));
-        let told = (books.capacity, books.held_counter, books.held_rows, books.confirmed_counter, books.confirmed_rows);
-        assert_eq!((told, books.event_version, books.newest_change), ((5, 2, 2, 2, 2), 3, 3));
+        let audit = verify().await;
+        assert_eq!((audit.ok, audit.problems.len()), (true, 0));
+        let told = (audit.capacity, audit.held_counter, audit.held_rows, audit.confirmed_counter, audit.confirmed_rows);
+        assert_eq!((told, audit.event_version, audit.newest_change), ((5, 2, 2, 2, 2), 3, 3));
 
         let mut sql = server.sql().await;
         sql.execute(
@@ -97,8 +97,8 @@ async fn verify_event_reports_every_kind_of_drift() {
         .await
         .expect("the guards can be taken away");
         sql.execute(AssertSqlSafe(drift)).await.expect("the drift can be planted");
-        let books = verify().await;
-        assert!(!books.ok && books.problems.iter().any(|found| found.contains(problem)), "{drift}: {books:?}");
+        let audit = verify().await;
+        assert!(!audit.ok && audit.problems.iter().any(|found| found.contains(problem)), "{drift}: {audit:?}");
         server.app.stop().await;
     }
 }
@@ -109,8 +109,8 @@ async fn verify_event_reports_lapsed_holds_that_are_not_released() {
     server.event_with(pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() }).await;
     server.reservations().reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("room");
     server.lapse_holds("e").await;
-    let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await.expect("there");
-    let books = books.into_inner();
-    assert_eq!((books.ok, books.held_rows, books.lapsed_rows), (true, 2, 2));
+    let audit = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await.expect("there");
+    let audit = audit.into_inner();
+    assert_eq!((audit.ok, audit.held_rows, audit.lapsed_rows), (true, 2, 2));
     server.check_and_stop().await;
 }

@@ -86,7 +86,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
             ListReservationsRequest { user_id: ann(), states: states(&[Held, Confirmed]), ..all() },
             vec![("e1", "ann", Held), ("e2", "ann", Confirmed)],
         ),
-        (ListReservationsRequest { user_id: "nobody".into(), ..all() }, vec![]),
+        (ListReservationsRequest { user_id: "absent".into(), ..all() }, vec![]),
         (ListReservationsRequest { event_id: "gone".into(), ..all() }, vec![]),
     ];
     for (request, expected) in cases {

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// A UUID without a reservation.
-const NOBODYS: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
+const MISSING_ID: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
 
 /// The information in a response, without its own ids and times.
 fn lesson(answer: Result<Vec<u8>, Status>) -> String {
@@ -26,8 +26,8 @@ fn lesson(answer: Result<Vec<u8>, Status>) -> String {
 /// Pairs of requests of an RPC: one for an object of Ann's, and one for a missing object.
 fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let nobodys_session = "A".repeat(43);
-    let entries = [(entry_by_id(waits), entry_by_id(NOBODYS)), (entry_of_user("ann"), entry_of_user("nobody"))];
-    let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
+    let entries = [(entry_by_id(waits), entry_by_id(MISSING_ID)), (entry_of_user("ann"), entry_of_user("absent"))];
+    let selectors = [(by_id(&ann.reservation_id), by_id(MISSING_ID)), (of_user("ann"), of_user("absent"))];
     /// A request of this type for each selector, with her request_id and without one.
     macro_rules! on_reservation {
         ($request:ident { $($field:ident: $value:expr),* }) => {
@@ -63,7 +63,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
             };
             vec![
                 (rehearse(request_id, "bob"), rehearse("unused", "bob")),
-                (rehearse("", "ann"), rehearse("", "nobody")),
+                (rehearse("", "ann"), rehearse("", "absent")),
             ]
         }
         "ListReservations" => {
@@ -75,7 +75,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("concert", "ann"), list("concert", "nobody")), (list("", "ann"), list("", "nobody"))]
+            vec![(list("concert", "ann"), list("concert", "absent")), (list("", "ann"), list("", "absent"))]
         }
         "ListChanges" => {
             let list = |user_id: &str, reservation_id: &str| {
@@ -87,7 +87,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("ann", ""), list("nobody", "")), (list("", &ann.reservation_id), list("", NOBODYS))]
+            vec![(list("ann", ""), list("absent", "")), (list("", &ann.reservation_id), list("", MISSING_ID))]
         }
         "JoinWaitlist" => {
             let join = |user_id: &str, request_id: &str| {
@@ -101,7 +101,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(join("ann", ""), join("nobody", "")), (join("bob", request_id), join("bob", "unused"))]
+            vec![(join("ann", ""), join("absent", "")), (join("bob", request_id), join("bob", "unused"))]
         }
         "LeaveWaitlist" => {
             let leave = |entry, request_id: &str| {
@@ -128,7 +128,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("gig", "ann"), list("gig", "nobody")), (list("", "ann"), list("", "nobody"))]
+            vec![(list("gig", "ann"), list("gig", "absent")), (list("", "ann"), list("", "absent"))]
         }
         "GetSession" => {
             let get = |id: &str| pb::GetSessionRequest { session_id: id.into() }.encode_to_vec();
@@ -140,11 +140,11 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
         }
         "ListSessions" => {
             let list = |user_id: &str| pb::ListSessionsRequest { user_id: user_id.into(), ..Default::default() };
-            vec![(list("ann").encode_to_vec(), list("nobody").encode_to_vec())]
+            vec![(list("ann").encode_to_vec(), list("absent").encode_to_vec())]
         }
         "RevokeUserSessions" => {
             let revoke = |user_id: &str| pb::RevokeUserSessionsRequest { user_id: user_id.into() }.encode_to_vec();
-            vec![(revoke("ann"), revoke("nobody"))]
+            vec![(revoke("ann"), revoke("absent"))]
         }
         _ => Vec::new(),
     }
@@ -202,7 +202,7 @@ async fn a_user_reserves_for_itself_and_reads_only_its_own_data() {
     let of_event = || pb::ListReservationsRequest { event_id: "concert".into(), ..Default::default() };
     assert_eq!(list(&ann, of_event()).await, ["ann"]);
     assert_eq!(list(&bob, of_event()).await, ["bob"]);
-    assert_eq!(list(&bob, pb::ListReservationsRequest::default()).await, ["bob"], "all of his");
+    assert_eq!(list(&bob, pb::ListReservationsRequest::default()).await, ["bob"], "all of bob's");
     assert_eq!(list(&guarded.service("shop"), of_event()).await, ["ann", "bob"]);
     assert_eq!(list(&guarded.caller("eye", &["reader"]), of_event()).await, ["ann", "bob"]);
     let hers = pb::ListReservationsRequest { user_id: "ann".into(), ..of_event() };

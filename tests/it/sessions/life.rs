@@ -77,7 +77,7 @@ async fn a_sliding_session_lasts_while_it_is_used_and_a_fixed_one_does_not() {
     })
     .await;
     assert_refused(ask(&fixed).await, Code::Unauthenticated, "SESSION_ENDED");
-    ask(&sliding).await.expect("its time began anew");
+    ask(&sliding).await.expect("its lifetime was extended");
     assert!(list(&guarded.caller("root", &["admin"]), "bob").await.is_empty());
     let now = &list(&guarded.caller("root", &["admin"]), "ann").await[0];
     assert!(now.expire_time.map(|t| (t.seconds, t.nanos)) > its.expire_time.map(|t| (t.seconds, t.nanos)));

@@ -34,7 +34,7 @@ fn labels(count: usize) -> BTreeMap<String, String> {
 async fn missing_and_contradictory_fields_are_named() {
     let good = || "good".to_owned();
     let amend = || AmendRequest { event_id: good(), reservation: of_user("ann"), ..Default::default() };
-    let nobody = Some(ReservationSelector::default());
+    let unset = Some(ReservationSelector::default());
     let limits = |default, max| {
         Some(EventLimits { hold_ttl_default: millis(default), hold_ttl_max: millis(max), ..Default::default() })
     };
@@ -44,10 +44,10 @@ async fn missing_and_contradictory_fields_are_named() {
         // More than this event allows, which only the event's row shows.
         case(ReserveRequest { hold_ttl: millis(3_600_001), ..reserve("good", "bob") }, &["hold_ttl"]),
         case(ConfirmRequest { event_id: good(), ..Default::default() }, &["reservation"]),
-        case(CancelRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
-        case(ExtendRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
-        case(AmendRequest { reservation: nobody.clone(), quantity: 1, ..amend() }, &["reservation"]),
-        case(GetReservationRequest { event_id: good(), reservation: nobody }, &["reservation"]),
+        case(CancelRequest { event_id: good(), reservation: unset.clone(), ..Default::default() }, &["reservation"]),
+        case(ExtendRequest { event_id: good(), reservation: unset.clone(), ..Default::default() }, &["reservation"]),
+        case(AmendRequest { reservation: unset.clone(), quantity: 1, ..amend() }, &["reservation"]),
+        case(GetReservationRequest { event_id: good(), reservation: unset }, &["reservation"]),
         case(
             ExtendRequest {
                 event_id: good(),

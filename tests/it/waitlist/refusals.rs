@@ -115,8 +115,8 @@ async fn only_a_waiting_user_can_leave() {
     server.cancel(request).await.expect("it is held");
 
     let calls: Vec<Call> = vec![
-        leave("e", "nobody").into(),
-        pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user("nobody") }.into(),
+        leave("e", "absent").into(),
+        pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user("absent") }.into(),
         pb::GetWaitlistEntryRequest { event_id: "gone".into(), entry: entry_of_user("bob") }.into(),
     ];
     for call in calls {

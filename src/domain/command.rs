@@ -17,8 +17,8 @@ pub struct Command {
     pub event_id: EventId,
     /// What to do.
     pub action: Action,
-    /// Act only if the subject still has this version. The subject is the event for [`Action::Reserve`], [`Action::Join`]
-    /// and the event's own actions, and the reservation or entry for the others.
+    /// Act only if the subject still has this version. The subject is the event for [`Action::Reserve`],
+    /// [`Action::Join`] and the event's own actions, and the reservation or entry for the others.
     pub etag: Option<String>,
     /// Makes the command safe to repeat.
     pub request: Option<Request>,

@@ -19,7 +19,8 @@ pub enum Refusal {
     ReservationNotFound,
     /// An event of this id exists already.
     EventExists(Vec<EventId>),
-    /// The user has a live reservation for the event: this one, unless only the database's unique constraint reported it.
+    /// The user has a live reservation for the event: this one, unless only the database's unique constraint reported
+    /// it.
     AlreadyReserved(Option<ReservationId>),
     /// Fewer units are free than were asked for.
     SoldOut {
@@ -152,9 +153,9 @@ impl Refusal {
         }
     }
 
-    /// Whether the refusal rests on the clock having passed a moment that no change has recorded yet. Without the row lock,
-    /// another command that was accepted just in time may still be committed after such a refusal. So the refusal is final
-    /// only under the lock.
+    /// Whether the refusal rests on the clock having passed a moment that no change has recorded yet. Without the row
+    /// lock, another command that was accepted just in time may still be committed after such a refusal. So the refusal
+    /// is final only under the lock.
     pub const fn rests_on_the_clock(&self) -> bool {
         matches!(self, Self::HoldExpired(_) | Self::EventNotOpen { state: EventState::Open, closed: Some(_), .. })
     }

@@ -115,16 +115,16 @@ impl Snapshot {
         self.queue.units_to_load(self.event.available(), counters.waiting, policy.max_skips > 0)
     }
 
-    /// How many holds must be read, from the first to lapse, before lapsed ones can free `units`. None: enough of them are
-    /// known, or all.
+    /// How many holds must be read, from the first to lapse, before lapsed ones can free `units`. None: enough of them
+    /// are known, or all.
     pub fn holds_to_load(&self, units: u32) -> Option<u32> {
         if units == 0 {
             return None;
         }
         let (read, all_lapsed_are_known) = self.holds_read;
         let known: u32 = self.lapsed().map(|hold| hold.quantity).fold(0, u32::saturating_add);
-        // A hold has at least one unit. One more tells when the next units may become free. The number doubles each time,
-        // so a few reads are enough.
+        // A hold has at least one unit. One more tells when the next units may become free. The number doubles each
+        // time, so a few reads are enough.
         let wanted = read.saturating_add(units.max(read)).saturating_add(1);
         (!all_lapsed_are_known && known < units).then_some(wanted)
     }
@@ -184,8 +184,8 @@ impl Snapshot {
         self.lapsed.iter().filter_map(|id| self.reservations.get(id))
     }
 
-    /// Becomes what a read would show after `commit`. Where the commit ends everything on the event, the single rows are
-    /// not followed, so no command can be decided on the snapshot after that.
+    /// Becomes what a read would show after `commit`. Where the commit ends everything on the event, the single rows
+    /// are not followed, so no command can be decided on the snapshot after that.
     pub fn advance(&mut self, commit: &Commit) {
         for change in &commit.changes {
             match &change.subject {

@@ -35,8 +35,8 @@ pub struct Policy {
     pub max_size: u32,
     /// How long an offer is held for its user; the event's default for holds if none.
     pub offer_ttl: Option<Duration>,
-    /// How often parties that fit may pass the head of the waitlist before all others wait until it is promoted. Zero is
-    /// strict FIFO.
+    /// How often parties that fit may pass the head of the waitlist before all others wait until it is promoted. Zero
+    /// is strict FIFO.
     pub max_skips: u32,
     /// Whether newcomers may take free places while others wait.
     pub newcomers_may_overtake: bool,

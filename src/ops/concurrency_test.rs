@@ -146,8 +146,8 @@ struct Run {
 }
 
 impl Ledger {
-    /// Runs `plan` on a new event and reports in `progress` how many operations have ended. Ends early when the receiver
-    /// of `progress` is dropped. The event stays, cancelled.
+    /// Runs `plan` on a new event and reports in `progress` how many operations have ended. Ends early when the
+    /// receiver of `progress` is dropped. The event stays, cancelled.
     pub async fn run_concurrency_test(&self, plan: Plan, progress: watch::Sender<u32>) -> Result<Report, OpError> {
         let event_id = self.create_scratch_event(plan.capacity).await?;
         let run = Arc::new(Run {

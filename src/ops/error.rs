@@ -13,7 +13,7 @@ pub enum OpError {
     /// The rules refuse the command. Nothing was changed.
     #[error("refused: {}", .0.reason())]
     Refused(Refusal),
-    /// In every attempt, others changed the event between the read and the write. Nothing was changed.
+    /// In every attempt, another command changed the event between the read and the write. Nothing was written.
     #[error("the event changed under each of {attempts} attempts")]
     Contention {
         /// The number of attempts.

@@ -67,8 +67,8 @@ impl HoldLimit {
 }
 
 impl Ledger {
-    /// Executes a Reserve in its user's turn, with whether the user has reached the limit. It runs in a task of its own:
-    /// the turn lasts until the command is done, even if the caller hangs up.
+    /// Executes a Reserve in its user's turn, with whether the user has reached the limit. It runs in a task of its
+    /// own: the turn lasts until the command is done, even if the caller hangs up.
     pub(super) async fn execute_in_turn(&self, mut command: Command, options: ExecOptions) -> Result<Answer, OpError> {
         let Action::Reserve(wish) = &command.action else { return self.execute_now(command, options).await };
         let (ledger, user, limit) = (self.clone(), wish.user_id.clone(), self.hold_limit.limit);

@@ -3,7 +3,8 @@
 //! A mutation of an existing event or reservation is a command, and [`execute`] is the engine for all commands. Each
 //! other use case has a file of its own.
 //!
-//! Every use case runs in a task tracked by [`Ledger`], so a caller that hangs up never abandons a transaction half-way.
+//! Every use case runs in a task tracked by [`Ledger`], so a caller that hangs up never abandons a transaction
+//! half-way.
 
 pub mod concurrency_test;
 pub mod contention;

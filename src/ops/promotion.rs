@@ -20,7 +20,8 @@ impl Ledger {
     /// Promotes entries of up to `limit` events where free units fit a waiting entry whose turn it is, and returns the
     /// number of events.
     ///
-    /// Every command that frees units promotes in its own commit. Only units that became free without a command are left.
+    /// Every command that frees units promotes in its own commit. Only units that became free without a command are
+    /// left.
     pub async fn promote_waiting(&self, limit: u32) -> Result<u32, OpError> {
         let ledger = self.clone();
         self.env

@@ -31,8 +31,8 @@ const PING_LIMIT: Duration = Duration::from_secs(2);
 type Reading<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
 
 impl Ledger {
-    /// Runs a reading statement until the deadline at the latest: then its connection is closed, and PostgreSQL ends the
-    /// statement with it.
+    /// Runs a reading statement until the deadline at the latest: then its connection is closed, and PostgreSQL ends
+    /// the statement with it.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         deadline: Instant,

@@ -1,8 +1,9 @@
 //! Leads the relay: one server at a time reads the outbox, window by window, and moves its cursor once a window is
 //! delivered. Publishing itself is the broker's part.
 //!
-//! Leadership is an advisory lock of the one connection that also moves the cursor. A leader that has lost its connection
-//! can't move the cursor any more, even if it has not noticed; and the cursor moves only from where the leader saw it.
+//! Leadership is an advisory lock of the one connection that also moves the cursor. A leader that has lost its
+//! connection can't move the cursor any more, even if it has not noticed; and the cursor moves only from where the
+//! leader saw it.
 
 use std::{future::Future, time::Duration};
 

@@ -27,9 +27,9 @@ pub struct Cursor(Option<EventId>);
 const RETURNED_A_STEP: u32 = 1000;
 
 impl Ledger {
-    /// Deletes changes older than `age` of some events after `cursor`, and returns the cursor for the next step. None: the
-    /// round is over, or another server is deleting now. With `has_outbox`, changes that were not delivered to the broker
-    /// yet are kept.
+    /// Deletes changes older than `age` of some events after `cursor`, and returns the cursor for the next step. None:
+    /// the round is over, or another server is deleting now. With `has_outbox`, changes that were not delivered to the
+    /// broker yet are kept.
     pub async fn prune_changes(
         &self,
         age: Duration,

@@ -150,8 +150,8 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Adds up an event's rows and changes in one snapshot. Just after booking has opened, free units count as unserved only
-/// after a moment: no command marks that time, and the promotion worker needs to run first.
+/// Adds up an event's rows and changes in one snapshot. Just after booking has opened, free units count as unserved
+/// only after a moment: no command marks that time, and the promotion worker needs to run first.
 pub async fn audit(conn: &mut PgConnection, id: &EventId) -> Result<Option<EventAudit>, StoreError> {
     const SQL: &str = concat!(
         "-- events::audit

@@ -1,8 +1,8 @@
 //! Statements of the expiry worker, over the holds of all events.
 //!
 //! The index entry of an ended hold stays until PostgreSQL vacuums, and longer while a session keeps an old snapshot
-//! open. So no statement here reads the index from its beginning, where millions of dead entries may lie: each begins at
-//! a moment before which no live hold is left.
+//! open. So no statement here reads the index from its beginning, where millions of dead entries may lie: each begins
+//! at a moment before which no live hold is left.
 
 use sqlx::PgConnection;
 

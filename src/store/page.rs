@@ -1,5 +1,5 @@
-//! Pages of listings: as many rows as were asked for, or fewer if the rows are long. A row may have some 40 KB of labels,
-//! and a thousand such rows would exceed what most clients accept.
+//! Pages of listings: as many rows as were asked for, or fewer if the rows are long. A row may have some 40 KB of
+//! labels, and a thousand such rows would exceed what most clients accept.
 
 use futures::{TryStreamExt, stream::BoxStream};
 use sqlx::{Row, postgres::PgRow};

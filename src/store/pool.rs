@@ -86,8 +86,8 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Lends a connection, waiting for one until `deadline` or the acquire timeout. Each statement on it is a transaction of
-    /// its own.
+    /// Lends a connection, waiting for one until `deadline` or the acquire timeout. Each statement on it is a
+    /// transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
@@ -108,7 +108,8 @@ impl Pool {
 
     /// A connection outside the pool, for a long session.
     ///
-    /// If this machine vanishes from the network, PostgreSQL notices within some ten seconds and frees the session's locks.
+    /// If this machine vanishes from the network, PostgreSQL notices within some ten seconds and frees the session's
+    /// locks.
     pub async fn session(&self) -> Result<Session, StoreError> {
         const WATCH_THE_LINE: &str =
             "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
@@ -120,16 +121,16 @@ impl Pool {
         connected.await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Records an error of a borrower. If the database was gone, the idle connections are dead too, and are dropped: each
-    /// would cause an error for one more caller.
+    /// Records an error of a borrower. If the database was gone, the idle connections are dead too, and are dropped:
+    /// each would cause an error for one more caller.
     pub fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
             self.shared.idle.lock().clear();
         }
     }
 
-    /// How many connections were made so far. The next one may lead to another database than the others: to a replica that
-    /// has taken over, and may lack the last commits.
+    /// How many connections were made so far. The next one may lead to another database than the others: to a replica
+    /// that has taken over, and may lack the last commits.
     pub fn connections_made(&self) -> u64 {
         self.shared.made.load(Ordering::SeqCst)
     }
@@ -151,8 +152,8 @@ impl Pool {
 }
 
 impl Shared {
-    /// The connection that was used last, if it still answers. Using the warm one first lets surplus connections reach their
-    /// maximum age.
+    /// The connection that was used last, if it still answers. Using the warm one first lets surplus connections reach
+    /// their maximum age.
     async fn idle_connection(&self) -> Option<Pooled> {
         loop {
             let mut pooled = self.idle.lock().pop()?;
@@ -188,8 +189,8 @@ fn silent() -> StoreError {
 /// Plans: every statement is a handful of index probes. A plan from a time when the table was empty, which scans it,
 /// must not survive the table's growth; and planning a statement each time costs more than running it.
 ///
-/// Times: no statement, lock or abandoned transaction lasts for ever, whatever happens to the program that started it. A
-/// statement ends with its connection, on systems where PostgreSQL can notice that in time.
+/// Times: no statement, lock or abandoned transaction lasts for ever, whatever happens to the program that started it.
+/// A statement ends with its connection, on systems where PostgreSQL can notice that in time.
 fn on_connect(settings: &PoolSettings) -> String {
     let statement = settings.statement_timeout.as_millis();
     format!(

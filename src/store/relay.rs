@@ -52,8 +52,8 @@ impl Session {
         Ok(sqlx::query_scalar(SQL).bind(LEADER_LOCK).fetch_one(&mut self.connection).await?)
     }
 
-    /// The cursor: how far changes have been delivered. None if it lies in this server's future, as in a database that was
-    /// restored from a dump into another PostgreSQL.
+    /// The cursor: how far changes have been delivered. None if it lies in this server's future, as in a database that
+    /// was restored from a dump into another PostgreSQL.
     pub async fn delivered_below(&mut self) -> Result<Option<i64>, StoreError> {
         const SQL: &str = "-- relay::delivered_below
             SELECT delivered_below FROM relay
@@ -61,11 +61,11 @@ impl Session {
         Ok(sqlx::query_scalar(SQL).fetch_optional(&mut self.connection).await?)
     }
 
-    /// The next window from `low` on, of about `limit` changes, with the changes of its events in the order in which they
-    /// must be published.
+    /// The next window from `low` on, of about `limit` changes, with the changes of its events in the order in which
+    /// they must be published.
     ///
-    /// Transactions in other databases of the same PostgreSQL do not hold the fence back, if this role may see them: they
-    /// can't write here.
+    /// Transactions in other databases of the same PostgreSQL do not hold the fence back, if this role may see them:
+    /// they can't write here.
     pub async fn window(&mut self, low: i64, limit: u32) -> Result<Window, StoreError> {
         const SQL: &str = concat!(
             "-- relay::window
@@ -113,8 +113,8 @@ impl Session {
         Ok(window)
     }
 
-    /// Moves the cursor over a window, and keeps the changes that the broker returned. False: the cursor is not where the
-    /// window began, so another relay has moved it, and nothing was written.
+    /// Moves the cursor over a window, and keeps the changes that the broker returned. False: the cursor is not where
+    /// the window began, so another relay has moved it, and nothing was written.
     pub async fn advance(&mut self, low: i64, high: i64, returned: &[Returned]) -> Result<bool, StoreError> {
         const SQL: &str = "-- relay::advance
             WITH moved AS (

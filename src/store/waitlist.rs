@@ -49,8 +49,8 @@ pub async fn larger_than(conn: &mut PgConnection, id: &EventId, capacity: u32) -
 }
 
 /// Reads enough of an event's queue to tell which entries are offered up to `units` units: that many entries from its
-/// head, since each gets at least one unit, and the one after them. Where parties that are too large may be passed over,
-/// it also reads, of each size, as many entries as there are units for. An entry may come twice.
+/// head, since each gets at least one unit, and the one after them. Where parties that are too large may be passed
+/// over, it also reads, of each size, as many entries as there are units for. An entry may come twice.
 pub async fn head(conn: &mut PgConnection, id: &EventId, units: u32, may_skip: bool) -> Result<Vec<Entry>, StoreError> {
     const SQL: &str = concat!(
         "-- waitlist::head\n(SELECT ",

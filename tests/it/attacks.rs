@@ -1,5 +1,6 @@
-//! Attacks on the running server, in a process of its own: its memory does not grow, and honest callers get right answers,
-//! every time, during an attack and after. `make attacks` measures how long they wait, on an otherwise idle machine.
+//! Attacks on the running server, in a process of its own: its memory does not grow, and honest callers get right
+//! answers, every time, during an attack and after. `make attacks` measures how long they wait, on an otherwise idle
+//! machine.
 
 mod arsenal;
 mod large;

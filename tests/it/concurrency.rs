@@ -1,5 +1,5 @@
-//! Races of many callers for the same units: no unit is sold twice, and no user gets two reservations. With each strategy
-//! alone and mixed on the same event; the tests force the callers to meet, so no result depends on luck.
+//! Races of many callers for the same units: no unit is sold twice, and no user gets two reservations. With each
+//! strategy alone and mixed on the same event; the tests force the callers to meet, so no result depends on luck.
 
 use std::collections::BTreeSet;
 
@@ -277,8 +277,8 @@ async fn confirm_or_cancel(
     }
 }
 
-/// Between the snapshot of a command's read and its event's lock, another transaction may commit. A view in the place of
-/// the table stalls the command right there.
+/// Between the snapshot of a command's read and its event's lock, another transaction may commit. A view in the place
+/// of the table stalls the command right there.
 #[tokio::test]
 async fn rows_read_before_the_lock_are_read_again() {
     const HELD_UP: &str = "

@@ -1,5 +1,5 @@
-//! The answers under contention: LOCK_TIMEOUT, ETAG_MISMATCH and VERSION_CONTENTION; and a refusal is final at the first
-//! attempt.
+//! The answers under contention: LOCK_TIMEOUT, ETAG_MISMATCH and VERSION_CONTENTION; and a refusal is final at the
+//! first attempt.
 
 use reservd::rpc::pb::{self, LockWait, Strategy};
 use tonic::Code;

@@ -1,5 +1,5 @@
-//! Crashes under load: of the server, of PostgreSQL, of both. A repetition with the same request_id gets each acknowledged
-//! answer again, nothing is lost, nothing is doubled, and the audit is clean.
+//! Crashes under load: of the server, of PostgreSQL, of both. A repetition with the same request_id gets each
+//! acknowledged answer again, nothing is lost, nothing is doubled, and the audit is clean.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! The exact end of a hold: a command before it wins, a command after it is refused, and the units are free at once, for
-//! every caller.
+//! The exact end of a hold: a command before it wins, a command after it is refused, and the units are free at once,
+//! for every caller.
 
 use reservd::rpc::pb::{self, ReservationState, Strategy};
 use tonic::Code;

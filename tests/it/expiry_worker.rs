@@ -1,5 +1,5 @@
-//! The expiry worker: it releases holds in the order in which they lapsed, in time without constant polling, and without
-//! delaying commands.
+//! The expiry worker: it releases holds in the order in which they lapsed, in time without constant polling, and
+//! without delaying commands.
 
 use crate::support::{TestServer, all, eventually, millis, reserve};
 use reservd::rpc::pb;

@@ -1,5 +1,5 @@
-//! A replica takes over that has other commits under the same versions, and new connections lead to it. A decision made on
-//! a server's cache of the old database is not written there.
+//! A replica takes over that has other commits under the same versions, and new connections lead to it. A decision made
+//! on a server's cache of the old database is not written there.
 //!
 //! A command is decided from the cache, without a read, when it joins a batch that is decided while the batch ahead is
 //! written. So here a stalled commit makes a batch form.

@@ -2,8 +2,8 @@
 //! with something wrong in them, bytes that are no message, calls that are no gRPC, tokens that are none.
 //! Each gets a proper answer, none shows a defect, and the audit stays clean.
 //!
-//! The test sends some thousands, always the same; `make fuzz` sends a million others each time. A failure names the seed
-//! and the request: `FUZZ_SEED`, `FUZZ_FIRST` and `FUZZ_REQUESTS` repeat it.
+//! The test sends some thousands, always the same; `make fuzz` sends a million others each time. A failure names the
+//! seed and the request: `FUZZ_SEED`, `FUZZ_FIRST` and `FUZZ_REQUESTS` repeat it.
 
 mod answers;
 mod calls;

@@ -1,5 +1,5 @@
-//! A request_id stands for one effect and one answer: for any number of concurrent calls, on any server, before and after
-//! a restart, and after any later change of the reservation.
+//! A request_id stands for one effect and one answer: for any number of concurrent calls, on any server, before and
+//! after a restart, and after any later change of the reservation.
 
 use reservd::rpc::pb::{self, Strategy};
 use tonic::{Code, Status};

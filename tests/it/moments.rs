@@ -1,5 +1,5 @@
-//! A decision rests on moments: the close of booking, the end of a hold. A decision that is made before such a moment and
-//! would be written after it is void, whatever delayed the write.
+//! A decision rests on moments: the close of booking, the end of a hold. A decision that is made before such a moment
+//! and would be written after it is void, whatever delayed the write.
 
 use prost_types::{FieldMask, Timestamp};
 use reservd::rpc::pb::{self, ExecutionOptions, Strategy};
@@ -106,8 +106,8 @@ struct Outcome {
     promoted: Vec<String>,
 }
 
-/// Makes the calls of all cases, by each of these strategies. They are decided while `lock` keeps them from being written, and
-/// written `after` the moment or before it. None: the moment came before all of them were decided.
+/// Makes the calls of all cases, by each of these strategies. They are decided while `lock` keeps them from being
+/// written, and written `after` the moment or before it. None: the moment came before all of them were decided.
 async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, after: bool) -> Option<Vec<Outcome>> {
     let _turn = TURN.lock().await;
     let settings = patient_and(&[

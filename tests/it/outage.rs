@@ -1,5 +1,5 @@
-//! The database goes away and comes back: calls fail with a clear error, no acknowledged change is lost, and the service
-//! recovers by itself.
+//! The database goes away and comes back: calls fail with a clear error, no acknowledged change is lost, and the
+//! service recovers by itself.
 
 use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};

@@ -1,5 +1,5 @@
-//! Speculation: a Reserve is accepted from the cache, without a read. If the cache was wrong, nothing is written, and the
-//! command is decided again on a read. A slow machine may read where a fast one speculates, so tests repeat until a
+//! Speculation: a Reserve is accepted from the cache, without a read. If the cache was wrong, nothing is written, and
+//! the command is decided again on a read. A slow machine may read where a fast one speculates, so tests repeat until a
 //! command was speculative.
 
 use futures::future::join_all;

@@ -56,7 +56,8 @@ async fn hold(server: &TestServer, user: &str) {
     server.reserve(wish).await.expect("there is room");
 }
 
-/// Waits for a stalled commit of this user, lets it happen, and cuts the connections before the service gets the answer.
+/// Waits for a stalled commit of this user, lets it happen, and cuts the connections before the service gets the
+/// answer.
 async fn lose_the_answer(server: &TestServer, proxy: &PgProxy, user: &str, stall: Stall) {
     server.commit_is_stalled().await;
     let before = server.history("show", Some(user)).await.len();

@@ -15,8 +15,8 @@ fn case(call: impl Into<Call>, bad: &[&str]) -> Case {
     (call.into(), bad.iter().map(ToString::to_string).collect())
 }
 
-/// Sends each request to a server with an open event `good`, and checks that it is refused for all of its bad fields, and
-/// that no request had an effect.
+/// Sends each request to a server with an open event `good`, and checks that it is refused for all of its bad fields,
+/// and that no request had an effect.
 async fn assert_all_invalid(cases: Vec<Case>) {
     let server = TestServer::start().await;
     server.event("good", 10).await;

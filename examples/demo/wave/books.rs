@@ -15,7 +15,7 @@ use super::{Plan, tally::Tally, traveller::SHORT_HOLD};
 
 /// Questions asked at once.
 const AT_ONCE: usize = 32;
-/// How long the sweeper may take to release what has lapsed. It takes about a second.
+/// How long the expiry worker may take to release lapsed holds. It takes about a second.
 const SWEPT_WITHIN: Duration = Duration::from_secs(20);
 
 /// How many reservations, and how many seats in them.

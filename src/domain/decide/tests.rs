@@ -146,8 +146,8 @@ fn command(action: Action, request: Option<u8>) -> Command {
 }
 
 proptest! {
-    /// Any commands in any order keep the counters right. A refusal changes nothing, ended reservations never come back,
-    /// and a repetition gets the first answer.
+    /// Any commands in any order keep the counters right. A refusal changes nothing, ended reservations never come
+    /// back, and a repetition gets the first answer.
     #[test]
     fn the_counters_are_right_after_every_command(
         capacity in 0..10_u32, policy in a_policy(), history in a_history(an_action())

@@ -1,9 +1,9 @@
 //! The change feed of this server: the watched events and their watchers.
 //!
-//! Watchers get only committed changes, read from the database. For each watched event there is one [`tail`], which reads
-//! new changes once, for all of its watchers. A commit of this server wakes the tail at once; one statement for all
-//! watched events notices the commits of other servers ([`Ledger::poll_feed`]). A watcher has a version and no queue of
-//! its own: it takes the changes after that version from the tail's buffer, or it is too slow ([`watch`]).
+//! Watchers get only committed changes, read from the database. For each watched event there is one [`tail`], which
+//! reads new changes once, for all of its watchers. A commit of this server wakes the tail at once; one statement for
+//! all watched events notices the commits of other servers ([`Ledger::poll_feed`]). A watcher has a version and no
+//! queue of its own: it takes the changes after that version from the tail's buffer, or it is too slow ([`watch`]).
 
 mod tail;
 mod watch;

@@ -83,8 +83,8 @@ impl Page {
     }
 }
 
-/// Cuts the changes read into pages of about so many bytes. Only the last page may have the availability, and only if it
-/// reaches that version.
+/// Cuts the changes read into pages of about so many bytes. Only the last page may have the availability, and only if
+/// it reaches that version.
 pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     let mut size = 0;

@@ -1,5 +1,5 @@
-//! The waitlist under concurrency: no entry is promoted twice, no place is idle while it fits a waiting entry, and the order
-//! and the capacity hold at each instant. With each strategy alone and with all mixed; on one server and on two.
+//! The waitlist under concurrency: no entry is promoted twice, no place is idle while it fits a waiting entry, and the
+//! order and the capacity hold at each instant. With each strategy alone and with all mixed; on one server and on two.
 
 use std::collections::BTreeSet;
 
@@ -145,8 +145,8 @@ async fn one_waiting_entry_for_a_user_however_many_race() {
     server.check_and_stop().await;
 }
 
-/// The calls of a user of a busy event: reserve or wait, leave or take the offer, and cancel it, in part or in whole; some
-/// users let it lapse.
+/// The calls of a user of a busy event: reserve or wait, leave or take the offer, and cancel it, in part or in whole;
+/// some users let it lapse.
 async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: usize) -> Vec<Status> {
     let (user, options) = (format!("user-{n}"), by_turns(mix, n));
     let quantity = i32::try_from(n % 3 + 1).expect("small");
@@ -180,7 +180,8 @@ async fn a_rush_on_a_small_event_with_a_waitlist_keeps_every_promise_at_every_in
     for (event_id, mix) in MIXES {
         let policy = pb::WaitlistPolicy { offer_ttl: millis(100), ..skipping(1000) };
         full(&server, event_id, 6, policy).await;
-        // This party fits only once ann has no units left: so entries wait at all times, and all users go through the waitlist.
+        // This party fits only once ann has no units left: so entries wait at all times, and all users go through the
+        // waitlist.
         server.join(join(event_id, "large", 6)).await.expect("it is sold out");
         server.cancel(cancel(event_id, "ann", 5)).await.expect("she has six");
         let observer = Observer::of(&server, event_id).await;

@@ -273,7 +273,7 @@ fn a_waitlist_ends_with_its_event() {
 }
 
 proptest! {
-    /// Under strict FIFO the order of promotions is that of the line; with skips nobody is overtaken more
+    /// Under strict FIFO the order of promotions is that of the waitlist; with skips no entry is overtaken more
     /// often than the rule says: so many times while it is the first, and while each before it was.
     #[test]
     fn no_entry_is_overtaken_more_often_than_the_policy_says(

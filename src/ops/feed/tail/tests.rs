@@ -52,7 +52,7 @@ fn cut(news: News) -> Vec<Page> {
     pages(news, PAGE_BYTES)
 }
 
-/// The versions that a page tells.
+/// The versions of a page's changes.
 fn versions(page: &Page) -> Vec<i64> {
     page.changes.iter().map(|change| change.version).collect()
 }

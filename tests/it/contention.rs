@@ -84,7 +84,7 @@ async fn pessimistic_callers_queue_and_none_tries_twice() {
     assert_eq!((made.len(), refused.len()), (5, CONNECTIONS - 5));
     for answer in made {
         assert_eq!(answer.execution.attempts, 1, "waiting is no retry");
-        assert!(answer.execution.lock_wait.expect("told").nanos > 0);
+        assert!(answer.execution.lock_wait.expect("it is in the answer").nanos > 0);
     }
     assert_eq!(retries(&server, "reserve", Strategy::Pessimistic).await, 0.0);
     server.check_and_stop().await;

@@ -177,7 +177,7 @@ impl Ledger {
         let acknowledged = self.acknowledged.lock().expect("no holder panics").clone();
         for (call, answer) in &acknowledged {
             let again = call.send(&mut reservations).await;
-            assert_eq!(again.as_ref().expect("told again"), answer, "{call:?}");
+            assert_eq!(again.as_ref().expect("answered again"), answer, "{call:?}");
         }
         let in_doubt = std::mem::take(&mut *self.in_doubt.lock().expect("no holder panics"));
         for call in in_doubt {

@@ -93,7 +93,7 @@ async fn an_event_without_an_id_gets_one_that_its_request_id_finds_again() {
     let id = first.event.clone().expect("it").event_id;
     assert!(!first.replayed && !id.is_empty());
     server.reservations().reserve(reserve(&id, "ann")).await.expect("there is room");
-    let again = events.create_event(request.clone()).await.expect("told again").into_inner();
+    let again = events.create_event(request.clone()).await.expect("answered again").into_inner();
     assert!(again.replayed);
     assert_eq!(again.event, first.event, "as it was when created");
     let other = CreateEventRequest { start_closed: true, ..request };
@@ -163,7 +163,7 @@ async fn an_event_opens_closes_and_is_cancelled_with_all_its_reservations() {
     // Created, opened, 4 reserved, confirmed, cancelled: 8; then 3 reservations, then the event.
     assert_eq!(now.version, 12);
     assert_eq!(server.get_event("e").await, now);
-    let again = events.cancel_event(call_off).await.expect("told again").into_inner();
+    let again = events.cancel_event(call_off).await.expect("answered again").into_inner();
     assert_eq!((again.event, again.cancelled_reservations, again.replayed), (done.event, 3, true));
     for (user, reason) in [("ann", "rain"), ("bob", "rain"), ("cid", "rain"), ("dan", "ill")] {
         let found =

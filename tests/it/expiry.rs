@@ -223,7 +223,7 @@ async fn expiry_on_two_servers_releases_each_hold_once_and_no_confirmed_one() {
     .await
     .expect("changes can be counted");
     let confirmed = i64::try_from(confirmed).expect("a count");
-    assert_eq!(ended, (confirmed, 120 - confirmed), "each hold ended once, as its holder was told");
+    assert_eq!(ended, (confirmed, 120 - confirmed), "each hold ended once, as its holder was answered");
     twin.app.stop().await;
     assert_holds_ended_once(&server).await;
     server.check_and_stop().await;

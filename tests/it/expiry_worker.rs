@@ -87,7 +87,7 @@ async fn lag_and_backlog_are_reported_while_a_busy_event_delays_expiry() {
     row.release().await;
     eventually("all are released", async || held(&server).await == 0).await;
     let delays = "reservd_expiry_delay_seconds_count";
-    eventually("the delays are told", async || twin.metric(delays).await == 5.0).await;
+    eventually("the delays are reported", async || twin.metric(delays).await == 5.0).await;
     twin.app.stop().await;
     server.check_and_stop().await;
 }

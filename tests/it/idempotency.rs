@@ -78,7 +78,7 @@ fn assert_done_once(answers: Vec<Result<Answer, Status>>, before: i64) {
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(answers.iter().filter(|answer| !answer.execution.replayed).count(), 1);
     for answer in &answers {
-        assert_eq!(answer.reservation, answers[0].reservation, "all are told the same");
+        assert_eq!(answer.reservation, answers[0].reservation, "all get the same answer");
         assert_eq!(answer.execution.event_version, before + 1);
     }
 }

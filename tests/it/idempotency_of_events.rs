@@ -62,7 +62,7 @@ async fn call(server: &TestServer, rpc: Rpc, event_id: &str, request_id: &str) -
         Rpc::Cancel => {
             let request = pb::CancelEventRequest { event_id, request_id, ..Default::default() };
             let answer = events.cancel_event(request).await?.into_inner();
-            assert_eq!(answer.cancelled_reservations, 2, "told again with the rest");
+            assert_eq!(answer.cancelled_reservations, 2, "answered again with the rest");
             (answer.event, answer.replayed)
         }
     };
@@ -86,7 +86,7 @@ fn assert_done_once(answers: Vec<Told>) -> pb::Event {
     let (answers, refused) = sorted(answers);
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(answers.iter().filter(|(_, replayed)| !replayed).count(), 1);
-    assert!(answers.iter().all(|(event, _)| *event == answers[0].0), "all are told the same: {answers:?}");
+    assert!(answers.iter().all(|(event, _)| *event == answers[0].0), "all get the same answer: {answers:?}");
     answers[0].0.clone()
 }
 

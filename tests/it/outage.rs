@@ -115,6 +115,6 @@ async fn an_unavailable_database_is_reported_and_recovers() {
 
 async fn health(server: &TestServer) -> ServingStatus {
     let request = HealthCheckRequest { service: String::new() };
-    let answer = HealthClient::new(server.channel()).check(request).await.expect("health is always told");
+    let answer = HealthClient::new(server.channel()).check(request).await.expect("health checks are always answered");
     answer.into_inner().status()
 }

@@ -135,7 +135,7 @@ async fn equal_commands_in_one_batch_are_decided_one_after_the_other() {
     let calls = queue_up(&server, calls).await;
     held.release().await;
     let answers = answers(calls).await;
-    let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("told again"));
+    let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("answered again"));
     assert_eq!(ann.reservation, again.reservation);
     assert_eq!([ann, again].map(|answer| answer.execution.expect("a report").replayed), [false, true]);
     assert_eq!(answers[3].as_ref().map_err(reason).map(|_| ()), Err("ALREADY_RESERVED".to_owned()));

@@ -58,7 +58,7 @@ async fn a_known_request_id_is_answered_from_the_history() {
         let made = reserved(&server, first.clone()).await.expect("there is room");
         // Bob has no reservation; only the request_id, which stands for another payload, causes the refusal.
         assert_refused(reserved(&server, other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
-        let again = reserved(&server, first).await.expect("told again");
+        let again = reserved(&server, first).await.expect("answered again");
         assert_eq!((again.reservation, again.execution.expect("a report").replayed), (made.reservation, true));
     })
     .await;

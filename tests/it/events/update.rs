@@ -146,7 +146,7 @@ async fn an_update_counts_a_version_and_checks_its_etag() {
         second.etag != first.etag
             && second.update_time.map(|t| (t.seconds, t.nanos)) > first.update_time.map(|t| (t.seconds, t.nanos))
     );
-    let again = server.events().update_event(request.clone()).await.expect("told again").into_inner();
+    let again = server.events().update_event(request.clone()).await.expect("answered again").into_inner();
     assert_eq!((again.event, again.replayed), (Some(second.clone()), true));
     let stale = UpdateEventRequest { request_id: String::new(), ..request };
     let status = assert_refused(server.events().update_event(stale).await, Code::Aborted, "ETAG_MISMATCH");

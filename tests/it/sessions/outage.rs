@@ -31,7 +31,7 @@ async fn while_redis_is_unreachable_only_other_tokens_are_accepted() {
     let create = root.sessions().create_session(wish("bob", &[])).await;
     assert_refused(create, Code::Unavailable, "SESSIONS_UNAVAILABLE");
     let mut health = HealthClient::new(guarded.server.channel());
-    let serving = health.check(HealthCheckRequest::default()).await.expect("told").into_inner().status();
+    let serving = health.check(HealthCheckRequest::default()).await.expect("it is in the answer").into_inner().status();
     assert_eq!(serving, tonic_health::pb::health_check_response::ServingStatus::Serving);
     eventually("the metrics tell", async || guarded.server.metric("reservd_sessions_subscribed").await == 0.0).await;
 

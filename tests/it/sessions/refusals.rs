@@ -253,7 +253,7 @@ async fn services_access_only_the_sessions_of_users() {
     let users = shop.sessions().create_session(wish("ann", &[])).await.expect("a user").into_inner();
     let (admins, its) = open(&guarded, wish("ann", &[Role::Admin])).await;
     let mixed = open(&guarded, wish("ann", &[Role::User, Role::Admin])).await.1;
-    let user_session = users.session.expect("told");
+    let user_session = users.session.expect("it is in the answer");
     for service in [&shop, &desk] {
         let listed = list(service, "ann").await;
         assert_eq!(listed.iter().map(|it| &it.session_id).collect::<Vec<_>>(), [&user_session.session_id]);

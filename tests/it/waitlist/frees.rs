@@ -44,7 +44,7 @@ async fn every_command_that_frees_places_promotes_entries() {
         };
         let version = server.confirm(confirm).await.expect("she holds six").execution.event_version;
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c"]);
-        assert_eq!(server.get_event(event_id).await.version, version + 1, "one change more, for who was served");
+        assert_eq!(server.get_event(event_id).await.version, version + 1, "one more change, for the promoted entry");
         let bigger = pb::Event { event_id: event_id.into(), capacity: 9, ..Default::default() };
         server.events().update_event(update(bigger, "capacity")).await.expect("it may grow");
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c", "d"]);

@@ -30,7 +30,7 @@ async fn a_slow_watcher_gets_an_error_and_resumes_where_it_was() {
     tokio::join!(load, quick.until(101));
     let status = slow.ends_for("WATCH_TOO_SLOW").await;
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(slow.version < 101, "it can't have been told everything: {}", slow.version);
+    assert!(slow.version < 101, "it can't have got everything: {}", slow.version);
     let mut again = server.watch_after("e", slow.version).await.expect("it is kept");
     again.until(101).await;
     slow.changes.append(&mut again.changes);

@@ -42,7 +42,7 @@ properties: postgres ## run the property tests on other cases than `make test` (
 simulate: ## run the engine on a model of PostgreSQL, a million seeds (SEEDS=10000: fewer; SEED=17: this one, and print it)
 	SIMULATE_SEED=$(or $(SEED),0) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) \
 	  $(if $(SEEDS),,$(if $(SEED),SIMULATE_TRACE=1)) \
-	  cargo test --locked --release --lib simulate_by_command -- --ignored --nocapture
+	  cargo test --locked --release --lib every_seed_is_right -- --nocapture
 
 fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
 	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \

@@ -1,4 +1,4 @@
-//! Background work: each worker is one run of a use case in [`crate::ops`], repeated by the loop here.
+//! Background workers: each runs one use case of [`crate::ops`] again and again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,7 +58,7 @@ async fn expire(ledger: Ledger, expiry: Expiry) -> Result<Duration, OpError> {
     })
 }
 
-/// One step of a round over all events.
+/// One step of change retention, in a round over all events.
 async fn delete_changes(
     ledger: Ledger,
     retention: Retention,
@@ -82,7 +82,7 @@ async fn delete_entries(ledger: Ledger, retention: Retention) -> Result<Duration
     Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
 }
 
-/// Promotes waitlist entries for units that became free without a transaction: by the clock.
+/// Promotes waitlist entries for units that became free by the clock, without a transaction.
 async fn promote(ledger: Ledger, interval: Duration) -> Result<Duration, OpError> {
     let count = ledger.promote_waiting(PROMOTION_BATCH).await?;
     Ok(if count < PROMOTION_BATCH { interval } else { Duration::ZERO })
@@ -118,7 +118,7 @@ impl Workers<'_> {
     }
 }
 
-/// Lets health checks answer SERVING only while the database answers.
+/// Keeps health checks at SERVING only while the database answers.
 async fn watch_database(ledger: Ledger, health: HealthReporter, stop: CancellationToken) {
     let mut serving = true;
     while !stop.is_cancelled() {

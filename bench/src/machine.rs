@@ -81,7 +81,7 @@ fn process_seconds(_process: Pid) -> Option<f64> {
     None
 }
 
-/// Forgets the most memory that a process has held so far.
+/// Resets the peak of a process's memory.
 pub fn reset_peak_memory(process: Pid) {
     // Where it is not allowed, the peak is that of a longer time, which is stricter.
     let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");

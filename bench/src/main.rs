@@ -1,5 +1,5 @@
 //! `reservd-bench`: how fast reservd is, against what SQL alone does on the same PostgreSQL or against
-//! another build of itself, and whether the books are right in the end.
+//! another build of itself, and whether the counters are right in the end.
 //!
 //! In reading order: `scenario` is what is measured, `plan` in which order, `run` does it. `stage` is a
 //! database with a server in a process of its own, which `program` finds and starts; `load` are the
@@ -71,7 +71,7 @@ const TELLING: [&str; 8] = [
     "autovacuum",
 ];
 
-/// Measures how fast reservd is, against SQL alone on the same PostgreSQL, and checks the books.
+/// Measures how fast reservd is, against SQL alone on the same PostgreSQL, and audits the events.
 #[derive(Debug, Parser)]
 #[command(name = "reservd-bench", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -118,7 +118,7 @@ async fn run(options: &Options) -> Result<(), Failure> {
     report.print();
     let [json, html] = report.write(&out)?;
     println!("{}\n{}", html.display(), json.display());
-    if report.verified.problems.is_empty() { Ok(()) } else { Err("the books are wrong".into()) }
+    if report.verified.problems.is_empty() { Ok(()) } else { Err("the counters are wrong".into()) }
 }
 
 /// The PostgreSQL that the servers' settings ask for, in this folder.

@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         Self { embedded, plan, server, before, peers, results, verified, bar, seed: fastrand::u64(..) }
     }
 
-    /// Measures everything, and checks the books. Keys for tokens are made in the folder `keys`.
+    /// Measures everything, and audits the events. Keys for tokens are made in the folder `keys`.
     pub async fn carry_out(mut self, keys: &Path) -> Result<(Results, Verified), Failure> {
         self.main_stage().await?;
         if self.plan.filled.is_some() {
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
         self.close(filled, (0..count).map(|number| 1 + number * stride).collect()).await
     }
 
-    /// Checks the books and stops the server.
+    /// Audits the events and stops the server.
     pub async fn close(&mut self, stage: Stage, numbers: Vec<u32>) -> Result<(), Failure> {
         self.verified.merge(verify::verify(&stage, numbers, &self.bar).await?);
         stage.server.stop().await

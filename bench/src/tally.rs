@@ -26,7 +26,7 @@ pub struct Tally {
     pub attempts: u64,
     /// Successes by the size of the batch that they were committed in.
     pub batches: BTreeMap<u32, u64>,
-    /// Every success, whenever it was answered: so many changes must be in the books.
+    /// Every success, whenever it was answered: this many changes must be recorded.
     pub acknowledged: u64,
     /// Calls of which it is not known whether they changed anything.
     pub unknown: u64,

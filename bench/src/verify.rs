@@ -1,4 +1,4 @@
-//! The end of every run: are the books right? A fast wrong answer is a failed run.
+//! The audit at the end of every run. A fast wrong answer is a failed run.
 
 use futures::{StreamExt, stream};
 use indicatif::ProgressBar;
@@ -22,7 +22,7 @@ pub struct Verified {
     pub acknowledged: u64,
     /// Calls whose outcome the callers do not know.
     pub unknown: u64,
-    /// Changes that are in the books.
+    /// Changes that are recorded.
     pub changes: i64,
     /// What is wrong, a sentence each.
     pub problems: Vec<String>,
@@ -39,7 +39,7 @@ impl Verified {
     }
 }
 
-/// Checks the books of a stage: VerifyEvent on each of the events of these numbers, the same by SQL on
+/// Audits a stage: VerifyEvent on each of the events of these numbers, the same by SQL on
 /// all events at once, and that there is one change for each success that a caller was answered.
 pub async fn verify(stage: &Stage, numbers: Vec<u32>, bar: &ProgressBar) -> Result<Verified, Failure> {
     bar.set_message(format!("VerifyEvent on {} events", numbers.len()));
@@ -56,22 +56,22 @@ pub async fn verify(stage: &Stage, numbers: Vec<u32>, bar: &ProgressBar) -> Resu
         })
         .buffer_unordered(AT_ONCE);
     while let Some((number, answer)) = answers.next().await {
-        let books = answer.map_err(|status| format!("VerifyEvent of {}: {}", event_id(number), status.message()))?;
+        let audit = answer.map_err(|status| format!("VerifyEvent of {}: {}", event_id(number), status.message()))?;
         verified.events += 1;
-        let problems = books.into_inner().problems.into_iter();
+        let problems = audit.into_inner().problems.into_iter();
         verified.problems.extend(problems.map(|problem| format!("{}: {problem}", event_id(number))));
     }
 
-    bar.set_message("adding up the books of all events");
+    bar.set_message("adding up the rows of all events");
     let wrong: Vec<String> =
-        sqlx::query_scalar(include_str!("sql/books.sql")).fetch_all(&mut stage.sql().await?).await?;
+        sqlx::query_scalar(include_str!("sql/audit.sql")).fetch_all(&mut stage.sql().await?).await?;
     verified.problems.extend(wrong);
     verified.changes = stage.version_increments().await?;
     let least = i64::try_from(stage.acknowledged)?;
     let most = i64::try_from(stage.acknowledged + stage.unknown)?;
     if !(least..=most).contains(&verified.changes) {
         let problem = format!(
-            "callers were answered {least} successes, {} calls had an unknown outcome, {} changes are in the books",
+            "callers were answered {least} successes, {} calls had an unknown outcome, {} changes are recorded",
             stage.unknown, verified.changes
         );
         verified.problems.push(problem);

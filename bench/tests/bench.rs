@@ -1,5 +1,5 @@
-//! `reservd-bench` from end to end, on numbers so small that they mean nothing: what it measures, that
-//! it checks the books and fails when they are wrong, and that it cleans up. Needs the `reservd` beside it, which
+//! `reservd-bench` from end to end, on numbers so small that they mean nothing: what it measures, that it audits the
+//! events and fails when their counters are wrong, and that it cleans up. Needs the `reservd` beside it, which
 //! `cargo build` makes.
 
 use std::{
@@ -108,7 +108,7 @@ fn leftovers(pid: Pid) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_run_measures_everything_checks_the_books_and_reports() {
+async fn a_run_measures_everything_audits_the_events_and_reports() {
     let folder = Folder::new("all");
     let scenarios = "--scenario=hot,uniform,zipf,hot-life,hot-half-rate,overload";
     let run = Run::start(
@@ -175,7 +175,7 @@ fn check_page(path: &Path) {
     assert!(html.matches("<svg ").count() >= 8, "plots are missing");
     let [summary, targets] = ["Against SQL alone", "<h2>Targets"].map(|title| html.find(title).expect("a section"));
     assert!(summary < targets, "a user's questions come first");
-    assert!(html.contains("the books are right"));
+    assert!(html.contains("the counters are right"));
     for foreign in ["<script", "<link", "<img", "@import", "url(", "src="] {
         assert!(!html.contains(foreign), "not self-contained: {foreign}");
     }
@@ -209,7 +209,7 @@ async fn two_builds_are_compared_round_by_round() {
 }
 
 #[tokio::test]
-async fn a_run_on_wrong_books_fails() {
+async fn a_run_on_wrong_counters_fails() {
     let folder = Folder::new("wrong");
     let data = folder.0.join("data");
     let data_dir = format!("--data-dir={}", data.display());
@@ -235,7 +235,7 @@ async fn a_run_on_wrong_books_fails() {
 
     let (status, said) = Run::start(&folder, &options).end().await;
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("the books are wrong"), "{said}");
+    assert!(said.contains("the counters are wrong"), "{said}");
     let report = folder.report();
     let problems = report["verified"]["problems"].to_string();
     assert!(

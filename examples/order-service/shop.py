@@ -11,7 +11,7 @@ What makes it safe, whatever crashes on the way:
 
 - Each order and the answer to it are in the shop's own database before the message is acknowledged.
 - A command's message_id is made from the order's number. After a crash of the shop it is sent again
-  (`--database FILE` keeps the orders): reservd answers with the first result, and nobody gets a second hold.
+  (`--database FILE` keeps the orders): reservd answers with the first result, and no customer gets a second hold.
 - Changes may come twice: those that are not newer than the newest seen of their event are skipped.
 """
 

@@ -1,15 +1,15 @@
-//! Whether an event's books are right: the counters, the rows and the changes must agree.
+//! The audit of one event: its counters, rows and changes must agree.
 
 use super::event::EventState;
 
-/// What one event's rows add up to, in one snapshot.
+/// The sums of one event's rows, read in one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventAudit {
     /// The event's state.
     pub state: EventState,
     /// Units in all.
     pub capacity: u32,
-    /// The held counter, which may be anything: finding that out is what this is for.
+    /// The held counter, which may be wrong: the audit finds that out.
     pub held: i64,
     /// The confirmed counter.
     pub confirmed: i64,
@@ -33,7 +33,7 @@ pub struct EventAudit {
     pub waiting_rows: i64,
     /// Of these, entries of users who have a live reservation.
     pub waiting_though_reserved: i64,
-    /// Whether places are free that fit somebody who waits and whose turn it is.
+    /// Whether free places fit a waiting entry whose turn it is.
     pub is_unserved: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who asks, as far as the rules and the history care.
+//! The caller of a command, as the rules and the history see it.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use super::ids::UserId;
 /// The most bytes that an actor's name may have.
 pub const MAX_ACTOR_LENGTH: usize = 256;
 
-/// Who did something, by name: what the history tells in answer to "who was it?".
+/// The name of a caller, which the history records with each change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor(Arc<str>);
 
@@ -30,20 +30,20 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Who asks for a command, and what that means for it. The default may do everything and has no name:
-/// the ledger itself, and callers who are not asked who they are.
+/// The caller of a command, and what it may do. The default has full access and no name: it stands for the ledger
+/// itself, and for every caller while authentication is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is, for the history.
+    /// The caller's name, for the history.
     pub actor: Option<Actor>,
-    /// The one user that it may act for; any if none.
+    /// The one user that the caller may act for; any user if none.
     pub only: Option<UserId>,
-    /// The limit of live holds that the user of a Reserve has come to across events, if it has.
+    /// The limit of live holds across events, if the user of a Reserve has reached it.
     pub hold_limit_reached: Option<u32>,
 }
 
 impl Caller {
-    /// Whether it may see and change what is this user's.
+    /// Whether the caller may see and change this user's reservations and entries.
     pub fn may_act_for(&self, user: &UserId) -> bool {
         self.only.as_ref().is_none_or(|only| only == user)
     }

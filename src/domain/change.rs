@@ -25,15 +25,15 @@ pub enum ChangeKind {
     Confirmed,
     Extended,
     Amended,
-    /// Some units were given up; the reservation lives on.
+    /// Some units were given up; the reservation stays live.
     Reduced,
     Cancelled,
     Expired,
-    /// A user began to wait.
+    /// A user joined the waitlist.
     WaitlistJoined,
-    /// Who waited got places: the reservation, HELD, that the entry became.
+    /// An entry was promoted: it became a reservation, HELD.
     WaitlistPromoted,
-    /// Who waited gave up, or reserved as a newcomer.
+    /// The user left the waitlist, or reserved as a newcomer.
     WaitlistLeft,
     /// The event was cancelled, or made too small for the party.
     WaitlistEnded,
@@ -95,13 +95,13 @@ pub struct Change {
     pub time: Timestamp,
     /// The request that asked for it.
     pub request: Option<Request>,
-    /// Who asked for it. None: the ledger did it by itself, or did not ask who it was.
+    /// The caller that asked for it. None: the ledger did it by itself, or authentication is off.
     pub actor: Option<Actor>,
-    /// What it happened to, as it is afterwards.
+    /// The subject of the change, as it is afterwards.
     pub subject: Subject,
 }
 
-/// What a change happened to, as it is afterwards.
+/// The subject of a change, as it is afterwards.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Subject {
     /// A reservation.

@@ -1,4 +1,4 @@
-//! Commands: what a caller asks for. One command makes one change.
+//! Commands: what a caller asks for. The answer to a command is one change.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use super::{
     needs::Needs,
 };
 
-/// One wish to change one event or one of its reservations.
+/// A request to change one event, or one of its reservations or waitlist entries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// The event, and with it the shard.
+    /// The event, which is also the shard key.
     pub event_id: EventId,
     /// What to do.
     pub action: Action,
-    /// Act only if this still names the version of the subject: of the event for [`Action::Reserve`],
-    /// [`Action::Join`] and the event's own actions, of the reservation or entry for the others.
+    /// Act only if the subject still has this version. The subject is the event for [`Action::Reserve`],
+    /// [`Action::Join`] and the event's own actions, and the reservation or entry for the others.
     pub etag: Option<String>,
     /// Makes the command safe to repeat.
     pub request: Option<Request>,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
 }
 
@@ -70,7 +70,7 @@ pub enum Action {
     Promote,
     /// Wait for units.
     Join(Join),
-    /// Wait no longer.
+    /// Leave the waitlist.
     Leave {
         /// The entry.
         target: Target,
@@ -108,7 +108,7 @@ pub struct Reserve {
 pub struct Join {
     /// The id that the entry gets, and the reservation that it becomes.
     pub id: ReservationId,
-    /// Who waits.
+    /// The user who joins.
     pub user_id: UserId,
     /// How many units.
     pub quantity: u32,
@@ -183,8 +183,8 @@ impl EventUpdate {
 }
 
 impl Command {
-    /// The command as `caller` asks for it. The request_ids of a caller that may act for one user only
-    /// are that user's own: nobody learns from them which ids others have used.
+    /// The command as `caller` asks for it. The request_ids of a caller that may act for one user only are that user's
+    /// own: a caller can't learn which ids others have used.
     #[must_use]
     pub fn by(mut self, caller: Caller) -> Self {
         if let (Some(user), Some(request)) = (&caller.only, &mut self.request) {

@@ -11,7 +11,7 @@ use super::{
     waitlist::Entry,
 };
 
-/// A "yes".
+/// An accepted command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// The request was carried out before: answer with this change again, and write nothing.
@@ -20,7 +20,7 @@ pub enum Decision {
     Commit(Commit),
 }
 
-/// All effects of one decision, as data: what is written is here and nowhere else.
+/// All effects of one decision, as data: nothing else is written.
 ///
 /// The rows of reservations and of the event are the subjects of `changes`.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,9 +16,9 @@ pub const EXTENSIONS: RangeInclusive<u32> = 0..=1_000;
 pub const WAITLIST_SIZE: RangeInclusive<u32> = 1..=100_000;
 /// Entries that may wait for one event when its policy does not say.
 pub const DEFAULT_WAITLIST_SIZE: u32 = 10_000;
-/// How often the first in line may be passed over.
+/// How often the head of the waitlist may be passed over.
 pub const SKIPS: RangeInclusive<u32> = 1..=1_000;
-/// The same, where a policy that skips does not say.
+/// The same, for a policy with skips that does not say.
 pub const DEFAULT_SKIPS: u32 = 3;
 /// Rows of one page.
 pub const PAGE_SIZE: RangeInclusive<u32> = 1..=1_000;

@@ -1,9 +1,9 @@
 //! The rules of the ledger, pure: no IO, no async, no clock and no randomness of its own.
 //!
-//! Values ([`ids`], [`limits`], [`time`]) make what is invalid impossible to write down. [`event`] and
-//! [`reservation`] are the things, and [`waitlist`] is who waits for them; a [`command`] asks for a [`change`] of one of them, and [`decide`]
-//! answers from a [`snapshot`] with the change or with a [`refusal`]. Everything else in the program
-//! only carries snapshots to `decide` and its changes to the database.
+//! Values ([`ids`], [`limits`], [`time`]) can't hold anything invalid. [`event`], [`reservation`] and [`waitlist`] are
+//! the entities. A [`command`] asks for a [`change`] of one of them, and [`decide`] answers from a [`snapshot`] with the
+//! change or with a [`refusal`]. Everything else in the program only carries snapshots to `decide` and its changes to
+//! the database.
 
 pub mod audit;
 pub mod backoff;

@@ -1,19 +1,19 @@
-//! What a decision still needs to see.
+//! What a decision still needs to read.
 
 use super::ids::Target;
 
-/// What is to be read of an event before a command can be decided, or free units offered to its waitlist.
+/// What must be read of an event before a command can be decided, or free units offered to its waitlist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The waitlist entries that these mean.
+    /// The waitlist entries of these targets.
     pub entries: Vec<Target>,
     /// All waitlist entries that want more units than this.
     pub entries_above: Option<u32>,
-    /// The holds that lapse first: so many of them.
+    /// How many holds to read, those that lapse first.
     pub holds: Option<u32>,
-    /// The head of the waitlist: as much of it as tells who is offered so many units.
+    /// For how many units to read the head of the waitlist: enough entries to tell who is offered them.
     pub queue: Option<u32>,
-    /// How many reservations are live and entries wait.
+    /// Whether to count the live reservations and waiting entries.
     pub totals: bool,
 }
 

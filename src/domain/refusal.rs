@@ -1,4 +1,4 @@
-//! A business "no", as data: never an exception, never retried.
+//! Refusals: a business "no", as data. It is never retried.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ pub enum Refusal {
     EventNotFound,
     /// The event has no such reservation.
     ReservationNotFound,
-    /// An event of this id is there already.
+    /// An event of this id exists already.
     EventExists(Vec<EventId>),
-    /// The user has a live reservation for the event: this one, where it was seen, and not just
-    /// reported by the database's own guard.
+    /// The user has a live reservation for the event: this one, unless only the database's unique constraint reported
+    /// it.
     AlreadyReserved(Option<ReservationId>),
     /// Fewer units are free than were asked for.
     SoldOut {
@@ -89,17 +89,16 @@ pub enum Refusal {
         /// Entries that wait.
         waiting: u32,
     },
-    /// One can't join the event's waitlist.
+    /// The event's waitlist takes no new entries.
     WaitlistClosed,
-    /// As many wait as may.
+    /// The waitlist is full.
     WaitlistFull {
-        /// How many may.
+        /// The most entries that may wait.
         limit: u32,
     },
-    /// The user waits for the event already: this entry, where it was seen, and not just reported by
-    /// the database's own guard.
+    /// The user waits for the event already: in this entry, unless only the database's unique index reported it.
     AlreadyWaiting(Option<ReservationId>),
-    /// Nobody waits and enough units are free: there is nothing to wait for.
+    /// No entry waits and enough units are free, so there is nothing to wait for.
     NotSoldOut {
         /// Units asked for.
         asked: u32,
@@ -154,9 +153,9 @@ impl Refusal {
         }
     }
 
-    /// Whether it rests on the clock having passed a moment that no change has recorded yet. Read
-    /// without the lock, such a "no" could be overtaken by a "yes" that was decided just in time and
-    /// is about to be committed; it needs the lock to be final.
+    /// Whether the refusal rests on the clock having passed a moment that no change has recorded yet. Without the row
+    /// lock, another command that was accepted just in time may still be committed after such a refusal. So the refusal
+    /// is final only under the lock.
     pub const fn rests_on_the_clock(&self) -> bool {
         matches!(self, Self::HoldExpired(_) | Self::EventNotOpen { state: EventState::Open, closed: Some(_), .. })
     }

@@ -1,18 +1,18 @@
-//! What the relay to the message broker has to publish, and what of it was published ahead of its time.
+//! What the relay has to publish to the message broker, and what it has published ahead of its window.
 
 use std::collections::HashMap;
 
 use super::{change::Change, ids::EventId};
 
-/// A part of the outbox: what transactions from `low` up to, but not including, `high` wrote, completed
-/// so that no version of an event comes before the one below it.
+/// A part of the outbox: the changes of the transactions from `low` up to, but not including, `high`, completed so
+/// that no version of an event comes before the version below it.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Everything below has been delivered.
     pub low: i64,
     /// Everything below has been delivered once the window is.
     pub high: i64,
-    /// What is to be published, in this order.
+    /// The changes to publish, in this order.
     pub changes: Vec<Fetched>,
 }
 
@@ -36,10 +36,10 @@ pub struct Returned {
     pub routing_key: &'static str,
 }
 
-/// Versions that were published although their transactions lie above the window, because a later
-/// version of the same event lies in it. The window of their own must not publish them again.
+/// Versions that were published although their transactions lie above the window, because a later version of the same
+/// event lies in it. Their own window must not publish them again.
 ///
-/// Only a crash forgets them; then they are published once more, as anything may be.
+/// A crash loses them; then they are published a second time, which at-least-once delivery allows.
 #[derive(Debug, Default)]
 pub struct Ahead(HashMap<EventId, Mark>);
 
@@ -50,10 +50,10 @@ struct Mark {
 }
 
 impl Ahead {
-    /// The changes of the window that were not published yet. It takes for granted that they will be.
+    /// The changes of the window that were not published yet. From now on they count as published.
     pub fn take(&mut self, window: Window) -> Vec<Change> {
         let Window { low, high, changes } = window;
-        // Below the window the store itself knows what is published.
+        // Below the window the outbox itself records what is published.
         self.0.retain(|_, mark| mark.txid >= low);
         let mut fresh = Vec::with_capacity(changes.len());
         for Fetched { txid, change } in changes {

@@ -20,7 +20,7 @@ use super::{
 /// Where a reservation stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Units are set aside until the expire time.
+    /// Units are held until the expire time.
     Held,
     /// Units are taken for good.
     Confirmed,
@@ -44,7 +44,7 @@ impl State {
         }
     }
 
-    /// Whether units are set aside or taken.
+    /// Whether the reservation holds units or has taken them.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Held | Self::Confirmed)
     }
@@ -59,7 +59,7 @@ pub struct Weight {
     pub confirmed: u32,
 }
 
-/// A user's claim on units of one event.
+/// A user's reservation of units of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// Its name within the event.

@@ -1,4 +1,4 @@
-//! What a decision needs to see of one event, and how it looks after a decision.
+//! The part of one event that a decision reads, and how it looks after a decision.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -32,9 +32,9 @@ pub struct Snapshot {
     lapsed: VecDeque<ReservationId>,
     /// How many holds were read, in expiry order; and whether all that have lapsed are among them.
     holds_read: (u32, bool),
-    /// When the next hold lapses that has not yet.
+    /// When the next hold lapses, of those that have not.
     pub next_hold_expiry: Option<Timestamp>,
-    /// The waitlist, as far as it is known.
+    /// The waitlist, as far as it was read.
     pub queue: Queue,
     /// What would end with the event.
     pub totals: Option<Totals>,
@@ -109,22 +109,22 @@ impl Snapshot {
         needs
     }
 
-    /// For how many units the waitlist has to be read before free ones can be offered to it.
+    /// For how many units the waitlist must be read before free units can be offered to it.
     fn queue_to_load(&self) -> Option<u32> {
         let (counters, policy) = (self.event.counters, &self.event.definition.waitlist);
         self.queue.units_to_load(self.event.available(), counters.waiting, policy.max_skips > 0)
     }
 
-    /// How many holds have to be read, from the first one, before `units` can be freed by those that have
-    /// lapsed. None: enough of them are known, or all.
+    /// How many holds must be read, from the first to lapse, before lapsed ones can free `units`. None: enough of them
+    /// are known, or all.
     pub fn holds_to_load(&self, units: u32) -> Option<u32> {
         if units == 0 {
             return None;
         }
         let (read, all_lapsed_are_known) = self.holds_read;
         let known: u32 = self.lapsed().map(|hold| hold.quantity).fold(0, u32::saturating_add);
-        // A hold has at least one unit. One more tells when the next units may become free. Twice as many each
-        // time: however often it is asked, a few reads are enough.
+        // A hold has at least one unit. One more tells when the next units may become free. The number doubles each
+        // time, so a few reads are enough.
         let wanted = read.saturating_add(units.max(read)).saturating_add(1);
         (!all_lapsed_are_known && known < units).then_some(wanted)
     }
@@ -149,8 +149,8 @@ impl Snapshot {
         }
     }
 
-    /// Adds a hold that has lapsed at `now`, or one that tells when the next one will. To be called in expiry
-    /// order. What a commit has changed since is newer.
+    /// Adds a hold that has lapsed at `now`, or the one that lapses next. Call it in expiry order. A reservation that a
+    /// commit has changed since is newer, and stays.
     fn add_hold(&mut self, hold: Reservation, now: Timestamp, is_first_time: bool) {
         let is_newer = |known: &Reservation| known.version > self.version_read;
         let is_known = || !is_first_time && self.lapsed.contains(&hold.id);
@@ -184,8 +184,8 @@ impl Snapshot {
         self.lapsed.iter().filter_map(|id| self.reservations.get(id))
     }
 
-    /// Becomes what a read would show after `commit`. What ended with the event is not followed row by row, so
-    /// nothing can be decided on it after that.
+    /// Becomes what a read would show after `commit`. Where the commit ends everything on the event, the single rows
+    /// are not followed, so no command can be decided on the snapshot after that.
     pub fn advance(&mut self, commit: &Commit) {
         for change in &commit.changes {
             match &change.subject {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, as PostgreSQL's `timestamptz` has them.
 ///
-/// Every moment that decides anything comes from PostgreSQL's clock.
+/// Every decision uses PostgreSQL's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "i64", try_from = "i64")]
 pub struct Timestamp(i64);

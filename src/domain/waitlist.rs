@@ -1,4 +1,4 @@
-//! The waitlist: who waits for places of an event, in which order, by which policy.
+//! The waitlist: the users who wait for places of an event, their order, and the policy.
 //!
 //! ```text
 //!            Join              places come free
@@ -9,8 +9,8 @@
 //!                       \----------> ENDED
 //! ```
 //!
-//! The order of the line is that of the versions at which its entries joined: who got the event's lock
-//! first. [`Policy`] says what happens when the first in line is a party too large for what is free.
+//! Entries are ordered by the event version at which they joined: the order in which their commands were committed.
+//! [`Policy`] says what happens when the head of the waitlist is a party too large for the free units.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -29,16 +29,16 @@ use super::{
 /// How an event's waitlist works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Whether one can join. Those who wait are served in any case.
+    /// Whether users can join. Entries that wait already are promoted in any case.
     pub enabled: bool,
     /// Entries that may wait at once.
     pub max_size: u32,
     /// How long an offer is held for its user; the event's default for holds if none.
     pub offer_ttl: Option<Duration>,
-    /// How often the first in line may be passed over by others whose party fits, before everybody
-    /// waits until it is served. Zero is strict FIFO.
+    /// How often parties that fit may pass the head of the waitlist before all others wait until it is promoted. Zero
+    /// is strict FIFO.
     pub max_skips: u32,
-    /// Whether who does not wait may take places that are free while others wait.
+    /// Whether newcomers may take free places while others wait.
     pub newcomers_may_overtake: bool,
 }
 
@@ -58,11 +58,11 @@ impl Default for Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EntryState {
-    /// In line.
+    /// It waits for places.
     Waiting,
-    /// Served: it became the reservation of its id. Final.
+    /// It became the reservation of its id. Final.
     Promoted,
-    /// Given up by its user. Final.
+    /// Its user left the waitlist. Final.
     Left,
     /// The event was cancelled, or made smaller than the party. Final.
     Ended,
@@ -83,14 +83,14 @@ impl EntryState {
     }
 }
 
-/// A user's place in the line of one event.
+/// A user's place in the waitlist of one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name within the event, and that of the reservation that it becomes.
     pub id: ReservationId,
     /// The event.
     pub event_id: EventId,
-    /// Who waits.
+    /// The user who waits.
     pub user_id: UserId,
     /// Units wanted.
     pub quantity: u32,
@@ -98,9 +98,9 @@ pub struct Entry {
     pub min_quantity: u32,
     /// Where it stands.
     pub state: EntryState,
-    /// The event version at which it joined: its place in the line.
+    /// The event version at which it joined, which is its place in the order.
     pub ticket: i64,
-    /// How often it was passed over while it was the first in line.
+    /// How often it was passed over while it was the head of the waitlist.
     pub skips: u32,
     /// The client's own data, which the reservation inherits.
     pub labels: Labels,
@@ -118,17 +118,17 @@ impl Entry {
         format!("w{}", self.version)
     }
 
-    /// Whether it is in line.
+    /// Whether it still waits.
     pub fn waits(&self) -> bool {
         self.state == EntryState::Waiting
     }
 }
 
-/// What is known of an event's waitlist.
+/// The part of an event's waitlist that was read.
 ///
-/// A waitlist can be long and a decision needs little of it, so it is read in part: for so many units, which
-/// means enough to tell who is offered them if no more than these are given out. What is given out is deducted,
-/// and [`Queue::units_to_load`] tells when more has to be read.
+/// A waitlist can be long and a decision needs little of it, so it is read in part: for a number of units, which means
+/// enough entries to tell who is offered that many. Units that are given out are deducted, and
+/// [`Queue::units_to_load`] says when more must be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Queue {
     entries: HashMap<ReservationId, Entry>,
@@ -149,14 +149,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Adds what was read. What is known already is newer.
+    /// Adds entries that were read. Entries that are known already are newer, and stay.
     pub fn add(&mut self, entry: Entry) {
         if !self.entries.contains_key(&entry.id) {
             self.put(entry);
         }
     }
 
-    /// Takes an entry as a commit leaves it.
+    /// Stores an entry as a commit leaves it.
     pub(super) fn advance(&mut self, entry: Entry) {
         if !entry.waits() && self.waiting.contains_key(&entry.ticket) {
             self.spent = self.spent.saturating_add(entry.quantity);
@@ -202,19 +202,19 @@ impl Queue {
         self.known_above.is_some_and(|known| known <= units)
     }
 
-    /// For how many units the queue has to be read before `free` ones can be given out, of `waiting` entries
-    /// in all. None: it is known well enough.
+    /// For how many units the queue must be read before `free` units can be given out, with `waiting` entries in all.
+    /// None: enough of it is known.
     pub fn units_to_load(&self, free: u32, waiting: u32, may_skip: bool) -> Option<u32> {
         let all_are_known = self.waiting.len() >= waiting as usize;
         let is_enough = self.loaded.saturating_sub(self.spent) >= free && (self.is_loaded_by_size || !may_skip);
         if all_are_known || is_enough {
             return None;
         }
-        // Twice as many each time: however often it is asked, a few reads are enough.
+        // The number doubles each time, so a few reads are enough.
         Some(self.spent.saturating_add(free.max(self.spent)))
     }
 
-    /// Records what was read of it, as it was before anything left it.
+    /// Records how much of the queue was read, before any entry left it.
     pub(super) fn has_loaded(&mut self, needs: &Needs, may_skip: bool) {
         self.looked_up.extend(needs.entries.iter().cloned());
         if let Some(units) = needs.entries_above {

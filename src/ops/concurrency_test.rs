@@ -1,5 +1,5 @@
-//! Concurrent operations on a scratch event, and what came of them: the service's own proof, to be run
-//! where it is installed.
+//! RunConcurrencyTest: concurrent operations on a scratch event and their results, so that operators can check the
+//! service where it is installed.
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +31,11 @@ use crate::{
     store::LockWait,
 };
 
-/// ExecOptions long one operation may take.
+/// How long one operation may take.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that the histogram records; longer ones count as this long.
 const MAX_LATENCY_MICROS: u64 = 60_000_000;
-/// ExecOptions often progress is told.
+/// How often progress is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the users of a test do.
@@ -56,9 +56,9 @@ pub struct Plan {
     pub strategy: Option<Strategy>,
     /// What to do when the row is locked.
     pub lock_wait: LockWait,
-    /// ExecOptions many operations in all.
+    /// How many operations in all.
     pub operations: u32,
-    /// ExecOptions many at once.
+    /// How many at once.
     pub concurrency: u32,
     /// The capacity of the scratch event.
     pub capacity: u32,
@@ -66,22 +66,22 @@ pub struct Plan {
     pub workload: Workload,
 }
 
-/// What came of it.
+/// The result of a test.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The scratch event.
     pub event_id: EventId,
-    /// What the operations came to.
+    /// The results of the operations.
     pub tally: Tally,
-    /// By how much the event's version rose.
+    /// How far the event's version rose.
     pub version_increments: i64,
-    /// ExecOptions long it took.
+    /// How long it took.
     pub elapsed: Duration,
-    /// What was wrong, a sentence each.
+    /// The problems found, a sentence each.
     pub problems: Vec<String>,
 }
 
-/// What operations came to.
+/// The results of some operations.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Those that ended.
@@ -90,11 +90,11 @@ pub struct Tally {
     pub successes: u32,
     /// Those that did not, by reason.
     pub refusals: BTreeMap<&'static str, u32>,
-    /// Attempts that met another version than they had read.
+    /// Attempts that found another version than they had read.
     pub conflicts: u64,
     /// Attempts beyond the first.
     pub retries: u64,
-    /// Time spent on getting the row lock, in all and by one operation at the most.
+    /// Time spent waiting for the row lock: in all, and by one operation at the most.
     pub lock_wait: (Duration, Duration),
     /// Latencies in microseconds.
     pub latency: Histogram<u64>,
@@ -146,8 +146,8 @@ struct Run {
 }
 
 impl Ledger {
-    /// Runs `plan` on a new event, tells in `progress` how many operations have ended, and ends early
-    /// when nobody listens to that any more. The event stays, cancelled.
+    /// Runs `plan` on a new event and reports in `progress` how many operations have ended. Ends early when the
+    /// receiver of `progress` is dropped. The event stays, cancelled.
     pub async fn run_concurrency_test(&self, plan: Plan, progress: watch::Sender<u32>) -> Result<Report, OpError> {
         let event_id = self.create_scratch_event(plan.capacity).await?;
         let run = Arc::new(Run {
@@ -220,7 +220,7 @@ impl Ledger {
 }
 
 impl Run {
-    /// One caller: a user after the other, until enough operations were started.
+    /// One caller: takes one user after the other until enough operations were started.
     async fn live_users(self: Arc<Self>) {
         loop {
             let user = self.next_user.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +247,7 @@ impl Run {
     }
 }
 
-/// What one user does.
+/// The operations of one user.
 fn steps(workload: Workload, number: u32) -> Vec<Action> {
     let user = UserId::parse(&format!("user-{number}")).expect("a word and a number are a valid id");
     let target = || Target::User(user.clone());

@@ -1,4 +1,4 @@
-//! Where callers wait for each other: the events with the most waiting, conflicts and retries lately.
+//! The contention report: the events with the most waiting, conflicts and retries lately.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,26 +17,26 @@ use crate::{
     },
 };
 
-/// The time that is counted together.
+/// The length of a slot, whose commands are counted together.
 const SLOT: Duration = Duration::from_secs(5);
-/// ExecOptions many slots are kept: ten minutes.
+/// How many slots are kept: ten minutes.
 const SLOTS: usize = 120;
-/// Events told apart in the slot of now. Of more, those that come first are; a hot event is among them.
+/// The most events counted in the current slot. Of more, those that come first are counted; a hot event is among them.
 const MAX_EVENTS: usize = 4096;
-/// Events kept of a slot that is over: those that come first in a report. All of them would be up to two hundred
+/// The most events kept of a past slot: those that come first in a report. All of them could take two hundred
 /// megabytes.
 const KEPT_EVENTS: usize = 256;
 
-/// ExecOptions the commands of one event fared under one strategy.
+/// The counts of one event's commands under one strategy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Commands that ended.
     pub commands: u64,
-    /// Attempts that met another version than they had read.
+    /// Attempts that found another version than they had read.
     pub conflicts: u64,
     /// Attempts beyond the first.
     pub retries: u64,
-    /// Time spent on waiting for a turn or a lock: in all, and by one command at the most.
+    /// Time spent waiting for a turn or a lock: in all, and by one command at the most.
     pub waited: (Duration, Duration),
     /// Sizes of the batches that the commands were in: the sum, and the largest.
     pub batch_size: (u64, u32),
@@ -57,13 +57,13 @@ impl Tally {
 pub struct EventContention {
     /// The event.
     pub event_id: EventId,
-    /// ExecOptions its commands fared, by strategy.
+    /// The counts of its commands, by strategy.
     pub by_strategy: Vec<(Strategy, Tally)>,
     /// The strategy that would have served it best.
     pub advice: Advice,
 }
 
-/// ExecOptions one event's commands fared, by strategy.
+/// The counts of one event's commands, by strategy.
 #[derive(Clone, Debug, Default)]
 struct Tallies(Vec<(Strategy, Tally)>);
 
@@ -88,7 +88,7 @@ impl Tallies {
 
 type Slot = HashMap<EventId, Tallies>;
 
-/// The `limit` events on which most time was waited, then those with most conflicts.
+/// The `limit` events with the most time spent waiting, then those with the most conflicts.
 fn ranked(slot: Slot, limit: usize) -> Vec<(Load, EventId, Tallies)> {
     let mut ranked: Vec<_> = slot.into_iter().map(|(id, tallies)| (tallies.load(), id, tallies)).collect();
     ranked.sort_by(|(a, a_id, _), (b, b_id, _)| {
@@ -119,7 +119,7 @@ impl Slots {
         }
     }
 
-    /// Keeps of the newest slot what will be asked for.
+    /// Cuts the newest slot down to the events that a report shows.
     fn close(&mut self) {
         let Some((_, slot)) = self.0.back_mut() else { return };
         if slot.len() > KEPT_EVENTS {
@@ -141,7 +141,7 @@ impl Slots {
     }
 }
 
-/// Keeps count of the last ten minutes.
+/// Counts over the last ten minutes.
 pub(super) struct Contention {
     began: Instant,
     slots: Mutex<Slots>,
@@ -164,8 +164,7 @@ impl Contention {
         self.lock().note(self.slot_number(), event_id, effort.strategy, &tally);
     }
 
-    /// The `limit` events on which most time was waited in the last `window`, then those with most
-    /// conflicts.
+    /// The `limit` events with the most time spent waiting in the last `window`, then those with the most conflicts.
     pub(super) fn report(&self, window: Duration, limit: usize) -> Vec<EventContention> {
         let slots_back = u64::try_from(window.as_nanos().div_ceil(SLOT.as_nanos())).unwrap_or(u64::MAX);
         let events = self.lock().since(self.slot_number().saturating_sub(slots_back));

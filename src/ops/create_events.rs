@@ -41,7 +41,7 @@ pub struct Created {
     pub replayed: bool,
 }
 
-/// A refusal is a result of a statement that worked.
+/// A refusal is the result of a statement that succeeded.
 type Ruled<T> = Result<Result<T, Refusal>, StoreError>;
 
 impl Ledger {
@@ -84,13 +84,13 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
     Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
 }
 
-/// The events that were there already, as the same requests created them; or why that can't be told.
+/// The events that existed already, as the same requests created them; or why the requests differ.
 async fn told_again(tx: &mut Tx, wanted: &[NewEvent], inserted: &HashSet<EventId>) -> Ruled<Vec<(EventId, Created)>> {
     let there: Vec<_> = wanted.iter().filter(|new| !inserted.contains(&new.id)).collect();
     let requests: Vec<_> =
         there.iter().filter_map(|new| new.request.as_ref().map(|request| (&new.id, &request.id))).collect();
-    // A statement of its own: the insert waited for whoever was first, and its own snapshot is older
-    // than what they committed.
+    // A statement of its own: the insert waited for the transaction that was first, and its snapshot is older than
+    // that transaction's commit.
     let records = changes::by_request(tx, &requests).await?;
     let records: HashMap<_, _> = records.into_iter().map(|change| (change.event_id().clone(), change)).collect();
 

@@ -1,4 +1,4 @@
-//! What every use case needs: the database, the settings, and those who are told what was done.
+//! What every use case needs: the database, the settings, the metrics and the feed.
 
 use std::{future::Future, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) struct Env<D = Pool> {
 }
 
 impl<D> Env<D> {
-    /// Runs `work` to its end in a task of its own, whether or not the caller goes on waiting.
+    /// Runs `work` to its end in a task of its own, even if the caller stops waiting.
     pub(super) async fn spawn_tracked<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, OpError>> + Send + 'static,
@@ -39,7 +39,7 @@ impl<D> Env<D> {
         self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|failed| Err(OpError::Crashed(failed)))
     }
 
-    /// Waits before the next attempt; refuses where the deadline would pass meanwhile.
+    /// Waits before the next attempt; fails if the deadline would pass meanwhile.
     pub(super) async fn back_off(&self, retry: u32, deadline: Instant) -> Result<(), OpError> {
         let wait = full_jitter(retry, self.settings.backoff_base, self.settings.backoff_cap, fastrand::f64());
         if Instant::now() + wait >= deadline {
@@ -49,7 +49,7 @@ impl<D> Env<D> {
         Ok(())
     }
 
-    /// Counts an execution and its outcome: whether it was a replay, or what went wrong.
+    /// Counts an execution and its outcome: a success, a replay or an error.
     pub(super) fn count(&self, command: &Command, stats: &ExecStats, result: Result<bool, &OpError>) {
         let (operation, strategy, metrics) = (command.operation(), stats.strategy.name(), &self.metrics);
         let outcome = match result {

@@ -1,49 +1,48 @@
 //! Why a use case has no result.
 
-use super::execute::Job;
 use crate::{domain::refusal::Refusal, store::StoreError};
 
-/// The unique constraint that is the last line against booking one user twice.
+/// The unique constraint that finally guards against two live reservations of one user.
 const ONE_LIVE_PER_USER: &str = "reservations_one_live_per_user";
-/// The unique index that is the last line against one user waiting twice.
+/// The unique index that finally guards against two waiting entries of one user.
 const ONE_WAITING_PER_USER: &str = "waitlist_one_per_user";
 
 /// Why a use case has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum OpError {
-    /// The rules say no. Nothing was changed.
+    /// The rules refuse the command. Nothing was changed.
     #[error("refused: {}", .0.reason())]
     Refused(Refusal),
-    /// Others changed the event between each reading and writing. Nothing was changed.
+    /// In every attempt, another command changed the event between the read and the write. Nothing was written.
     #[error("the event changed under each of {attempts} attempts")]
     Contention {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// The event's row lock was not to be had in time. Nothing was changed.
+    /// The event's row lock did not become free in time. Nothing was changed.
     #[error("the event's row lock was not available")]
     LockTimeout,
-    /// The time was over. Nothing was changed, unless a commit was already under way: the request_id
-    /// tells.
+    /// The deadline passed. Nothing was changed, unless a commit had already been sent: a repetition with the same
+    /// request_id tells.
     #[error("the deadline passed")]
     Deadline,
-    /// The database can't be used now. If `outcome_unknown`, a commit was under way: the request_id
-    /// tells.
+    /// The database is not available. If `outcome_unknown`, a commit had been sent: a repetition with the same
+    /// request_id tells.
     #[error("the database is unavailable")]
     Unavailable {
         /// Whether the change may have been made.
         outcome_unknown: bool,
-        /// What the database or the way to it said. None: the log has it already, once for a whole batch.
+        /// The error of the database or the connection. None: it is logged already, once for the whole batch.
         #[source]
         cause: Option<StoreError>,
     },
-    /// The service refuses to do this now.
+    /// The service is too busy to do this now.
     #[error("busy: {0}")]
     Busy(&'static str),
     /// A defect.
     #[error("unexpected: {0}")]
     Unexpected(#[source] StoreError),
-    /// A defect: the batch that the command was in has vanished with its answer.
+    /// A defect: the command's batch was dropped without an answer.
     #[error("the answer was lost")]
     Lost,
     /// A defect: the task panicked.
@@ -79,18 +78,7 @@ impl From<StoreError> for OpError {
 }
 
 impl OpError {
-    /// The same, for a command of which an earlier attempt may have been committed: that nothing was changed is not known.
-    pub(super) fn about(self, job: &impl Job) -> Self {
-        match self {
-            Self::Unavailable { cause, .. } if job.is_unsure() => Self::Unavailable { outcome_unknown: true, cause },
-            Self::LockTimeout | Self::Contention { .. } | Self::Busy(_) if job.is_unsure() => {
-                Self::Unavailable { outcome_unknown: true, cause: None }
-            }
-            other => other,
-        }
-    }
-
-    /// The same, where the log has its cause already.
+    /// The same error, with its cause left out because it is logged already.
     pub(super) fn logged(self) -> Self {
         match self {
             Self::Unavailable { outcome_unknown, .. } => Self::Unavailable { outcome_unknown, cause: None },
@@ -98,7 +86,7 @@ impl OpError {
         }
     }
 
-    /// The reason, as clients see it in `ErrorInfo` and operators in the metrics.
+    /// The reason, as clients see it in `ErrorInfo` and operators see it in the metrics.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.reason(),

@@ -25,34 +25,34 @@ const RUN_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait for the row lock of an event that others keep locked.
 const CONTENDED_EVENT_WAIT: Duration = Duration::from_secs(2);
 
-/// How long before a moment a hold that lapses then may still be committed: nearly always. Those that take longer are
-/// found when everything is looked at.
+/// How long after its expire time a hold may still be committed, in nearly all cases. A run looks back this far; the
+/// next full look finds holds that were committed even later.
 const LATEST_COMMIT: Duration = Duration::from_secs(120);
-/// How often everything is looked at, and not only what has lapsed lately.
+/// How often a run looks at all lapsed holds, and not only at those that lapsed lately.
 const FULL_LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// The most overdue holds that are counted.
 const MOST_COUNTED: u32 = 100_000;
 
-/// The moment before which no lapsed hold is left, as far as it is known.
+/// The moment before which no lapsed hold is left, as far as this server knows.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryWatermark(Mutex<Option<Watermark>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Watermark {
-    /// No hold that lapsed before this is left.
+    /// Every hold that lapsed before this is released.
     until: Timestamp,
-    /// Till when that is believed.
+    /// Until when that is trusted.
     good_till: Instant,
 }
 
 impl ExpiryWatermark {
-    /// The moment from which on lapsed holds are to be looked for.
+    /// The moment from which on to look for lapsed holds.
     fn until(&self, now: Instant) -> Timestamp {
         let known = *self.0.lock();
         known.filter(|past| now < past.good_till).map_or(Timestamp::MIN, |past| past.until)
     }
 
-    /// Takes note of what was found by looking from `since` on.
+    /// Records the holds that were found from `since` on.
     fn note(&self, since: Timestamp, due: &Due, now: Instant) {
         let until = due.lapsed.first().map_or(due.now, |first| first.expire_time).before(LATEST_COMMIT);
         let mut known = self.0.lock();
@@ -64,17 +64,17 @@ impl ExpiryWatermark {
     }
 }
 
-/// What a run leaves.
+/// What is left after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// As much as one run may do was there: there may be more.
+    /// The run reached its limit: more lapsed holds may be left.
     More,
-    /// Nothing that has lapsed; the next hold does so after this long, if there is one.
+    /// No lapsed hold is left. The next hold lapses after this long, if there is one.
     Nothing(Option<Duration>),
 }
 
 impl Ledger {
-    /// Releases up to `limit` holds that lapsed, those that lapsed first, while no other server does.
+    /// Releases up to `limit` lapsed holds, oldest first, unless another server does so now.
     pub async fn expire_lapsed(&self, limit: u32) -> Result<Left, OpError> {
         let ledger = self.clone();
         self.env.spawn_tracked(async move { ledger.expire(limit).await }).await
@@ -82,7 +82,7 @@ impl Ledger {
 
     async fn expire(&self, limit: u32) -> Result<Left, OpError> {
         let deadline = Instant::now() + RUN_LIMIT;
-        // Where anything fails, the lock ends with this connection.
+        // If a step fails, the lock ends with this connection.
         let mut conn = self.env.database.lease(deadline).await?;
         let since = self.watermark.until(Instant::now());
         let due = holds::due(&mut conn, since, limit).await?;
@@ -112,7 +112,7 @@ impl Ledger {
         Ok(left)
     }
 
-    /// Brings the gauges of expiry up to date.
+    /// Refreshes the gauges of expiry.
     pub async fn refresh_gauges(&self) -> Result<(), OpError> {
         let (limit, since) = (Instant::now() + RUN_LIMIT, self.watermark.until(Instant::now()));
         let backlog = self.read(limit, move |conn| Box::pin(holds::backlog(conn, since, MOST_COUNTED)));

@@ -1,10 +1,10 @@
 //! The limit of live holds that one user may have over all events.
 //!
-//! Events are locked one by one, so no lock covers all of a user's. Instead the Reserves of one user
-//! take turns on this server while there is a limit, each counts before it is carried out, and `decide`
-//! is told whether the limit is reached: so it says no where it would else say yes, and a repetition
-//! gets its answer still. That is exact on one server; of calls that come to n servers at the same
-//! moment, n - 1 more may get through.
+//! Events are locked one by one, so no lock covers all events of a user. Instead, while there is a limit, the Reserves
+//! of one user take turns on this server. Each counts the user's live holds before it runs, and passes to `decide`
+//! whether the limit is reached. So `decide` refuses only a Reserve that it would else accept, and a repetition still
+//! gets its first answer. The limit is exact on one server; of calls that arrive at n servers at the same moment,
+//! n - 1 more may get through.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
 
 type Turns = HashMap<UserId, Arc<tokio::sync::Mutex<()>>>;
 
-/// The limit, and whose turn it is.
+/// The limit, and the turns of the users.
 #[derive(Clone, Default)]
 pub(super) struct HoldLimit {
     /// 0: none.
@@ -43,7 +43,7 @@ pub(super) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut turns = self.turns.lock();
-        // One is the table's, one the guard's: nobody else waits.
+        // One reference is the table's, one the guard's: no other call waits.
         if turns.get(&self.user).is_some_and(|turn| Arc::strong_count(turn) <= 2) {
             turns.remove(&self.user);
         }
@@ -55,7 +55,7 @@ impl HoldLimit {
         Self { limit, turns: Arc::default() }
     }
 
-    /// Whether it has to be looked at for this command.
+    /// Whether the limit applies to this command.
     pub(super) const fn applies_to(&self, command: &Command) -> bool {
         self.limit > 0 && matches!(&command.action, Action::Reserve(Reserve { mode: ReserveMode::Hold(_), .. }))
     }
@@ -67,8 +67,8 @@ impl HoldLimit {
 }
 
 impl Ledger {
-    /// Carries a Reserve out in its user's turn, and tells it whether the user has come to the limit. In
-    /// a task of its own: the turn lasts until the command is done, whoever hangs up.
+    /// Executes a Reserve in its user's turn, with whether the user has reached the limit. It runs in a task of its
+    /// own: the turn lasts until the command is done, even if the caller hangs up.
     pub(super) async fn execute_in_turn(&self, mut command: Command, options: ExecOptions) -> Result<Answer, OpError> {
         let Action::Reserve(wish) = &command.action else { return self.execute_now(command, options).await };
         let (ledger, user, limit) = (self.clone(), wish.user_id.clone(), self.hold_limit.limit);

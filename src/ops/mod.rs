@@ -1,10 +1,10 @@
-//! Use cases: what is one transaction.
+//! Use cases: each is one transaction.
 //!
-//! A mutation of an existing event or reservation is a command, and [`execute`] is the one engine that carries it out.
-//! The rest is one file a use case.
+//! A mutation of an existing event or reservation is a command, and [`execute`] is the engine for all commands. Each
+//! other use case has a file of its own.
 //!
-//! Everything runs in tasks of its own, tracked by [`Ledger`]: a caller that hangs up never abandons
-//! a transaction half-way.
+//! Every use case runs in a task tracked by [`Ledger`], so a caller that hangs up never abandons a transaction
+//! half-way.
 
 pub mod concurrency_test;
 pub mod contention;
@@ -41,7 +41,7 @@ use crate::{
 pub use error::OpError;
 pub use stats::ExecStats;
 
-/// The use cases, with what they need. Clones share it.
+/// The use cases, with what they need. Clones share the same state.
 #[derive(Clone)]
 pub struct Ledger {
     env: Env,
@@ -51,14 +51,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger in the database that `pool` connects to.
+    /// A ledger on the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let (contention, feed, tasks) = (Arc::new(Contention::new()), Feed::new(watch), TaskTracker::new());
         let env = Env { database: pool, settings, metrics, contention, feed, tasks };
         Self { env, queue: Queue::new(settings), watermark: Arc::default(), hold_limit: HoldLimit::default() }
     }
 
-    /// The same, where one user may have at most so many live holds over all events; 0: any number.
+    /// The same ledger, with a limit of live holds that one user may have over all events; 0: no limit.
     #[must_use]
     pub fn with_hold_limit(self, limit: u32) -> Self {
         Self { hold_limit: HoldLimit::of(limit), ..self }
@@ -79,7 +79,7 @@ impl Ledger {
         self.env.contention.report(window, limit)
     }
 
-    /// Waits until every task has ended. To be called when nothing new is started any more.
+    /// Waits until every task has ended. Call it when no new task can start.
     pub async fn drained(&self) {
         self.env.tasks.close();
         self.env.tasks.wait().await;

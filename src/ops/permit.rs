@@ -1,10 +1,10 @@
-//! A call's permits: its place among the calls in flight, and among those of its kind where these are bounded. Work
-//! that goes on without its caller keeps them until it is done; else callers that hang up at once could start any
-//! amount of it.
+//! A call's permits: one for the calls in flight, and one for the calls of its kind where these are bounded. Work that
+//! goes on without its caller keeps its permits until it is done; otherwise callers that hang up at once could start
+//! any amount of work.
 
 use std::{any::Any, sync::Arc};
 
-/// Whatever stands for the permits; given back with its last clone.
+/// The permits of a call, of any type. They are released with the last clone.
 pub type Permit = Arc<dyn Any + Send + Sync>;
 
 tokio::task_local! {
@@ -16,7 +16,7 @@ pub fn hold<F: Future>(permit: Option<Permit>, call: F) -> impl Future<Output = 
     PERMIT.scope(permit, call)
 }
 
-/// This permit together with the one that this runs with already, if there is one.
+/// This permit together with the current call's permit, if there is one.
 pub fn within(permit: Permit) -> Permit {
     match held() {
         None => permit,
@@ -24,7 +24,7 @@ pub fn within(permit: Permit) -> Permit {
     }
 }
 
-/// The permit of the call that this runs in; none in the background.
+/// The permit of the current call; none in background work.
 pub(super) fn held() -> Option<Permit> {
     PERMIT.try_with(Clone::clone).ok().flatten()
 }

@@ -1,4 +1,4 @@
-//! Promotion: offers free units to waitlists where no command does: when booking opens at its time, say.
+//! Promotion: offers free units to waitlists where no command does so, for example when booking opens by the clock.
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use crate::{
 const RUN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Ledger {
-    /// Promotes for up to `limit` events where free units fit a waiting entry whose turn it is, and returns for how
-    /// many events it did.
+    /// Promotes entries of up to `limit` events where free units fit a waiting entry whose turn it is, and returns the
+    /// number of events.
     ///
-    /// Every command promotes for what it frees, in its own commit; what is left to do here is what no command causes.
+    /// Every command that frees units promotes in its own commit. Only units that became free without a command are
+    /// left.
     pub async fn promote_waiting(&self, limit: u32) -> Result<u32, OpError> {
         let ledger = self.clone();
         self.env

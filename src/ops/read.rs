@@ -1,4 +1,4 @@
-//! The reads: each is one statement in one snapshot, without a lock.
+//! Reads: each is one statement in one snapshot, without a lock.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// ExecOptions long the database may take to say that it is there.
+/// How long the database may take to answer a ping.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
 type Reading<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
 
 impl Ledger {
-    /// Runs a reading statement, no longer than the deadline: past that its connection is closed, and
-    /// PostgreSQL ends the statement with it.
+    /// Runs a reading statement until the deadline at the latest: then its connection is closed, and PostgreSQL ends
+    /// the statement with it.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         deadline: Instant,
@@ -82,7 +82,7 @@ impl Ledger {
         .await
     }
 
-    /// ExecOptions much of each event is free, in the order asked, for those that exist.
+    /// How many units of each event are free, for the events that exist, in the order of the request.
     pub async fn availability(&self, ids: Vec<EventId>, deadline: Instant) -> Result<Vec<Availability>, OpError> {
         let asked = ids.clone();
         let found =
@@ -91,7 +91,7 @@ impl Ledger {
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
-    /// What an event's rows add up to.
+    /// The audit of an event: the sums of its rows.
     pub async fn audit(&self, id: EventId, deadline: Instant) -> Result<EventAudit, OpError> {
         let audit = self.read(deadline, move |conn| Box::pin(async move { events::audit(conn, &id).await })).await?;
         audit.ok_or(OpError::Refused(Refusal::EventNotFound))
@@ -123,7 +123,7 @@ impl Ledger {
         .await
     }
 
-    /// One waitlist entry, and who is ahead of it.
+    /// One waitlist entry, and how much is ahead of it.
     pub async fn waitlist_entry(
         &self,
         event_id: EventId,
@@ -135,7 +135,7 @@ impl Ledger {
         found.await?.ok_or(OpError::Refused(Refusal::EntryNotFound))
     }
 
-    /// ExecOptions many of an event's waitlist entries were promoted.
+    /// How many of an event's waitlist entries were promoted.
     pub(super) async fn count_promoted(&self, event_id: EventId, deadline: Instant) -> Result<i64, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { waitlist::promoted(conn, &event_id).await })).await
     }

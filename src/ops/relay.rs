@@ -1,9 +1,9 @@
-//! Leads the relay: one server at a time reads the outbox, window by window, and moves its cursor once a
-//! window is delivered. Who publishes, and how, is not known here.
+//! Leads the relay: one server at a time reads the outbox, window by window, and moves its cursor once a window is
+//! delivered. Publishing itself is the broker's part.
 //!
-//! Leadership is an advisory lock of the one connection that also moves the cursor. A leader whose
-//! connection is lost can move nothing any more, whatever it still believes; and the cursor is moved only
-//! from where the leader saw it.
+//! Leadership is an advisory lock of the one connection that also moves the cursor. A leader that has lost its
+//! connection can't move the cursor any more, even if it has not noticed; and the cursor moves only from where the
+//! leader saw it.
 
 use std::{future::Future, time::Duration};
 
@@ -18,23 +18,23 @@ use crate::{
     store::{StoreError, relay, relay::Session},
 };
 
-/// ExecOptions long one statement may take. A connection on which it took longer is given up.
+/// How long one statement may take. A connection with a slower statement is closed.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
-/// Returned changes that are published again at once.
+/// How many returned changes are published again in one go.
 const REPUBLISH_BATCH: u32 = 500;
-/// The backlog is not counted beyond this.
+/// The backlog is counted up to this.
 const MOST_COUNTED: u32 = 1_000_000;
 
-/// Why there is nothing to publish, or no use in it.
+/// Why the relay can't lead or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// The database did not do its part.
+    /// A statement failed.
     #[error(transparent)]
     Database(#[from] StoreError),
     /// Another server has moved the cursor meanwhile.
     #[error("another relay has moved the cursor")]
     Superseded,
-    /// The cursor is ahead of the server's transactions, or there is none.
+    /// The cursor is missing, or ahead of PostgreSQL's transactions.
     #[error(
         "the outbox's cursor is missing or belongs to another PostgreSQL, as after a restored dump; \
          docs/BROKER.md tells how to set it"
@@ -42,20 +42,20 @@ pub enum RelayError {
     CursorUnusable,
 }
 
-/// A server that would lead the relay if no other did.
+/// A server that leads the relay unless another one does.
 pub struct Candidate {
     session: Session,
 }
 
-/// The one server that leads it.
+/// The server that leads the relay.
 pub struct Leader {
     session: Session,
-    /// Everything below has been delivered, and the cursor says so.
+    /// The cursor: everything below has been delivered.
     low: i64,
     ahead: Ahead,
 }
 
-/// What is to be published at once, in this order.
+/// The changes to publish in one go, in this order.
 #[derive(Debug)]
 pub struct Portion {
     /// The changes.
@@ -66,13 +66,13 @@ pub struct Portion {
 }
 
 impl Ledger {
-    /// Makes sure that changes are kept for the broker from now on.
+    /// Makes sure that the outbox keeps changes for the broker from now on.
     pub async fn ask_for_outbox(&self) -> Result<(), OpError> {
         let limit = Instant::now() + STATEMENT_LIMIT;
         self.read(limit, |conn| Box::pin(relay::ask_for_outbox(conn))).await
     }
 
-    /// Brings the gauges of the outbox up to date.
+    /// Refreshes the gauges of the outbox.
     pub async fn refresh_backlog(&self) -> Result<(), OpError> {
         let limit = Instant::now() + STATEMENT_LIMIT;
         let (waiting, oldest) = self.read(limit, |conn| Box::pin(relay::backlog(conn, MOST_COUNTED))).await?;
@@ -81,14 +81,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Stands for the leadership of the relay.
+    /// Opens a connection from which this server can become the leader.
     pub async fn stand_for_relay(&self) -> Result<Candidate, RelayError> {
         Ok(Candidate { session: self.env.database.session().await? })
     }
 }
 
 impl Candidate {
-    /// Leads from now on, unless another server does.
+    /// Becomes the leader, unless another server is.
     pub async fn lead(mut self) -> Result<Result<Leader, Self>, RelayError> {
         if !limited(self.session.try_lead()).await? {
             return Ok(Err(self));
@@ -99,15 +99,15 @@ impl Candidate {
 }
 
 impl Leader {
-    /// What is to be published next, about `limit` changes. It counts as published from now on: whoever
-    /// fails to publish it all has to begin anew with another leader.
+    /// The next portion to publish, about `limit` changes. It counts as published from now on: a caller that fails to
+    /// publish all of it must step down and start over as a new leader.
     pub async fn next(&mut self, limit: u32) -> Result<Portion, RelayError> {
         let window = limited(self.session.window(self.low, limit)).await?;
         let (is_idle, high) = (window.changes.is_empty(), window.high);
         Ok(Portion { changes: self.ahead.take(window), is_idle, high })
     }
 
-    /// Moves the cursor: all of `portion` has been delivered, but for what was returned, which is kept.
+    /// Moves the cursor: all of `portion` has been delivered, except for the `returned` changes, which are kept.
     pub async fn delivered(&mut self, portion: &Portion, returned: &[Returned]) -> Result<(), RelayError> {
         if portion.is_idle {
             return Ok(());
@@ -124,7 +124,7 @@ impl Leader {
         limited(self.session.to_republish(REPUBLISH_BATCH)).await
     }
 
-    /// Takes note of what became of them.
+    /// Records the results of publishing them again.
     pub async fn republished(&mut self, all: &[Returned], returned: &[Returned]) -> Result<(), RelayError> {
         limited(self.session.republished(all, returned)).await
     }

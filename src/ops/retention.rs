@@ -1,5 +1,5 @@
-//! Retention: deletes what is older than it, in small steps: changes event by event, round after
-//! round; reservations that ended, oldest first.
+//! Retention: deletes old rows in small steps. Changes go event by event, round after round; ended reservations and
+//! waitlist entries go oldest first.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::{
 /// How long one step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How far a round over all events has come; at first, nowhere.
+/// The last event of a round over all events so far; none at the beginning.
 #[derive(Clone, Debug, Default)]
 pub struct Cursor(Option<EventId>);
 
-/// How many changes that the broker returned are deleted in one step, at the most.
+/// The most changes returned by the broker that one step deletes.
 const RETURNED_A_STEP: u32 = 1000;
 
 impl Ledger {
-    /// Deletes changes older than `age` of some events from `cursor` on, and returns the cursor where the
-    /// next step goes on. None: the round is over, or another server is at it. With `has_outbox`, changes
-    /// that were not delivered to the broker yet are kept.
+    /// Deletes changes older than `age` of some events after `cursor`, and returns the cursor for the next step. None:
+    /// the round is over, or another server is deleting now. With `has_outbox`, changes that were not delivered to the
+    /// broker yet are kept.
     pub async fn prune_changes(
         &self,
         age: Duration,

@@ -1,17 +1,17 @@
-//! What the execution of a command takes.
+//! The effort of executing a command.
 
 use std::time::Duration;
 
 use crate::config::Strategy;
 
-/// What an execution took.
+/// The effort of one execution.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecStats {
-    /// The strategy that was used last.
+    /// The strategy of the last attempt.
     pub strategy: Strategy,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// How often the event had changed since it was read.
+    /// How often an attempt found that the event had changed since it was read.
     pub conflicts: u32,
     /// Time spent waiting for the row lock.
     pub lock_wait: Duration,
@@ -22,12 +22,12 @@ pub struct ExecStats {
 }
 
 impl ExecStats {
-    /// Time spent waiting for others.
+    /// Time spent waiting for a lock or a batch.
     pub fn waited(&self) -> Duration {
         self.lock_wait + self.queue_wait
     }
 
-    /// Of an execution that has not begun.
+    /// The stats of an execution that has not begun.
     pub(super) fn begun(strategy: Strategy) -> Self {
         let none = Duration::ZERO;
         Self { strategy, attempts: 0, conflicts: 0, lock_wait: none, queue_wait: none, batch_size: 1 }

@@ -84,7 +84,7 @@ async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
     let test = ledger.run_concurrency_test(plan, progress);
     let (report, ()) = tokio::join!(test, follow(done, plan.operations, sender.clone()));
     let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, None));
-    // An error: the caller has hung up.
+    // An error means that the caller has hung up.
     let _ = sender.send(last).await;
 }
 

@@ -1,4 +1,4 @@
-//! The methods of services, as their descriptors tell them.
+//! The methods of services, read from their descriptors.
 
 use std::collections::HashSet;
 

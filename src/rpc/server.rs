@@ -66,7 +66,7 @@ const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// What the server needs.
+/// The parts that the server needs.
 pub struct Parts {
     /// The use cases.
     pub ledger: Ledger,
@@ -76,7 +76,7 @@ pub struct Parts {
     pub guard: Arc<Guard>,
     /// TLS, if the settings have it.
     pub tls: Option<Arc<Tls>>,
-    /// Set when new calls are to be refused.
+    /// Set when the server refuses new calls.
     pub draining: Arc<AtomicBool>,
 }
 

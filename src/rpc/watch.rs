@@ -14,7 +14,7 @@ use crate::{
     ops::feed::{Counts, Page, Told, Watch},
 };
 
-/// The body that sends what `watch` has to tell, and its end.
+/// The body that sends the updates of `watch`, and its end.
 pub fn body(watch: Watch) -> Body {
     Body::new(StreamBody::new(stream::unfold(Some(watch), async |watch| {
         let mut watch = watch?;

@@ -18,7 +18,7 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Reads the changes that these requests of these events stand for, as far as there are any.
+/// Reads the changes that these request_ids of these events stand for, if there are any.
 pub async fn by_request(
     conn: &mut PgConnection,
     requests: &[(&EventId, &RequestId)],
@@ -53,8 +53,8 @@ pub struct Filter {
     pub newest_first: bool,
 }
 
-/// Lists changes in version order, those beyond the version `past`, where one is given. What filters
-/// leave out is read all the same: a listing costs what the event's history is long.
+/// Lists changes in version order, beyond the version `past` if one is given. Filters do not save reading: a listing
+/// costs as much as the event's history is long.
 pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
@@ -90,7 +90,7 @@ pub async fn list(
     page::read(sql.build().fetch(conn), size, |row| Change::of(row)).await
 }
 
-/// What is new about an event, in one snapshot.
+/// The news of an event, read in one snapshot.
 #[derive(Clone, Debug)]
 pub struct News {
     /// The changes that followed, in version order: all of them, or as many as were asked for.
@@ -99,7 +99,7 @@ pub struct News {
     pub state: EventState,
     /// Units in all.
     pub capacity: u32,
-    /// What the books count, at the event's version, which may be beyond the last of the changes.
+    /// The event's counters at its version, which may be beyond the last of the changes.
     pub counters: Counters,
     /// PostgreSQL's time.
     pub now: Timestamp,
@@ -141,7 +141,7 @@ pub async fn after(
     Ok(news)
 }
 
-/// Which of these events have gone beyond the version that was seen of them.
+/// Which of these events have a newer version than the one seen.
 pub async fn newer(conn: &mut PgConnection, seen: &[(EventId, i64)]) -> Result<Vec<EventId>, StoreError> {
     const SQL: &str = "-- changes::newer
         SELECT e.event_id FROM unnest($1::text[], $2::bigint[]) AS q (event_id, version)
@@ -164,11 +164,11 @@ pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<
     Ok(Some((Event::read(&mut columns)?, oldest)))
 }
 
-/// Events that one step of retention looks at, and changes of each that it deletes at the most.
+/// The most events that one step of retention looks at, and the most changes that it deletes of each.
 const EVENTS_A_STEP: i64 = 64;
 const CHANGES_OF_AN_EVENT: i64 = 256;
 
-/// What a step of retention did.
+/// The result of a step of retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pruned {
     /// How many changes it deleted.
@@ -180,7 +180,7 @@ pub struct Pruned {
 /// Where retention goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// With the same events: there is more of them.
+    /// With the same events: they have more old changes.
     SameEvents,
     /// After this event.
     After(EventId),
@@ -190,10 +190,9 @@ pub enum NextStep {
 
 /// Deletes changes older than `age` of the events that come after `after` by their ids.
 ///
-/// Of each event it deletes the first changes and no others, all up to one version: what is kept of a
-/// history has no gap, also while two servers are at it, and whatever the clock did. An event's newest
-/// change stays, so that its history always tells its version; and with `has_outbox`, so does what was
-/// not delivered to the broker yet.
+/// Of each event it deletes all changes up to one version: the rest of the history has no gap, even when two servers
+/// delete at once or the clock was moved. An event's newest change stays, so that its history always tells its version.
+/// With `has_outbox`, changes that were not delivered to the broker yet stay too.
 pub async fn prune(
     conn: &mut PgConnection,
     age: Duration,

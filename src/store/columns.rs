@@ -2,7 +2,7 @@
 
 use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
 
-/// What reading a column comes to.
+/// The result of reading a column.
 pub type Result<T> = std::result::Result<T, sqlx::Error>;
 
 /// A value that is a row of a table.
@@ -49,8 +49,8 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// Whether units of an event, of a table or alias `e`, are free that fit a waiting entry whose turn it is: what
-/// `domain::decide::promote` looks after, said once more in SQL, for audits and the promotion worker.
+/// Whether free units of an event, of a table or alias `e`, fit a waiting entry whose turn it is: the rule of
+/// `domain::decide::promote` in SQL, for audits and the promotion worker.
 macro_rules! is_unserved {
     () => {
         "-- is_unserved

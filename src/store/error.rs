@@ -1,17 +1,17 @@
-//! What can go wrong on the way to the database, judged by SQLSTATE and constraint name.
+//! Errors of the database, classified by SQLSTATE and constraint name.
 
 use std::borrow::Cow;
 
-/// A statement or transaction that did not do its work.
+/// Why a statement or transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The row lock was not to be had in time, or at once where that was asked (55P03).
+    /// The row lock did not become free in time, or was not free under NOWAIT (55P03).
     #[error("the row lock was not available")]
     LockTimeout,
-    /// The time for the call was over before it was done; nothing was written.
+    /// The deadline passed first; nothing was written.
     #[error("the deadline passed")]
     Deadline,
-    /// PostgreSQL asks for the transaction to be tried again (40001, 40P01).
+    /// PostgreSQL asks for the transaction to be repeated (40001, 40P01).
     #[error("the transaction has to be repeated")]
     Repeat(#[source] sqlx::Error),
     /// A unique constraint or index refused a row (23505).
@@ -23,10 +23,10 @@ pub enum StoreError {
     /// The database can't be reached, or is starting, stopping or full.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// The connection broke while a commit was under way: it may or may not have happened.
+    /// The connection broke after a COMMIT was sent: it may or may not have happened.
     #[error("the outcome of a commit is unknown")]
     OutcomeUnknown(#[source] sqlx::Error),
-    /// No connection came free in time.
+    /// No connection became free in time.
     #[error("no database connection came free in time")]
     PoolExhausted,
     /// Anything else: a defect.
@@ -45,7 +45,7 @@ impl From<sqlx::Error> for StoreError {
         let constraint = || database.constraint().unwrap_or("unnamed").to_owned();
         match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
             "55P03" => Self::LockTimeout,
-            // Only our own time-outs cancel a statement.
+            // Only reservd's own timeouts cancel a statement.
             "57014" | "25P03" => Self::Deadline,
             "40001" | "40P01" => Self::Repeat(error),
             "23505" => Self::Unique(constraint()),
@@ -64,7 +64,7 @@ fn is_outage(code: &str) -> bool {
 }
 
 impl StoreError {
-    /// Another error that says the same, for another caller of the same batch.
+    /// A copy of this error, for another caller of the same batch.
     #[must_use]
     pub fn alike(&self) -> Self {
         let same = || sqlx::Error::Protocol("the error of the batch, told to each of its callers".into());
@@ -81,13 +81,13 @@ impl StoreError {
         }
     }
 
-    /// The same of a statement inside a transaction: without its COMMIT, nothing was written.
+    /// This error for a statement inside a transaction: without its COMMIT, nothing was written.
     #[must_use]
     pub fn uncommitted(self) -> Self {
         if let Self::OutcomeUnknown(error) = self { error.into() } else { self }
     }
 
-    /// Whether the connection can serve the next caller once its transaction is rolled back.
+    /// Whether the connection can be used again once its transaction is rolled back.
     pub fn spares_the_connection(&self) -> bool {
         matches!(self, Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Unique(_) | Self::Check(_))
     }

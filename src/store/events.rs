@@ -83,7 +83,7 @@ pub async fn list(
     after: Option<&Cursor>,
     size: u32,
 ) -> Result<Page<Event>, StoreError> {
-    // Only the conditions that are asked for: the planner then sees which index serves them.
+    // Only the conditions that are asked for, so that the planner sees which index fits.
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- events::list\nSELECT ",
         event_columns!(),
@@ -115,7 +115,7 @@ pub async fn list(
     page::read(sql.build().fetch(conn), size, |row| Event::of(row)).await
 }
 
-/// How much of an event is free.
+/// The availability of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Availability {
     /// The event.
@@ -126,7 +126,7 @@ pub struct Availability {
     pub next_hold_expiry: Option<Timestamp>,
 }
 
-/// Tells how much of each event is free, as far as the event exists.
+/// Reads how many units of each event are free, for the events that exist.
 pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Availability>, StoreError> {
     const SQL: &str = concat!(
         "-- events::availability
@@ -150,8 +150,8 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Adds up an event's rows and changes in one snapshot. Where booking has just begun, the promotion worker is given a
-/// moment: no command marks that time.
+/// Adds up an event's rows and changes in one snapshot. Just after booking has opened, free units count as unserved
+/// only after a moment: no command marks that time, and the promotion worker needs to run first.
 pub async fn audit(conn: &mut PgConnection, id: &EventId) -> Result<Option<EventAudit>, StoreError> {
     const SQL: &str = concat!(
         "-- events::audit

@@ -1,8 +1,8 @@
-//! Statements of the sweeper, over the holds of all events.
+//! Statements of the expiry worker, over the holds of all events.
 //!
-//! An index entry of a hold that has ended stays until PostgreSQL vacuums, and longer while somebody
-//! keeps an old snapshot open. So nothing here reads the index from its beginning, where they lie by the
-//! million: every statement begins at a moment before which no hold is left.
+//! The index entry of an ended hold stays until PostgreSQL vacuums, and longer while a session keeps an old snapshot
+//! open. So no statement here reads the index from its beginning, where millions of dead entries may lie: each begins
+//! at a moment before which no live hold is left.
 
 use sqlx::PgConnection;
 
@@ -12,7 +12,7 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// A hold whose time is over, and its event.
+/// A lapsed hold, and its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lapsed {
     /// The event.
@@ -23,14 +23,14 @@ pub struct Lapsed {
     pub expire_time: Timestamp,
 }
 
-/// What there is to sweep.
+/// The lapsed holds that a run finds.
 #[derive(Clone, Debug)]
 pub struct Due {
     /// PostgreSQL's time.
     pub now: Timestamp,
     /// The holds that lapsed first, in expiry order.
     pub lapsed: Vec<Lapsed>,
-    /// When the next hold lapses that has not yet.
+    /// When the next hold lapses, of those that have not.
     pub next: Option<Timestamp>,
 }
 
@@ -57,8 +57,8 @@ pub async fn due(conn: &mut PgConnection, since: Timestamp, limit: u32) -> Resul
     Ok(due)
 }
 
-/// How many holds lapsed after `since` and are still in the books, counted up to `most`; and how long
-/// the oldest of them is overdue, in seconds.
+/// How many holds lapsed after `since` and are not released yet, counted up to `most`; and for how many seconds the
+/// oldest of them is overdue.
 pub async fn backlog(conn: &mut PgConnection, since: Timestamp, most: u32) -> Result<(i64, f64), StoreError> {
     const SQL: &str = "-- holds::backlog
         SELECT count(*), COALESCE(EXTRACT(epoch FROM now() - min(expire_time)), 0)::float8

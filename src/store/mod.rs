@@ -1,9 +1,9 @@
-//! The SQL of the ledger: one statement a function, each named in its first line, so that
-//! `pg_stat_statements` and the logs name it too.
+//! The SQL of the ledger: one statement per function, named in its first line, so that `pg_stat_statements` and the
+//! logs show the name.
 //!
-//! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] judges failures by SQLSTATE and
-//! constraint name, never by text. [`tables`] declares each table once; [`load`] reads what a decision needs, [`write`]
-//! writes what it decided; [`events`], [`reservations`], [`waitlist`], [`changes`] and [`holds`] do the rest.
+//! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] classifies errors by SQLSTATE
+//! and constraint name, never by text. [`tables`] declares each table once; [`load`] reads what a decision needs,
+//! [`write`] writes what it decided; [`events`], [`reservations`], [`waitlist`], [`changes`] and [`holds`] do the rest.
 
 pub mod changes;
 pub mod columns;

@@ -1,12 +1,12 @@
-//! Pages of listings: as many rows as were asked for, or fewer where they are long. A row may have some
-//! 40 KB of labels, and a thousand of them would be an answer that few clients take.
+//! Pages of listings: as many rows as were asked for, or fewer if the rows are long. A row may have some 40 KB of
+//! labels, and a thousand such rows would exceed what most clients accept.
 
 use futures::{TryStreamExt, stream::BoxStream};
 use sqlx::{Row, postgres::PgRow};
 
 use super::StoreError;
 
-/// A page ends with the row that makes it so many bytes long.
+/// A page ends with the row that brings it to this many bytes.
 pub const FULL_BYTES: usize = 1024 * 1024;
 
 /// Some rows of a listing.
@@ -14,7 +14,7 @@ pub const FULL_BYTES: usize = 1024 * 1024;
 pub struct Page<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Whether more of them follow.
+    /// Whether more rows follow.
     pub has_more: bool,
 }
 
@@ -25,14 +25,14 @@ impl<T> Page<T> {
     }
 }
 
-/// Reads a page of at most `size` rows from a statement that looks for one more.
+/// Reads a page of at most `size` rows from a statement that asks for one more.
 pub(super) async fn read<T>(
     mut found: BoxStream<'_, Result<PgRow, sqlx::Error>>,
     size: u32,
     value_of: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
 ) -> Result<Page<T>, StoreError> {
     let (mut page, mut bytes) = (Page { rows: Vec::new(), has_more: false }, 0);
-    // To its end, so that the connection is free for the next statement.
+    // Read to the end, so that the connection is free for the next statement.
     while let Some(row) = found.try_next().await? {
         page.has_more |= page.rows.len() >= size as usize || bytes >= FULL_BYTES;
         if !page.has_more {

@@ -1,4 +1,4 @@
-//! The connections to PostgreSQL: a bounded set, lent one at a time, first come, first served.
+//! The connection pool for PostgreSQL: bounded, and fair in the order of requests.
 //!
 //! sqlx's own pool spends a round trip on every release, and hands a connection on whose borrower was
 //! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
@@ -22,22 +22,22 @@ use tokio::{
 
 use super::{StoreError, relay::Session};
 
-/// Idle for longer than this, a connection is tried before it is lent: a firewall or a failover may
-/// have cut it without a word.
+/// A connection that was idle for longer than this is checked before it is lent: a firewall or a failover may have cut
+/// it silently.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
-/// How long that trial, and an orderly close, may take.
+/// How long that check, and an orderly close, may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// How the pool behaves.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Connections at the most.
+    /// The most connections.
     pub max_connections: u32,
-    /// How long to wait for a free connection or a new one, where the deadline does not end it first.
+    /// The longest wait for a free or new connection, unless the deadline is earlier.
     pub acquire_timeout: Duration,
-    /// A connection is replaced after this long.
+    /// The age at which a connection is replaced.
     pub max_lifetime: Duration,
-    /// The longest that any one statement may run, where its deadline does not end it first.
+    /// The longest that one statement may run, unless the deadline is earlier.
     pub statement_timeout: Duration,
 }
 
@@ -52,7 +52,7 @@ struct Shared {
     settings: PoolSettings,
     on_connect: String,
     permits: Arc<Semaphore>,
-    /// The connections that are not lent, the one used last at the end.
+    /// The idle connections, the one used last at the end.
     idle: Mutex<Vec<Pooled>>,
     made: AtomicU64,
 }
@@ -63,7 +63,7 @@ struct Pooled {
     idle_since: Instant,
 }
 
-/// A connection on loan. Dropped without [`Lease::give_back`], it is closed.
+/// A lent connection. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ pub struct Lease {
 }
 
 impl Pool {
-    /// A pool that connects as `options` say, when it is first asked to.
+    /// A pool that connects with `options` when a connection is first needed.
     pub fn new(options: PgConnectOptions, settings: PoolSettings) -> Self {
         let permits = Arc::new(Semaphore::new(settings.max_connections as usize));
         let shared = Shared {
@@ -86,7 +86,7 @@ impl Pool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Lends a connection, waiting for one no longer than `deadline` or the acquire timeout. Each statement on it is a
+    /// Lends a connection, waiting for one until `deadline` or the acquire timeout. Each statement on it is a
     /// transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
         let shared = &self.shared;
@@ -106,10 +106,10 @@ impl Pool {
         Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
     }
 
-    /// A connection beside those that are lent, for a session that lasts.
+    /// A connection outside the pool, for a long session.
     ///
-    /// Should this machine vanish without a word, PostgreSQL finds out within some ten seconds, and frees
-    /// what the session had locked.
+    /// If this machine vanishes from the network, PostgreSQL notices within some ten seconds and frees the session's
+    /// locks.
     pub async fn session(&self) -> Result<Session, StoreError> {
         const WATCH_THE_LINE: &str =
             "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
@@ -121,27 +121,27 @@ impl Pool {
         connected.await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Takes note of an error that a borrower met. Where the database was gone, the idle connections
-    /// are dead too: each would cost another caller an error before it was found out.
+    /// Records an error of a borrower. If the database was gone, the idle connections are dead too, and are dropped:
+    /// each would cause an error for one more caller.
     pub fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
             self.shared.idle.lock().clear();
         }
     }
 
-    /// How many connections were made so far. The next one may lead to another database than the others: to a
-    /// replica that has taken over, and has perhaps not heard of the last commits.
+    /// How many connections were made so far. The next one may lead to another database than the others: to a replica
+    /// that has taken over, and may lack the last commits.
     pub fn connections_made(&self) -> u64 {
         self.shared.made.load(Ordering::SeqCst)
     }
 
-    /// Connections lent now, and the most there may be.
+    /// The connections lent now, and the most that there may be.
     pub fn usage(&self) -> (usize, usize) {
         let max = self.shared.settings.max_connections as usize;
         (max - self.shared.permits.available_permits().min(max), max)
     }
 
-    /// Closes idle connections, and lends none any more. Those on loan end with their borrowers.
+    /// Closes idle connections and lends no more. Lent connections end with their borrowers.
     pub async fn close(&self) {
         self.shared.permits.close();
         let idle = std::mem::take(&mut *self.shared.idle.lock());
@@ -152,8 +152,8 @@ impl Pool {
 }
 
 impl Shared {
-    /// The connection that was used last, if it still answers: a warm one, while those that load no longer needs grow
-    /// old and are found out.
+    /// The connection that was used last, if it still answers. Using the warm one first lets surplus connections reach
+    /// their maximum age.
     async fn idle_connection(&self) -> Option<Pooled> {
         loop {
             let mut pooled = self.idle.lock().pop()?;
@@ -174,25 +174,23 @@ impl Shared {
     }
 }
 
-/// Whatever keeps a connection from being made, the database is not available through it.
+/// Any error while connecting means that the database is not available.
 fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable(error)
 }
 
-/// A database that does not answer in time.
+/// The error for a database that does not answer in time.
 fn silent() -> StoreError {
     StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
 }
 
-/// What every session is set to.
+/// The settings of every session.
 ///
-/// Plans: every statement here is a handful of index probes. A plan that was made while a table was
-/// empty, and read it whole, must not survive the table's growth; and planning one anew each time costs
-/// more than running it.
+/// Plans: every statement is a handful of index probes. A plan from a time when the table was empty, which scans it,
+/// must not survive the table's growth; and planning a statement each time costs more than running it.
 ///
-/// Times: no statement, lock or forgotten transaction of ours lasts without end, whatever becomes of
-/// the program that started it. A statement ends with its connection, on systems where PostgreSQL can
-/// see that in time.
+/// Times: no statement, lock or abandoned transaction lasts for ever, whatever happens to the program that started it.
+/// A statement ends with its connection, on systems where PostgreSQL can notice that in time.
 fn on_connect(settings: &PoolSettings) -> String {
     let statement = settings.statement_timeout.as_millis();
     format!(
@@ -205,8 +203,7 @@ fn on_connect(settings: &PoolSettings) -> String {
 }
 
 impl Lease {
-    /// Hands the connection back for the next caller. It must be in no transaction, and no statement of it may be
-    /// running.
+    /// Returns the connection to the pool. It must be in no transaction, and no statement may be running on it.
     pub fn give_back(mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
         if pooled.connected.elapsed() < self.shared.settings.max_lifetime && !self.shared.permits.is_closed() {

@@ -1,6 +1,6 @@
-//! Statements on the outbox: what is to be published, how far publishing has come, and who does it.
+//! Statements on the outbox: the changes to publish, the cursor, and the lock of the leader.
 //!
-//! # What is new, and in which order
+//! # Which changes are new, and their order
 //!
 //! `changes.txid` is the id of the transaction that wrote a change. The cursor, `delivered_below`, says
 //! that every change with a lower id has been delivered. A *window* goes from there up to a fence, which
@@ -9,10 +9,10 @@
 //! Ids do not follow versions. A transaction may get its id early and an event's lock late: then 5 has
 //! version 2 of the event, and 7 has version 1. The fence may even fall between the two, when some other
 //! transaction 6 still runs. So a window is not published as it is. For each event that has a change in
-//! it, with `newest` the newest of these, *every* version up to `newest` is published that is not
-//! published yet, whatever transaction wrote it.
+//! it, with `newest` the newest of these, *every* version up to `newest` that is not published yet is
+//! published, whatever transaction wrote it.
 //!
-//! That is enough, since versions are assigned under the event's row lock: whoever sees version 2
+//! That is enough, since versions are assigned under the event's row lock: a snapshot that sees version 2
 //! sees version 1 too. Those below `newest` that are published already are all up to the last one with
 //! an id below the cursor, by induction over the windows; and any that an earlier window pulled ahead of
 //! its fence, which the caller remembers ([`Ahead`](crate::domain::relay::Ahead)). Each event's
@@ -52,8 +52,8 @@ impl Session {
         Ok(sqlx::query_scalar(SQL).bind(LEADER_LOCK).fetch_one(&mut self.connection).await?)
     }
 
-    /// How far changes have been delivered; none if that lies in this server's future, as it does in a
-    /// database that was restored from a dump into another PostgreSQL.
+    /// The cursor: how far changes have been delivered. None if it lies in this server's future, as in a database that
+    /// was restored from a dump into another PostgreSQL.
     pub async fn delivered_below(&mut self) -> Result<Option<i64>, StoreError> {
         const SQL: &str = "-- relay::delivered_below
             SELECT delivered_below FROM relay
@@ -61,11 +61,11 @@ impl Session {
         Ok(sqlx::query_scalar(SQL).fetch_optional(&mut self.connection).await?)
     }
 
-    /// The next window from `low` on, of about `limit` changes, with what is to be published of its
-    /// events in the order in which that must be done.
+    /// The next window from `low` on, of about `limit` changes, with the changes of its events in the order in which
+    /// they must be published.
     ///
-    /// Transactions in other databases of the same PostgreSQL do not hold the fence back, where this
-    /// user may know of them: they can't write here.
+    /// Transactions in other databases of the same PostgreSQL do not hold the fence back, if this role may see them:
+    /// they can't write here.
     pub async fn window(&mut self, low: i64, limit: u32) -> Result<Window, StoreError> {
         const SQL: &str = concat!(
             "-- relay::window
@@ -113,8 +113,8 @@ impl Session {
         Ok(window)
     }
 
-    /// Moves the cursor over a window, and keeps what the broker returned of it. False: the cursor is not
-    /// where the window began, so somebody else has moved it, and nothing was done.
+    /// Moves the cursor over a window, and keeps the changes that the broker returned. False: the cursor is not where
+    /// the window began, so another relay has moved it, and nothing was written.
     pub async fn advance(&mut self, low: i64, high: i64, returned: &[Returned]) -> Result<bool, StoreError> {
         const SQL: &str = "-- relay::advance
             WITH moved AS (
@@ -143,8 +143,8 @@ impl Session {
         Ok(rows.iter().map(|row| Change::of(row)).collect::<Result<_, _>>()?)
     }
 
-    /// Takes note of what became of changes that were published again: those in `returned` wait for the
-    /// operator's next word, the others are delivered.
+    /// Records the results of publishing changes again: those in `returned` wait for the operator's next request, the
+    /// others are delivered.
     pub async fn republished(&mut self, all: &[Returned], returned: &[Returned]) -> Result<(), StoreError> {
         const SQL: &str = "-- relay::republished
             WITH again AS (
@@ -169,7 +169,7 @@ fn columns(returned: &[Returned]) -> (Vec<&EventId>, Vec<i64>, Vec<&str>) {
     (ids, versions, returned.iter().map(|one| one.routing_key).collect())
 }
 
-/// Makes the cursor, where there is none yet: what is committed from now on will be published.
+/// Creates the cursor if there is none yet: changes committed from now on are published.
 pub async fn ask_for_outbox(conn: &mut PgConnection) -> Result<(), StoreError> {
     const SQL: &str = "-- relay::ask_for_outbox
         INSERT INTO relay (delivered_below) VALUES (pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
@@ -178,8 +178,7 @@ pub async fn ask_for_outbox(conn: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How many changes wait to be published, counted up to `most`; and for how many seconds the first of
-/// them has waited.
+/// How many changes wait to be published, counted up to `most`; and for how many seconds the first has waited.
 pub async fn backlog(conn: &mut PgConnection, most: u32) -> Result<(i64, f64), StoreError> {
     const SQL: &str = "-- relay::backlog
         WITH cursor AS MATERIALIZED (SELECT delivered_below AS txid FROM relay)

@@ -97,7 +97,7 @@ pub async fn prune(conn: &mut PgConnection, age: Duration, limit: u32) -> Result
     Ok(done.rows_affected())
 }
 
-/// How many live holds a user has over all events; not counted on beyond `most`.
+/// How many live holds a user has over all events, counted up to `most`.
 pub async fn live_holds(conn: &mut PgConnection, user: &UserId, most: u32) -> Result<i64, StoreError> {
     const SQL: &str = "-- reservations::live_holds
         SELECT count(*) FROM (

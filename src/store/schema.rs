@@ -1,4 +1,4 @@
-//! The schema: brought up to date, or found to be right, before anything is served.
+//! The schema: migrated or checked before the server starts.
 
 use std::{io, time::Duration};
 
@@ -9,8 +9,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-/// How long the database may take to answer at the start: without a limit, an address that swallows
-/// packets takes minutes.
+/// How long the database may take to answer at the start. Without a limit, an address that drops packets takes minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The migrations that this program was built with.
@@ -53,8 +52,7 @@ pub enum SchemaError {
     Migrate(#[source] MigrateError),
 }
 
-/// Applies what is missing, and returns how many migrations that were. Several servers may do it at
-/// once: they queue for a lock.
+/// Applies the missing migrations and returns their number. Several servers may do this at once: they queue for a lock.
 pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
     let mut conn = connect(options).await?;
     let table = MIGRATIONS.table_name.as_ref();
@@ -70,7 +68,7 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
 /// Makes sure that the schema is the one this program needs.
 pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
     let mut conn = connect(options).await?;
-    // Asking for the table must not make it: a server may have no right to.
+    // Reading the table of migrations must not create it: the server's role may lack the right.
     let applied = if is_begun(&mut conn).await? { applied(&mut conn).await? } else { Vec::new() };
     refuse_other(&applied)?;
     let (found, known) = (newest(&applied), newest_known());
@@ -80,7 +78,7 @@ pub async fn check(options: &PgConnectOptions) -> Result<(), SchemaError> {
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SchemaError> {
     let connected = timeout(CONNECT_LIMIT, async {
         let mut conn = PgConnection::connect_with(options).await?;
-        // What is there already is no news.
+        // PostgreSQL's notices of what exists already are noise.
         conn.execute("SET client_min_messages = warning").await?;
         Ok(conn)
     });
@@ -94,7 +92,7 @@ async fn is_begun(conn: &mut PgConnection) -> Result<bool, SchemaError> {
     found.await.map_err(|error| SchemaError::Migrate(error.into()))
 }
 
-/// The migrations that the table of them names.
+/// The migrations that the database's table of migrations lists.
 async fn applied(conn: &mut PgConnection) -> Result<Vec<AppliedMigration>, SchemaError> {
     let table = MIGRATIONS.table_name.as_ref();
     conn.list_applied_migrations(table).await.map_err(SchemaError::Migrate)

@@ -14,12 +14,12 @@ use super::{Lease, Pool, StoreError};
 /// How long a rollback may take before the connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
 
-/// What to do when a row is locked.
+/// What a statement does when a row is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LockWait {
     /// Wait, within the budget.
     Wait,
-    /// Give up at once.
+    /// Fail at once.
     NoWait,
 }
 
@@ -28,12 +28,12 @@ pub enum LockWait {
 pub struct Budget {
     /// When the caller stops listening.
     pub deadline: Instant,
-    /// The longest to wait for one row lock.
+    /// The longest wait for one row lock.
     pub max_lock_wait: Duration,
 }
 
-/// An open transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`], it takes its connection
-/// down with it, and PostgreSQL rolls it back.
+/// An open transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`], it closes its connection, and PostgreSQL
+/// rolls back.
 pub struct Tx {
     lease: Lease,
     deadline: Instant,
@@ -41,7 +41,7 @@ pub struct Tx {
     span: Span,
 }
 
-/// What PostgreSQL is told of a [`Budget`], in milliseconds.
+/// The timeouts that PostgreSQL gets for a [`Budget`], in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// `statement_timeout`.
@@ -51,22 +51,22 @@ pub(super) struct Limits {
 }
 
 impl Budget {
-    /// None: there is no time left.
+    /// The timeouts for `budget`. None: no time is left.
     fn limits(&self) -> Option<Limits> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        // Not before the deadline, if that is what ends it: see `Tx::judged`.
+        // If the deadline ends the wait, the timeout must not fire before it: see `Tx::judged`.
         let lock = left.min(self.max_lock_wait).as_millis() + 1;
         (left >= Duration::from_millis(1)).then_some(Limits { statement: left.as_millis(), lock })
     }
 }
 
 impl Pool {
-    /// Begins a transaction that, with its lock waits, ends within `budget`.
+    /// Begins a transaction that ends within `budget`, lock waits included.
     pub async fn begin(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
         self.begin_with(name, budget, true).await
     }
 
-    /// Begins the same, but leaves it to the first statement that may have to wait to set the limits, as
+    /// Begins the same transaction, but leaves setting the limits to the first statement that may wait, as
     /// [`load::lock_and_read`](super::load::lock_and_read) does.
     pub async fn begin_unlimited(&self, name: &'static str, budget: Budget) -> Result<Tx, StoreError> {
         self.begin_with(name, budget, false).await
@@ -96,8 +96,8 @@ impl Tx {
         self.limits
     }
 
-    /// Ends the transaction as its `result` asks: commits what `is_done`, rolls back the rest, and
-    /// saves the connection where the error, if it is one, spares it.
+    /// Ends the transaction according to `result`: commits if `is_done`, rolls back otherwise, and keeps the connection
+    /// unless the error broke it.
     pub async fn finish<T>(
         self,
         result: Result<T, StoreError>,
@@ -113,8 +113,8 @@ impl Tx {
         }
     }
 
-    /// Commits, unless the deadline has passed: then it rolls back. An error after the COMMIT was
-    /// sent is [`StoreError::OutcomeUnknown`].
+    /// Commits, unless the deadline has passed: then it rolls back. An error after the COMMIT was sent is
+    /// [`StoreError::OutcomeUnknown`].
     pub async fn commit(mut self) -> Result<(), StoreError> {
         if Instant::now() >= self.deadline {
             self.rollback().await;
@@ -131,8 +131,8 @@ impl Tx {
         }
     }
 
-    /// A wait for a lock that lasted until the deadline was ended by the deadline. (In a COMMIT no other
-    /// time-out of PostgreSQL's is in force.)
+    /// Turns a lock timeout at the deadline into the deadline's error. (During a COMMIT no other timeout of PostgreSQL
+    /// applies.)
     fn judged(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::LockTimeout if Instant::now() >= self.deadline => StoreError::Deadline,
@@ -140,7 +140,7 @@ impl Tx {
         }
     }
 
-    /// Rolls back, and saves the connection where it still answers.
+    /// Rolls back, and keeps the connection if it still answers.
     pub async fn rollback(mut self) {
         self.span.record("outcome", "rollback");
         if let Ok(Ok(_)) = timeout(ROLLBACK_LIMIT, self.lease.execute("ROLLBACK")).await {

@@ -17,7 +17,7 @@ use crate::domain::{
     waitlist::{Entry, EntryState},
 };
 
-/// Reads the entries that these targets mean: of a user the one that waits, or else the newest.
+/// Reads the entries that these targets mean: for a user the one that waits, or else the newest.
 pub async fn of_targets(conn: &mut PgConnection, targets: &[(&EventId, Target)]) -> Result<Vec<Entry>, StoreError> {
     const SQL: &str = concat!(
         "-- waitlist::of_targets\nSELECT ",
@@ -48,9 +48,9 @@ pub async fn larger_than(conn: &mut PgConnection, id: &EventId, capacity: u32) -
     Ok(rows.iter().map(|row| Entry::of(row)).collect::<Result<_, _>>()?)
 }
 
-/// Reads as much of an event's queue as tells who is offered up to `units` units: so many entries from its head, since
-/// each gets at least one, and the one after them; where parties too large may be passed over, also of each size as
-/// many as there are units for. Some may come twice.
+/// Reads enough of an event's queue to tell which entries are offered up to `units` units: that many entries from its
+/// head, since each gets at least one unit, and the one after them. Where parties that are too large may be passed
+/// over, it also reads, of each size, as many entries as there are units for. An entry may come twice.
 pub async fn head(conn: &mut PgConnection, id: &EventId, units: u32, may_skip: bool) -> Result<Vec<Entry>, StoreError> {
     const SQL: &str = concat!(
         "-- waitlist::head\n(SELECT ",
@@ -80,7 +80,7 @@ pub async fn unserved(conn: &mut PgConnection, limit: u32) -> Result<Vec<EventId
     Ok(sqlx::query_scalar(SQL).bind(i64::from(limit)).fetch_all(conn).await?)
 }
 
-/// Who is ahead of an entry in its line.
+/// What is ahead of an entry in its waitlist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ahead {
     /// How many entries.
@@ -89,7 +89,7 @@ pub struct Ahead {
     pub units: u64,
 }
 
-/// Reads one entry, and who is ahead of it while it waits.
+/// Reads one entry, and while it waits, how much is ahead of it.
 pub async fn get(
     conn: &mut PgConnection,
     event_id: &EventId,
@@ -154,7 +154,7 @@ pub async fn list(
     }
     match filter.states.as_slice() {
         [] => {}
-        // As the partial index says it.
+        // Written as in the partial index, so that the planner uses it.
         [EntryState::Waiting] => _ = sql.push(" AND w.state = 'WAITING'"),
         states => _ = sql.push(" AND w.state = ANY(").push_bind(states.to_vec()).push(")"),
     }

@@ -1,6 +1,6 @@
-//! Locks of background work that one server at a time is enough for. A lock ends with its connection.
+//! Locks for background work that one server at a time should do. A lock ends with its connection.
 //!
-//! They save work, and nothing rests on them: what two servers do at once is right as well.
+//! They only save work: it stays correct if two servers do it at once.
 
 use sqlx::PgConnection;
 

@@ -1,6 +1,6 @@
-//! Attacks on the running server, in a process of its own: its memory stays what it was, and honest
-//! callers are answered, rightly and every time, during an attack and after. How long they wait is
-//! measured by `make attacks`, on a machine that has nothing else to do.
+//! Attacks on the running server, in a process of its own: its memory does not grow, and honest callers get right
+//! answers, every time, during an attack and after. `make attacks` measures how long they wait, on an otherwise idle
+//! machine.
 
 mod arsenal;
 mod large;
@@ -14,21 +14,21 @@ use siege::Siege;
 
 use crate::support::http2_frames;
 
-/// One test for each attack, with so many of its steps.
+/// One test for each attack, with a number of steps.
 macro_rules! attacks {
     ($($name:ident: $attack:ident, $steps:literal;)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let siege = Siege::begin(Attack::$attack).await;
             let attacker = Attack::$attack.run(&siege.target(), Pace::new($steps, Duration::ZERO)).await;
-            // What it has open stays so for the moment.
+            // The attacker's connections stay open for the moment.
             siege.goes_on().await;
             drop(attacker);
             siege.end().await;
         })+
 
         #[test]
-        fn no_attack_is_forgotten() {
+        fn every_attack_has_a_test() {
             let tried = [$(Attack::$attack),+];
             assert_eq!(Attack::ALL.iter().find(|attack| !tried.contains(attack) && !WITH_TLS.contains(attack)), None);
         }
@@ -53,9 +53,9 @@ attacks! {
     pings: Pings, 200;
     settings: Settings, 200;
     frames_with_nothing_in_them: EmptyFrames, 100;
-    answers_that_nobody_reads: UnreadAnswers, 120;
+    answers_that_are_not_read: UnreadAnswers, 120;
     answers_that_are_read_byte_by_byte: TrickledAnswers, 120;
-    watches_that_nobody_reads: UnreadWatches, 24;
+    watches_that_are_not_read: UnreadWatches, 24;
     watches_of_the_health: HealthWatches, 60;
     reflection_that_is_asked_nothing: IdleReflection, 100;
 }

@@ -1,5 +1,5 @@
-//! Callers that hang up, and calls whose time is over: nothing stays behind, no connection is
-//! poisoned, and the request_id tells what came of it.
+//! Callers that hang up, and calls whose deadline passes: nothing stays behind, no connection is poisoned, and a
+//! repetition with the same request_id tells the outcome.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
     of_user, patient_and, reason, reserve, soon, sorted, with,
 };
 
-/// Nothing else of the service is at work when a test looks for what it left behind.
+/// Expiry is off, so that no other work of the service runs when a test looks for leftovers.
 const QUIET: (&str, &str) = ("expiry.interval", "1h");
 
 /// Waits until no connection of the service is in a transaction, runs a statement or has a lock.
@@ -29,7 +29,7 @@ async fn all_clear(server: &TestServer) {
     .await;
 }
 
-/// Not only the caller was told of the deadline: the work of the one Reserve ended for the same reason.
+/// Not only the caller got DEADLINE_EXCEEDED: the work of the one Reserve ended for the same reason.
 async fn ended_by_deadline(server: &TestServer, strategy: Strategy) {
     let strategy = strategy.as_str_name().trim_start_matches("STRATEGY_");
     let labels = format!("operation=\"reserve\",outcome=\"DEADLINE\",strategy=\"{strategy}\"");
@@ -38,7 +38,7 @@ async fn ended_by_deadline(server: &TestServer, strategy: Strategy) {
 }
 
 #[tokio::test]
-async fn a_call_whose_grpc_timeout_passes_in_line_leaves_nothing_behind() {
+async fn a_call_whose_grpc_timeout_passes_in_the_queue_leaves_nothing_behind() {
     let server = TestServer::with(&patient_and(&[QUIET])).await;
     let raw = RawClient::connect(&server).await;
     for strategy in STRATEGIES {
@@ -51,7 +51,7 @@ async fn a_call_whose_grpc_timeout_passes_in_line_leaves_nothing_behind() {
             let call = raw.begin("Reserve", &request, grpc_timeout).await;
             let status = soon("the deadline is kept", call.status()).await;
             assert_refused::<()>(Err(status), Code::DeadlineExceeded, "DEADLINE");
-            // The row is still locked: nobody waits for it any more.
+            // The row is still locked, and no transaction waits for it any more.
             all_clear(&server).await;
         }
         row.release().await;
@@ -89,7 +89,7 @@ async fn the_default_deadline_holds_for_callers_that_set_none() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_in_the_commit_is_kept_and_nothing_is_half_done() {
+async fn a_deadline_that_passes_during_the_commit_holds_and_nothing_is_half_done() {
     let server = TestServer::with(&patient_and(&[QUIET])).await;
     let twin = server.twin_with(&[("server.default_deadline", "300ms"), QUIET]).await;
     for strategy in STRATEGIES {
@@ -129,7 +129,7 @@ async fn callers_that_reset_their_streams_leave_nothing_behind() {
         server.metric(&format!("reservd_rpcs_total{{{labels}}}")).await == 4.0
     })
     .await;
-    // They end with their deadline, whether or not the row comes free.
+    // The calls end with their deadline, whether or not the row becomes free.
     all_clear(&server).await;
     row.release().await;
     assert_eq!(server.history("show", None).await, ["EVENT_CREATED"]);
@@ -152,7 +152,7 @@ async fn hundreds_of_cancelled_calls_poison_no_connection() {
     assert!(cut.into_iter().filter(|is_cut| *is_cut).count() > 50, "many were cut off");
     all_clear(&server).await;
 
-    // What is acknowledged now is there for everybody, on whichever connection it was made.
+    // An acknowledged reservation is visible to all, on whichever connection it was made.
     let calls = (0..3 * CONNECTIONS).map(|n| {
         let request = reserve("show", &format!("user-{n}"));
         server.reserve(pb::ReserveRequest { options: by_turns(&STRATEGIES, n), ..request })
@@ -170,7 +170,7 @@ async fn hundreds_of_cancelled_calls_poison_no_connection() {
 }
 
 #[tokio::test]
-async fn callers_that_hang_up_in_line_leave_the_line_to_others() {
+async fn callers_that_hang_up_while_queued_leave_the_queue_to_others() {
     let server = TestServer::with(&PATIENT).await;
     server.event("show", 100).await;
     let row = server.hold_row("show").await;
@@ -186,7 +186,7 @@ async fn callers_that_hang_up_in_line_leave_the_line_to_others() {
     let release = row.release();
     let (answer, ()) = tokio::join!(next, release);
     answer.expect("there is room");
-    // What the others asked for is done, since nobody said otherwise in time.
+    // The other calls are done, since their callers did not hang up in time.
     eventually("all of it is done", async || server.get_event("show").await.held == 13).await;
     let refused = server.reserve(reserve("show", "gone-0")).await.expect_err("it is there already");
     assert_eq!(reason(&refused), "ALREADY_RESERVED");

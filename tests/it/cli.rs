@@ -113,7 +113,7 @@ async fn migrate_is_safe_to_repeat() {
     Process::on(&database.url, &["database.migrate=false"]).await.stop().await;
 }
 
-/// Kills the postmaster whenever it is up, so that the database is unavailable for a while.
+/// Kills the postmaster each time it starts, so that the database is unavailable for a while.
 fn keep_down(data_dir: &Path) {
     if let Some(pid) = postmaster(data_dir) {
         // It may already have ended.
@@ -123,8 +123,8 @@ fn keep_down(data_dir: &Path) {
 
 #[tokio::test]
 async fn the_exit_code_of_healthcheck_is_the_health_of_the_server() {
-    let nobody = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
-    assert_eq!((nobody.code, nobody.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
+    let absent = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
+    assert_eq!((absent.code, absent.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
 
     let folder = TempFolder::new();
     let data_dir = folder.path("data");

@@ -1,5 +1,5 @@
-//! Clients that we did not write: Python's and Node's, generated from `proto/` just now, and the
-//! documentation's own commands through server reflection. `make test-tools` installs them.
+//! Foreign clients: Python's and Node's, generated from `proto/`, and the commands of the documentation through server
+//! reflection. `make test-tools` installs them.
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use prost::Message;
@@ -143,11 +143,11 @@ const REASONS: [&str; 32] = [
     "WAITLIST_FULL",
 ];
 
-/// A command of a page, as it is pasted into a shell.
+/// A command of a page, as a reader pastes it into a shell.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
     command: String,
-    /// The reason for which it must fail: that in the comment on the line above.
+    /// The reason with which it must fail: it is in the comment on the line above.
     reason: Option<&'static str>,
 }
 

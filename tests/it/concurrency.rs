@@ -1,5 +1,5 @@
-//! Many callers want the same: what is sold, to whom, and how often. For each strategy, and for both
-//! at once on the same event; the racers are made to meet, so that none of this rests on luck.
+//! Races of many callers for the same units: no unit is sold twice, and no user gets two reservations. With each
+//! strategy alone and mixed on the same event; the tests force the callers to meet, so no result depends on luck.
 
 use std::collections::BTreeSet;
 
@@ -107,7 +107,7 @@ async fn capacity_is_never_exceeded_at_any_instant() {
     server.check_and_stop().await;
 }
 
-/// Everything that a user may do, without waiting for others; a few let their hold lapse.
+/// The calls of one user's life, without waiting for other users; a few users let their hold lapse.
 async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: usize) -> Vec<Result<Answer, Status>> {
     let user = format!("user-{n}");
     let (event_id, reservation, options) = (event_id.to_owned(), of_user(&user), by_turns(mix, n));
@@ -143,7 +143,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
 }
 
 #[tokio::test]
-async fn amend_up_and_reserve_do_not_both_get_the_last_units() {
+async fn amend_and_reserve_do_not_both_get_the_last_units() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 4).await;
@@ -175,7 +175,7 @@ async fn amend_up_and_reserve_do_not_both_get_the_last_units() {
 }
 
 #[tokio::test]
-async fn a_capacity_that_shrinks_meets_reserves() {
+async fn a_shrinking_capacity_and_concurrent_reserves_take_effect_one_after_the_other() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 10).await;
@@ -197,7 +197,7 @@ async fn a_capacity_that_shrinks_meets_reserves() {
         let shrunk = answers.pop().expect("the last is the update");
         let (sold, refused) = sorted(answers);
         refused.iter().for_each(|status| assert_eq!(reason(status), "SOLD_OUT"));
-        // Before the second sale there is room for the smaller capacity, after it there is none.
+        // The smaller capacity fits before the second sale, and not after it.
         assert!(shrunk.is_ok() || is_no(&shrunk, "CAPACITY_BELOW_RESERVED"), "{shrunk:?}");
         assert_eq!(sold.len(), if shrunk.is_ok() { 1 } else { 5 }, "{event_id}: {shrunk:?}");
         observer.finish().await;
@@ -277,10 +277,10 @@ async fn confirm_or_cancel(
     }
 }
 
-/// Between the moment as of which a command by itself reads and the one in which it has its event's lock,
-/// somebody else may have come and gone. A view in the place of the table holds it up right there.
+/// Between the snapshot of a command's read and its event's lock, another transaction may commit. A view in the place
+/// of the table stalls the command right there.
 #[tokio::test]
-async fn what_was_read_before_the_lock_was_had_is_read_again() {
+async fn rows_read_before_the_lock_are_read_again() {
     const HELD_UP: &str = "
         CREATE FUNCTION hold_up() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
             IF starts_with(current_query(), '-- load::lock_free_and_read') THEN
@@ -310,7 +310,7 @@ async fn what_was_read_before_the_lock_was_had_is_read_again() {
     let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
     let (late, ()) = tokio::join!(server.confirm(confirm), async {
         server.waiting(1).await;
-        server.cancel(cancel).await.expect("nobody has the lock");
+        server.cancel(cancel).await.expect("the row is not locked");
         sql.execute("SELECT pg_advisory_unlock(1)").await.expect("it goes on");
     });
     assert_refused(late, Code::FailedPrecondition, "NOT_LIVE");

@@ -1,5 +1,5 @@
-//! What a caller is told when others are in the way: LOCK_TIMEOUT, ETAG_MISMATCH, VERSION_CONTENTION;
-//! and that a refusal is final at the first attempt.
+//! The answers under contention: LOCK_TIMEOUT, ETAG_MISMATCH and VERSION_CONTENTION; and a refusal is final at the
+//! first attempt.
 
 use reservd::rpc::pb::{self, LockWait, Strategy};
 use tonic::Code;
@@ -14,8 +14,8 @@ fn nowait(strategy: Strategy) -> Option<pb::ExecutionOptions> {
 }
 
 #[tokio::test]
-async fn nowait_answers_at_once_while_the_row_is_locked() {
-    // No call here is cut short by a deadline: it answers by itself, or never.
+async fn nowait_fails_at_once_while_the_row_is_locked() {
+    // The deadline is long: no call here ends by its deadline.
     let server = TestServer::with(&PATIENT).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -84,7 +84,7 @@ async fn pessimistic_callers_queue_and_none_tries_twice() {
     assert_eq!((made.len(), refused.len()), (5, CONNECTIONS - 5));
     for answer in made {
         assert_eq!(answer.execution.attempts, 1, "waiting is no retry");
-        assert!(answer.execution.lock_wait.expect("told").nanos > 0);
+        assert!(answer.execution.lock_wait.expect("it is in the answer").nanos > 0);
     }
     assert_eq!(retries(&server, "reserve", Strategy::Pessimistic).await, 0.0);
     server.check_and_stop().await;
@@ -117,7 +117,7 @@ async fn a_stale_etag_is_refused_at_the_first_attempt() {
         assert_eq!(metadata(&status)["current_etag"], newer.etag);
 
         if strategy == Strategy::Optimistic {
-            // Nothing can make a stale etag right again: no lock is waited for to say so.
+            // A stale etag stays stale, so the refusal waits for no lock.
             let row = server.hold_row(&event_id).await;
             let answer = soon("it answers at once", server.reserve(request)).await;
             assert_refused(answer, Code::Aborted, "ETAG_MISMATCH");
@@ -131,7 +131,7 @@ async fn a_stale_etag_is_refused_at_the_first_attempt() {
 }
 
 #[tokio::test]
-async fn a_version_that_moves_under_every_attempt_is_contention() {
+async fn a_version_that_changes_under_every_attempt_is_contention() {
     let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
     server.event("show", 5).await;
     let (first, second) = one_overtakes_another(&server, "").await;
@@ -155,7 +155,7 @@ async fn an_overtaken_attempt_is_repeated() {
 }
 
 #[tokio::test]
-async fn an_overtaken_attempt_with_an_etag_is_told_so() {
+async fn an_overtaken_attempt_with_an_etag_gets_etag_mismatch() {
     let server = TestServer::start().await;
     let etag = server.event("show", 5).await.etag;
     let (first, second) = one_overtakes_another(&server, &etag).await;
@@ -166,7 +166,7 @@ async fn an_overtaken_attempt_with_an_etag_is_told_so() {
 
 type Reserved = Result<crate::support::Answer, tonic::Status>;
 
-/// A Reserve that is about to commit when another, OPTIMISTIC one has decided on what was before.
+/// A Reserve commits after another, OPTIMISTIC one was decided on the version before.
 async fn one_overtakes_another(server: &TestServer, etag: &str) -> (Reserved, Reserved) {
     let commits = server.hold_commits().await;
     let first = server.reserve(pb::ReserveRequest { etag: etag.into(), ..reserve("show", "ann") });

@@ -1,5 +1,5 @@
-//! Sudden ends in mid-load: of the server, of PostgreSQL, of both. What was acknowledged is told again
-//! by its request_id, nothing is lost, nothing is doubled, and the books are right.
+//! Crashes under load: of the server, of PostgreSQL, of both. A repetition with the same request_id gets each
+//! acknowledged answer again, nothing is lost, nothing is doubled, and the audit is clean.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::support::{
 
 const EVENTS: [&str; 2] = ["left", "right"];
 const WORKERS: usize = 12;
-/// Acknowledged answers before the blow falls.
+/// Acknowledged answers before the crash.
 const WARM: usize = 150;
 
 /// One step of one user's reservation.
@@ -104,28 +104,28 @@ struct Answer {
     replayed: bool,
 }
 
-/// What the callers know.
+/// The knowledge of the callers.
 #[derive(Default)]
 struct Ledger {
     acknowledged: Mutex<BTreeMap<Call, Answer>>,
-    /// Sent, and no answer came.
+    /// Calls that were sent and got no answer.
     in_doubt: Mutex<Vec<Call>>,
     users: AtomicUsize,
     count: AtomicUsize,
     enough: AtomicBool,
 }
 
-/// What a caller does when there is no answer.
+/// What a caller does without an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// Takes it that the server is gone.
+    /// Assumes that the server is gone.
     Leaves,
-    /// Repeats the call, by its request_id, until there is one.
+    /// Repeats the call with the same request_id until it gets an answer.
     Insists,
 }
 
 impl Ledger {
-    /// Calls until it is enough, or the server is gone.
+    /// Calls until told to stop, or the server is gone.
     async fn work(self: Arc<Self>, mut client: ReservationServiceClient<Channel>, manner: Manner) {
         while !self.enough.load(Ordering::Relaxed) {
             let number = self.users.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Ledger {
         next
     }
 
-    /// Waits until this many more answers have come.
+    /// Waits for this many more answers.
     async fn more(&self, answers: usize) {
         let target = self.count.load(Ordering::Relaxed) + answers;
         eventually("the load gets its answers", async || self.count.load(Ordering::Relaxed) >= target).await;
@@ -170,31 +170,31 @@ impl Ledger {
         tasks
     }
 
-    /// Everything acknowledged is told again, what is in doubt gets its answer, each reservation is as
-    /// its last response said, there is no other, and the books are right.
+    /// Each acknowledged answer is repeated, each unanswered call gets an answer, each reservation is as its last
+    /// response said, there is no other reservation, and the audit is clean.
     async fn check(&self, server: &Process) {
         let (mut events, mut reservations) = clients(&server.connect().await);
         let acknowledged = self.acknowledged.lock().expect("no holder panics").clone();
         for (call, answer) in &acknowledged {
             let again = call.send(&mut reservations).await;
-            assert_eq!(again.as_ref().expect("told again"), answer, "{call:?}");
+            assert_eq!(again.as_ref().expect("answered again"), answer, "{call:?}");
         }
         let in_doubt = std::mem::take(&mut *self.in_doubt.lock().expect("no holder panics"));
         for call in in_doubt {
-            let answer = call.send(&mut reservations).await.expect("the outcome is told, or made");
+            let answer = call.send(&mut reservations).await.expect("the outcome is repeated, or made");
             self.acknowledge(call, answer);
         }
 
         let mut expected: BTreeMap<String, pb::Reservation> = BTreeMap::new();
         for (call, answer) in &*self.acknowledged.lock().expect("no holder panics") {
-            // In the order of the steps, so that the last one stays.
+            // In the order of the steps, so that the last one counts.
             expected.insert(call.user.clone(), answer.reservation.clone());
         }
         let mut found = BTreeMap::new();
         for event_id in EVENTS {
-            let books = events.verify_event(pb::VerifyEventRequest { event_id: event_id.into() }).await;
-            let books = books.expect("verified").into_inner();
-            assert!(books.ok, "{event_id}: {:?}", books.problems);
+            let audit = events.verify_event(pb::VerifyEventRequest { event_id: event_id.into() }).await;
+            let audit = audit.expect("verified").into_inner();
+            assert!(audit.ok, "{event_id}: {:?}", audit.problems);
             let mut request =
                 pb::ListReservationsRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
             loop {
@@ -206,14 +206,14 @@ impl Ledger {
                 request.page_token = page.next_page_token;
             }
         }
-        assert_eq!(found.len(), expected.len(), "lost, or made by nobody");
+        assert_eq!(found.len(), expected.len(), "lost, or made without a call");
         for (user, expected) in expected {
             assert_eq!(found[&user], expected);
         }
     }
 }
 
-/// An error on the way, or a request to try again: never a "no", and never a defect.
+/// Asserts a connection error or a request to retry: never a refusal, and never a defect.
 fn assert_is_no_verdict(status: &Status) {
     let reason = status.get_details_error_info().map(|info| info.reason);
     let known = ["DATABASE_UNAVAILABLE", "DEADLINE", "VERSION_CONTENTION", "LOCK_TIMEOUT", "DRAINING"];
@@ -240,7 +240,7 @@ fn data_dir(folder: &TempFolder) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_killed_server_has_forgotten_nothing_when_it_starts_again() {
+async fn a_killed_server_keeps_everything_when_it_starts_again() {
     let folder = TempFolder::new();
     let data_dir = data_dir(&folder);
     let ledger = Arc::new(Ledger::default());
@@ -250,7 +250,7 @@ async fn a_killed_server_has_forgotten_nothing_when_it_starts_again() {
         let tasks = ledger.begin(&server, Manner::Leaves).await;
         ledger.more(WARM).await;
         if round == 1 {
-            // As in a power cut, PostgreSQL gets no chance to shut down in order either.
+            // As in a power cut, PostgreSQL can't shut down cleanly either.
             kill(postmaster(&data_dir).expect("PostgreSQL runs"), Signal::SIGKILL).expect("it can be killed");
         }
         server.kill().await;

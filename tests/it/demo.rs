@@ -1,5 +1,4 @@
-//! The example that ships with reservd: its flights import, and the demonstration's wave over them
-//! keeps every promise.
+//! The example that ships with reservd: its flights can be imported, and the demo on them keeps every promise.
 
 use std::path::Path;
 
@@ -30,7 +29,7 @@ fn flights() -> Vec<wave::Flight> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_imports_and_its_wave_breaks_no_promise() {
+async fn the_example_imports_and_the_demo_keeps_every_promise() {
     let server = TestServer::start().await;
     let flights = flights();
     let all = flights.len();
@@ -42,7 +41,7 @@ async fn the_example_imports_and_its_wave_breaks_no_promise() {
 
     assert_eq!(outcome.problems(), Vec::<&str>::new(), "{outcome}");
     for reason in ["SOLD_OUT", "ALREADY_RESERVED", "HOLD_EXPIRED", "REQUEST_ID_REUSED"] {
-        assert!(outcome.tally.refusals.contains_key(reason), "nobody met {reason}:\n{outcome}");
+        assert!(outcome.tally.refusals.contains_key(reason), "no caller met {reason}:\n{outcome}");
     }
     for (call, count) in &outcome.tally.calls {
         assert!(count.done > 0, "no {call:?} was done:\n{outcome}");

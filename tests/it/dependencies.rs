@@ -1,4 +1,4 @@
-//! What the program is made of: the offline part of what `make deny` checks, by the same deny.toml.
+//! The dependencies of the program: the offline part of `make deny`, by the same deny.toml.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use tokio::process::Command;
 
 use crate::support::process::finish;
 
-/// The packages that the program is built of on this system, as `cargo metadata` tells them. Those of
-/// other systems need not be here.
+/// The packages that the program is built from on this system, according to `cargo metadata`. The packages of other
+/// systems may be missing.
 async fn packages() -> Vec<Value> {
     let mut rustc = Command::new("rustc");
     rustc.arg("-vV");
@@ -37,7 +37,7 @@ fn strings(list: &toml::Value) -> BTreeSet<&str> {
     list.as_array().expect("a list").iter().map(|item| item.as_str().expect("text")).collect()
 }
 
-/// Whether an SPDX expression can be met with what is allowed.
+/// Whether the allowed licences satisfy an SPDX expression.
 fn is_met(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let expression = expression.replace('/', " OR ");
     let depth_zero = |separator: &str| {

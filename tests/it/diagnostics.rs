@@ -1,4 +1,4 @@
-//! RunConcurrencyTest: what it reports, and that it is one at a time, bounded, and ends with its caller.
+//! RunConcurrencyTest: its report is right; one test runs at a time, with bounds, and it ends with its caller.
 
 use reservd::rpc::pb::{self, run_concurrency_test_response::Update, *};
 use tonic::{Code, Streaming};
@@ -78,7 +78,7 @@ async fn the_numbers_of_every_strategy_and_workload_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_wait_for_each_others_places_leave_right_books() {
+async fn callers_who_wait_for_each_others_places_leave_right_counters() {
     use pb::Strategy::{Coalesced, Optimistic, Pessimistic, Unspecified};
     let server = TestServer::start().await;
     let mut served = 0;
@@ -98,19 +98,19 @@ async fn callers_who_wait_for_each_others_places_leave_right_books() {
         served += promoted;
         assert_eq!(report.version_increments, i64::from(report.successes) + promoted as i64, "{said}");
     }
-    assert!(served > 0, "somebody waited");
+    assert!(served > 0, "users waited");
     server.check_and_stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_said_takes_the_documented_defaults() {
+async fn unset_fields_take_the_documented_defaults() {
     let server = TestServer::start().await;
     let report = report(run(&server, RunConcurrencyTestRequest::default()).await, 1000).await;
     assert_eq!((report.operations, report.successes <= 500), (1000, true));
     server.check_and_stop().await;
 }
 
-/// The scratch events that operations go on at, and how far they have come.
+/// The scratch events of running tests, with their versions.
 async fn scratch(server: &TestServer) -> Vec<pb::Event> {
     let request = ListEventsRequest { series: "reservd-concurrency-test".into(), ..Default::default() };
     server.events().list_events(request).await.expect("a page").into_inner().events
@@ -129,7 +129,7 @@ async fn one_runs_at_a_time_and_a_caller_that_leaves_ends_it() {
 
     let small = RunConcurrencyTestRequest { operations: 1, ..Default::default() };
     eventually("the next may run", async || server.diagnostics().run_concurrency_test(small).await.is_ok()).await;
-    // Nothing of the abandoned one goes on: its event stands still, look after look.
+    // No operation of the abandoned test goes on: its event does not change any more.
     let (mut before, mut still) = (Vec::new(), 0);
     eventually("the operations have ended", async || {
         let now: Vec<i64> = scratch(&server).await.iter().map(|event| event.version).collect();

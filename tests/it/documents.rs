@@ -1,4 +1,4 @@
-//! What the documents name exists: files, settings and metrics.
+//! The files, settings and metrics that the documents name exist.
 
 use std::{
     fs,
@@ -33,14 +33,14 @@ fn files(folders: &[&str]) -> Vec<String> {
     files
 }
 
-/// What stands between backquotes in prose and tables.
+/// The text between backquotes in prose and tables.
 fn code_spans(markdown: &str) -> Vec<&str> {
     let prose = markdown.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_has_a_target() {
     for (page, text) in pages() {
         let folder = page.parent().expect("a folder");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

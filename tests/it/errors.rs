@@ -1,4 +1,4 @@
-//! The whole table of errors: each reason is provoked for real, and its code and details are checked.
+//! The whole table of errors: each reason is provoked on a real server, and its code and details are checked.
 
 mod refusals;
 mod service;
@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use crate::support::{TestServer, metadata, of_user, reserve};
 
 /// A server on which no hold expires during a test.
-async fn without_sweeper() -> TestServer {
+async fn without_expiry() -> TestServer {
     TestServer::with(&[("expiry.interval", "1h")]).await
 }
 

@@ -1,4 +1,4 @@
-//! CancelEvent: an event and all that is reserved for it end in one step, whoever else is at work.
+//! CancelEvent: an event and all its reservations end in one step, also among concurrent commands.
 
 use reservd::rpc::pb::{self, EventState, ReservationState};
 use sqlx::Executor;
@@ -12,7 +12,7 @@ fn cancel_event(event_id: &str) -> pb::CancelEventRequest {
 }
 
 #[tokio::test]
-async fn an_event_cancelled_among_reserves_and_confirms_ends_all_of_them() {
+async fn cancelling_an_event_ends_all_concurrent_reserves_and_confirms() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 100).await;
@@ -22,7 +22,7 @@ async fn an_event_cancelled_among_reserves_and_confirms_ends_all_of_them() {
         let observer = Observer::of(&server, event_id).await;
         let calls = (0..8).map(|n| reserve_or_confirm(&server, event_id, n, by_turns(mix, n)));
         let cancelled = async {
-            // In the middle of the line.
+            // In the middle of the queue.
             server.waiting(4).await;
             server.events().cancel_event(cancel_event(event_id)).await.expect("it is open").into_inner()
         };
@@ -44,7 +44,7 @@ async fn an_event_cancelled_among_reserves_and_confirms_ends_all_of_them() {
     server.check_and_stop().await;
 }
 
-/// Reserves for a new user if `n` is even, else confirms what one holds.
+/// Reserves for a new user if `n` is even, else confirms a user's hold.
 async fn reserve_or_confirm(
     server: &TestServer,
     event_id: &str,

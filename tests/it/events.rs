@@ -1,4 +1,4 @@
-//! Events: made, read, listed, changed, called off, and checked.
+//! Events: created, read, listed, updated, cancelled and audited.
 
 mod audit;
 mod list;
@@ -42,7 +42,7 @@ async fn an_event_reads_as_it_was_created() {
         }),
         ..event("e", 1_000_000_000)
     };
-    // What is for output only is not taken from a client.
+    // Output-only fields of a client are ignored.
     let lies =
         pb::Event { held: 3, version: 9, state: EventState::Cancelled.into(), etag: "x".into(), ..written.clone() };
     let made = server.event_with(lies).await;
@@ -62,7 +62,7 @@ async fn an_event_reads_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn unset_limits_take_the_documented_defaults_and_give_way_to_each_other() {
+async fn unset_limits_take_the_documented_defaults_and_adapt_to_each_other() {
     let server = TestServer::start().await;
     let limits = async |id: &str, ttl: Option<i64>, max: Option<i64>| {
         let limits = EventLimits {
@@ -93,7 +93,7 @@ async fn an_event_without_an_id_gets_one_that_its_request_id_finds_again() {
     let id = first.event.clone().expect("it").event_id;
     assert!(!first.replayed && !id.is_empty());
     server.reservations().reserve(reserve(&id, "ann")).await.expect("there is room");
-    let again = events.create_event(request.clone()).await.expect("told again").into_inner();
+    let again = events.create_event(request.clone()).await.expect("answered again").into_inner();
     assert!(again.replayed);
     assert_eq!(again.event, first.event, "as it was when created");
     let other = CreateEventRequest { start_closed: true, ..request };
@@ -118,7 +118,7 @@ async fn a_batch_is_created_whole_or_not_at_all() {
     let order: Vec<_> = more.events.iter().map(|event| event.event_id.as_str()).collect();
     assert_eq!((order, more.replayed), (vec!["d", "a", "e", "b"], 2));
 
-    // Without the request_id they are somebody else's.
+    // Without the request_id they are another caller's.
     let strangers = BatchCreateEventsRequest { requests: ["x", "a", "y", "b"].map(|id| create(event(id, 5))).to_vec() };
     let status = assert_refused(events.batch_create_events(strangers).await, Code::AlreadyExists, "EVENT_EXISTS");
     assert_eq!(metadata(&status)["event_ids"], "a,b");
@@ -130,7 +130,7 @@ async fn a_batch_is_created_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn an_event_opens_and_closes_and_is_called_off_with_all_its_reservations() {
+async fn an_event_opens_closes_and_is_cancelled_with_all_its_reservations() {
     let server = TestServer::start().await;
     let (mut events, mut client) = (server.events(), server.reservations());
     let request = CreateEventRequest { start_closed: true, ..create(event("e", 9)) };
@@ -163,7 +163,7 @@ async fn an_event_opens_and_closes_and_is_called_off_with_all_its_reservations()
     // Created, opened, 4 reserved, confirmed, cancelled: 8; then 3 reservations, then the event.
     assert_eq!(now.version, 12);
     assert_eq!(server.get_event("e").await, now);
-    let again = events.cancel_event(call_off).await.expect("told again").into_inner();
+    let again = events.cancel_event(call_off).await.expect("answered again").into_inner();
     assert_eq!((again.event, again.cancelled_reservations, again.replayed), (done.event, 3, true));
     for (user, reason) in [("ann", "rain"), ("bob", "rain"), ("cid", "rain"), ("dan", "ill")] {
         let found =

@@ -1,5 +1,5 @@
-//! The end of a hold, to the moment: what comes before it wins, what comes after it is refused, and
-//! its units are free at once, whoever notices first.
+//! The exact end of a hold: a command before it wins, a command after it is refused, and the units are free at once,
+//! for every caller.
 
 use reservd::rpc::pb::{self, ReservationState, Strategy};
 use tonic::Code;
@@ -9,8 +9,8 @@ use crate::support::{
     reserve, sorted, with,
 };
 
-/// No sweeper helps here.
-const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
+/// The expiry worker does not run.
+const NO_EXPIRY: (&str, &str) = ("expiry.interval", "1h");
 
 fn hold_for(ttl_millis: i64, event_id: &str, user_id: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { hold_ttl: millis(ttl_millis), ..reserve(event_id, user_id) }
@@ -22,7 +22,7 @@ fn confirm(event_id: &str, user_id: &str) -> pb::ConfirmRequest {
 
 #[tokio::test]
 async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 1).await;
@@ -38,7 +38,7 @@ async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
         assert_refused(answer, Code::FailedPrecondition, "HOLD_EXPIRED");
         assert_eq!(server.history(event_id, Some("ann")).await, ["HELD"]);
         if strategy == Strategy::Pessimistic {
-            // It looked at the clock once it had the row: there was nothing to find out by trying.
+            // The command read the clock once it had the row lock, so one attempt was enough.
             let retries = "reservd_retries_total{operation=\"confirm\",strategy=\"PESSIMISTIC\"}";
             assert_eq!(server.metric(retries).await, 0.0);
         }
@@ -47,8 +47,8 @@ async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn the_other_changes_of_a_hold_that_wait_past_its_end_are_refused_too() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+async fn other_changes_that_wait_past_the_end_of_their_hold_are_refused_too() {
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
         server.event(event_id, 6).await;
@@ -83,8 +83,8 @@ async fn the_other_changes_of_a_hold_that_wait_past_its_end_are_refused_too() {
     server.check_and_stop().await;
 }
 
-/// Its commit may take as long as it likes: what was written in time stands, and everybody who found
-/// the hold lapsed meanwhile learns so before they act on it.
+/// The commit may take any time: a confirmation written in time stands, and a command that found the hold lapsed
+/// meanwhile sees the confirmation before it writes.
 #[tokio::test]
 async fn a_confirm_made_in_time_wins_though_it_commits_late() {
     let server = TestServer::with(&patient_and(&[("expiry.interval", "1ms")])).await;
@@ -108,7 +108,7 @@ async fn a_confirm_made_in_time_wins_though_it_commits_late() {
                 })
             });
             let release = async {
-                // The first, the four others, and the sweeper.
+                // The first, the four others, and the expiry worker.
                 server.waiting(6).await;
                 commits.release().await;
             };
@@ -143,8 +143,7 @@ async fn of_confirm_and_expiry_at_the_same_moment_one_wins() {
     server.check_and_stop().await;
 }
 
-/// Confirms from a little before the end of a hold to a little after it, and compares the answer with
-/// the history.
+/// Confirms from just before the end of a hold to just after it, and compares the answer with the history.
 async fn confirm_at_the_end(server: &TestServer, event_id: String, mix: &[Strategy], n: usize) {
     server.event(&event_id, 1).await;
     let micros = i64::try_from(n).expect("small") * 700 - 4900;
@@ -167,15 +166,15 @@ async fn confirm_at_the_end(server: &TestServer, event_id: String, mix: &[Strate
 }
 
 #[tokio::test]
-async fn a_lapsed_holds_units_are_free_before_any_sweeper_ran() {
-    let server = TestServer::with(&patient_and(&[UNSWEPT])).await;
+async fn the_units_of_a_lapsed_hold_are_free_before_expiry_runs() {
+    let server = TestServer::with(&patient_and(&[NO_EXPIRY])).await;
     for (event_id, mix) in MIXES {
         server.event(event_id, 2).await;
         server.reserve(hold_for(100, event_id, "ann")).await.expect("there is room");
         let hold = server.reserve(hold_for(100, event_id, "bob")).await.expect("there is room").reservation;
         server.until(hold.expire_time, 0).await;
         let observer = Observer::of(&server, event_id).await;
-        // Ann is among them: her own lapsed hold is in nobody's way, not even in hers.
+        // Ann is among them: her own lapsed hold blocks no user, not even her.
         let users: Vec<_> = (0..11).map(|n| format!("user-{n}")).chain(["ann".to_owned()]).collect();
         let calls = users.iter().enumerate().map(|(n, user)| {
             server.reserve(pb::ReserveRequest { options: by_turns(mix, n), ..reserve(event_id, user) })
@@ -191,7 +190,7 @@ async fn a_lapsed_holds_units_are_free_before_any_sweeper_ran() {
 }
 
 #[tokio::test]
-async fn sweepers_of_two_servers_release_each_hold_once_and_no_confirmed_one() {
+async fn expiry_on_two_servers_releases_each_hold_once_and_no_confirmed_one() {
     let settings = patient_and(&[("expiry.interval", "3ms"), ("expiry.batch", "7")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;
@@ -202,7 +201,7 @@ async fn sweepers_of_two_servers_release_each_hold_once_and_no_confirmed_one() {
         let user = format!("user-{n}");
         let request = hold_for(100 + n % 7 * 10, event_id, &user);
         server.reserve(request).await.expect("there is room");
-        // Late ones are refused; either way the books tell.
+        // Late confirmations are refused; the history shows either outcome.
         n % 3 == 0 && twin.confirm(confirm(event_id, &user)).await.is_ok()
     }))
     .await;
@@ -224,14 +223,14 @@ async fn sweepers_of_two_servers_release_each_hold_once_and_no_confirmed_one() {
     .await
     .expect("changes can be counted");
     let confirmed = i64::try_from(confirmed).expect("a count");
-    assert_eq!(ended, (confirmed, 120 - confirmed), "each hold ended once, as its holder was told");
+    assert_eq!(ended, (confirmed, 120 - confirmed), "each hold ended once, as its holder was answered");
     twin.app.stop().await;
     assert_holds_ended_once(&server).await;
     server.check_and_stop().await;
 }
 
-/// Over all events: no hold was confirmed at or after its end, none released before it, none ended
-/// twice, and each row says what its last change says.
+/// Over all events: no hold was confirmed at or after its end, none was released before it, none ended twice, and each
+/// row agrees with its last change.
 async fn assert_holds_ended_once(server: &TestServer) {
     const WRONG: &str = "
         SELECT r.event_id || ' ' || r.user_id || ': ' || string_agg(c.kind, ', ' ORDER BY c.version)

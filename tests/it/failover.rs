@@ -1,8 +1,8 @@
-//! A replica takes over that has other commits under the same versions, and new connections lead to it. Nothing is
-//! written there that was decided on what a server remembers of the database before.
+//! A replica takes over that has other commits under the same versions, and new connections lead to it. A decision made
+//! on a server's cache of the old database is not written there.
 //!
-//! A command is decided on what is remembered, and without a reading, when it joins a batch that is decided while the
-//! one ahead of it is written. So here a stalled commit makes a batch form.
+//! A command is decided from the cache, without a read, when it joins a batch that is decided while the batch ahead is
+//! written. So here a stalled commit makes a batch form.
 
 use reservd::rpc::pb::{self, Strategy};
 use tokio::task::JoinHandle;
@@ -12,11 +12,11 @@ use crate::support::{PgProxy, Stall, TestServer, eventually, patient_and, reason
 
 type Call = JoinHandle<Result<pb::ReserveResponse, Status>>;
 
-/// Commands that were decided on what a server remembered.
+/// The count of commands that were decided from the cache.
 const SPECULATIVE: &str = "reservd_batch_speculative_total";
 const CAPACITY: i32 = 10;
 
-/// What the replica has of an event at the version at which one unit is reserved in the database before.
+/// What the replica has of an event at the version at which one unit is reserved in the old database.
 #[derive(Clone, Copy, Debug)]
 enum Replica {
     Closed,
@@ -25,7 +25,7 @@ enum Replica {
 }
 const REPLICAS: [Replica; 3] = [Replica::Closed, Replica::SoldOut, Replica::MoreReserved];
 
-/// A server, and the two databases to which its connections lead, each with a server that keeps to it.
+/// A server, the two databases to which its connections lead, and a server of its own on each of them.
 struct Failover {
     before: TestServer,
     replica: TestServer,
@@ -34,7 +34,7 @@ struct Failover {
 }
 
 impl Failover {
-    /// The server has reserved a unit of the event `show`, and remembers that.
+    /// The server has reserved a unit of the event `show`, and has it in its cache.
     async fn prepare(contents: Replica) -> Self {
         let (before, replica) = (TestServer::start().await, TestServer::start().await);
         for server in [&before, &replica] {
@@ -58,7 +58,7 @@ impl Failover {
             ("database.url", proxy.url()),
             ("database.max_connections", "2"),
             ("execution.lanes", "1"),
-            ("holds.sweep_interval", "1h"),
+            ("expiry.interval", "1h"),
             ("waitlist.serve_interval", "1h"),
         ]);
         let server = TestServer::on(before.database.clone(), &settings).await;
@@ -74,7 +74,7 @@ impl Failover {
         tokio::spawn(async move { client.reserve(wish).await.map(Response::into_inner) })
     }
 
-    /// Takes the connections that the server may have, to where they lead `now`, with calls that wait for a row.
+    /// Uses up the server's connections, to the database `now`, with calls that wait for a row.
     async fn fill_pool(&self, now: &TestServer) {
         let row = now.hold_row("locked").await;
         let calls = ["ann", "bob"].map(|user| self.send("locked", user, Strategy::Pessimistic));
@@ -85,24 +85,24 @@ impl Failover {
         }
     }
 
-    /// Sends a call behind one whose commit is stalled, and one that begins the next batch. The call joins that.
+    /// Sends a call behind one with a stalled commit and one that begins the next batch, so that it joins that batch.
     async fn join_a_batch(&self, now: &TestServer, user: &str) -> (Stall, Call) {
         let stall = now.stall_commits_of("stalled").await;
         self.send("other", "stalled", Strategy::Coalesced);
         now.commit_is_stalled().await;
         self.send("other", "next", Strategy::Coalesced);
-        self.are_in_line(2).await;
+        self.are_queued(2).await;
         let call = self.send("show", user, Strategy::Coalesced);
-        self.are_in_line(3).await;
+        self.are_queued(3).await;
         (stall, call)
     }
 
-    async fn are_in_line(&self, commands: i64) {
+    async fn are_queued(&self, commands: i64) {
         let metrics = self.server.app.metrics();
-        eventually("the commands are in line", async || metrics.batch_commands.get() == commands).await;
+        eventually("the commands are queued", async || metrics.batch_commands.get() == commands).await;
     }
 
-    /// The call has to be answered by what the replica has.
+    /// The answer of the call must come from the replica's rows.
     async fn assert_answered_by_the_replica(self, contents: Replica, call: Call) {
         let answer = soon("it is answered", call).await.expect("no panic");
         let answer = answer.as_ref().map_err(reason).map(|_| ());
@@ -120,7 +120,7 @@ impl Failover {
 }
 
 #[tokio::test]
-async fn what_was_decided_before_a_failover_is_not_written_after_it() {
+async fn a_decision_made_before_a_failover_is_not_written_after_it() {
     for contents in REPLICAS {
         let failover = Failover::prepare(contents).await;
         let Failover { before, server, .. } = &failover;
@@ -131,7 +131,7 @@ async fn what_was_decided_before_a_failover_is_not_written_after_it() {
         failover.send("locked", "cid", Strategy::Pessimistic);
         before.waiting(4).await;
         failover.send("locked", "dan", Strategy::Pessimistic);
-        eventually("it is in line", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
+        eventually("it is queued", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
         let speculative = server.metric(SPECULATIVE).await;
         stall.release().await;
         eventually("the batch is decided", async || server.metric(SPECULATIVE).await > speculative).await;
@@ -145,7 +145,7 @@ async fn what_was_decided_before_a_failover_is_not_written_after_it() {
 }
 
 #[tokio::test]
-async fn after_a_failover_nothing_is_decided_on_what_was_remembered_before() {
+async fn after_a_failover_no_decision_rests_on_the_old_cache() {
     for contents in REPLICAS {
         let failover = Failover::prepare(contents).await;
         failover.proxy.lead_to(&failover.replica.database);

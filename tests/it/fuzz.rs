@@ -1,8 +1,8 @@
 //! Generated requests to every RPC, made from the descriptors that the service itself serves: plausible ones
 //! with something wrong in them, bytes that are no message, calls that are no gRPC, tokens that are none.
-//! Each is answered properly, none as a defect of ours, and the books stay right.
+//! Each gets a proper answer, none shows a defect, and the audit stays clean.
 //!
-//! Some thousands here, always the same; `make fuzz` sends a million others each time. A failure names the
+//! The test sends some thousands, always the same; `make fuzz` sends a million others each time. A failure names the
 //! seed and the request: `FUZZ_SEED`, `FUZZ_FIRST` and `FUZZ_REQUESTS` repeat it.
 
 mod answers;
@@ -31,15 +31,15 @@ use self::{
 use crate::support::{Guarded, TestRedis, join, reserve, strict};
 
 const REQUESTS: usize = 4000;
-/// Of these. A change is not to fail for what another draw would have found before it.
+/// The seed is fixed, so that a change does not fail for an older defect that another seed would have found.
 const SEED: u64 = 1;
-/// Callers at once, each on a connection of its own.
+/// Concurrent callers, each on a connection of its own.
 const CALLERS: usize = 16;
-/// Requests to one set of events: then come new ones, since much that happens to an event is for ever.
+/// Requests to one set of events, before new events are created: many changes of an event are final.
 const EPOCH: usize = 2000;
 const EVENTS: usize = 3;
 
-/// Every RPC that is served.
+/// Every RPC of the server.
 fn methods() -> Vec<MethodDescriptor> {
     let mut methods = Vec::new();
     for encoded in [
@@ -54,16 +54,16 @@ fn methods() -> Vec<MethodDescriptor> {
     methods
 }
 
-/// What a run has in common.
+/// The shared state of a run.
 struct Run {
     guarded: Guarded,
     methods: Vec<MethodDescriptor>,
     seed: u64,
     next: AtomicUsize,
     end: usize,
-    /// How often each RPC answered what.
+    /// How often each RPC answered with each code.
     seen: Mutex<BTreeMap<String, BTreeMap<String, usize>>>,
-    /// Page tokens that answers gave.
+    /// Page tokens from answers.
     tokens: Mutex<Vec<String>>,
 }
 
@@ -72,7 +72,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_is_answered_with_a_defect_of_ours() {
+async fn no_request_is_answered_with_a_defect() {
     let requests = setting("FUZZ_REQUESTS").map_or(REQUESTS, |requests| requests as usize);
     let first = setting("FUZZ_FIRST").map_or(0, |first| first as usize);
     let run = Arc::new(Run {
@@ -120,25 +120,25 @@ impl Run {
             let code = told.unwrap_or_else(|wrong| {
                 panic!("{wrong}\nFUZZ_SEED={} FUZZ_FIRST={number}\n{call:?}\n{answer:?}", self.seed)
             });
-            let mut seen = self.seen.lock().expect("nobody panics with it");
+            let mut seen = self.seen.lock().expect("no holder panics");
             *seen.entry(call.method.full_name().to_owned()).or_default().entry(code).or_default() += 1;
             drop(seen);
             if let Some(token) = answer.page_token(&call) {
-                let mut tokens = self.tokens.lock().expect("nobody panics with it");
+                let mut tokens = self.tokens.lock().expect("no holder panics");
                 let place = number % 64;
                 if place < tokens.len() { tokens[place] = token } else { tokens.push(token) }
             }
         }
     }
 
-    /// Events for an epoch, of which one is sold out and has a line; with some who have reserved, and wait.
+    /// Creates the events of an epoch: one is sold out and has a waitlist; some users have reservations, and some wait.
     async fn create_events(&self, epoch: usize) {
         let server = self.guarded.unguarded();
         for number in 0..EVENTS {
             let (event_id, capacity) = (format!("event-{epoch}-{number}"), if number == 0 { 4 } else { 50 });
             let event = Event { event_id: event_id.clone(), capacity, waitlist: Some(strict()), ..Default::default() };
             let request = CreateEventRequest { event: Some(event), ..Default::default() };
-            // A generated request may have made it already, or taken what there is.
+            // A generated request may have created the event already, or reserved its units.
             let _ = server.events().create_event(request).await;
             for user in 0..8 {
                 let user = format!("user-{user}");
@@ -148,17 +148,17 @@ impl Run {
         }
     }
 
-    /// The request of this number.
+    /// The request with this number.
     fn make(&self, number: usize) -> Call {
-        // Neighbouring seeds would begin alike: one draw sets them apart.
+        // Neighbouring seeds would begin with similar numbers: one draw separates them.
         let mut random = Rng::with_seed(Rng::with_seed(self.seed ^ (number as u64)).u64(..));
         let token = {
-            let tokens = self.tokens.lock().expect("nobody panics with it");
+            let tokens = self.tokens.lock().expect("no holder panics");
             random.choice(tokens.iter()).cloned()
         };
         let method = loop {
             let method = random.choice(&self.methods).expect("there are RPCs");
-            // For ever, or a lot of work: seldom.
+            // These have final effects or cause much work, so they are rare.
             let is_seldom = ["CancelEvent", "RunConcurrencyTest"].contains(&method.name());
             if !is_seldom || random.u8(..20) == 0 {
                 break method.clone();
@@ -170,14 +170,14 @@ impl Run {
 
     fn report(&self, requests: usize, took: Duration) {
         println!("seed {}: {requests} requests in {took:.1?}", self.seed);
-        for (method, codes) in self.seen.lock().expect("nobody panics with it").iter() {
+        for (method, codes) in self.seen.lock().expect("no holder panics").iter() {
             println!("{method}: {codes:?}");
         }
     }
 
-    /// A fuzz whose every request is refused at the door would test the door only.
+    /// Asserts that requests got past the first checks: otherwise only these would be tested.
     fn has_met_everything(&self) {
-        let seen = self.seen.lock().expect("nobody panics with it");
+        let seen = self.seen.lock().expect("no holder panics");
         for method in &self.methods {
             assert!(seen.contains_key(method.full_name()), "seed {}: {} was not called", self.seed, method.full_name());
         }

@@ -1,5 +1,4 @@
-//! The targets of `cargo fuzz` (see `fuzz/`), tried without it: on their seeds, and on what chance makes of
-//! these.
+//! The targets of `cargo fuzz` (see `fuzz/`), run without it: on their seeds, and on random mutations of these.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -51,12 +50,12 @@ fn requests_of_any_bytes_are_read_or_their_bad_fields_named() {
 }
 
 #[test]
-fn commands_of_any_bytes_are_read_or_not() {
+fn commands_of_any_bytes_are_read_or_refused() {
     try_out("commands", targets::commands);
 }
 
 #[test]
-fn tokens_of_any_bytes_are_nobodys() {
+fn tokens_of_any_bytes_are_invalid() {
     try_out("tokens", targets::tokens);
 }
 
@@ -66,11 +65,11 @@ fn tokens_of_sessions_have_one_spelling_and_one_id_each() {
 }
 
 #[test]
-fn page_tokens_of_any_bytes_hold_only_what_is_valid() {
+fn page_tokens_of_any_bytes_are_valid_or_refused() {
     try_out("page_tokens", targets::page_tokens);
 }
 
 #[test]
-fn files_of_any_bytes_have_lines_with_numbers() {
+fn files_of_any_bytes_have_numbered_lines() {
     try_out("csv", targets::csv);
 }

@@ -1,5 +1,5 @@
-//! What PostgreSQL refuses by itself, with the code bypassed; and what callers are told when it does,
-//! which is never a word of SQL.
+//! The constraints of PostgreSQL, with the program's own checks bypassed; and the errors that callers then get, which
+//! never contain SQL.
 
 use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::support::{PATIENT, STRATEGIES, TestServer, assert_refused, metadata, reserve, soon, with};
 
-/// What refused a statement: SQLSTATE and constraint.
+/// The SQLSTATE and the constraint that refuse a statement.
 async fn refused_by(sql: &mut PgConnection, statement: &str) -> (String, String) {
     let refused = sql.execute(AssertSqlSafe(statement)).await.expect_err(statement);
     let refused = refused.as_database_error().unwrap_or_else(|| panic!("{statement}: {refused}"));
@@ -15,7 +15,7 @@ async fn refused_by(sql: &mut PgConnection, statement: &str) -> (String, String)
     (code, refused.constraint().unwrap_or("no constraint").to_owned())
 }
 
-/// Inserts a live reservation beside the code.
+/// Inserts a live reservation without the program.
 fn insert(user_id: &str, quantity: i32, state: &str, expire_time: &str) -> String {
     format!(
         "INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, expire_time, extensions,
@@ -57,7 +57,7 @@ async fn postgresql_refuses_to_oversell() {
 }
 
 #[tokio::test]
-async fn postgresql_refuses_to_book_a_user_twice() {
+async fn postgresql_refuses_a_second_live_reservation_of_a_user() {
     let server = with_a_show().await;
     let mut sql = server.sql().await;
     let twice = ("23505".to_owned(), "reservations_one_live_per_user".to_owned());
@@ -74,7 +74,7 @@ async fn postgresql_refuses_to_book_a_user_twice() {
         sql.execute(AssertSqlSafe(insert("ann", 1, state, "NULL"))).await.expect("ended ones are no hindrance");
     }
     sql.execute("UPDATE reservations SET state = 'CANCELLED'").await.expect("they can be cancelled");
-    sql.execute(AssertSqlSafe(insert("ann", 1, "CONFIRMED", "NULL"))).await.expect("and then made anew");
+    sql.execute(AssertSqlSafe(insert("ann", 1, "CONFIRMED", "NULL"))).await.expect("and then inserted again");
     let revive = "UPDATE reservations SET state = 'CONFIRMED' WHERE state = 'CANCELLED' AND user_id = 'ann'";
     assert_eq!(refused_by(&mut sql, revive).await, twice, "the old one does not come back");
     sql.execute("ROLLBACK").await.expect("nothing of this happened");
@@ -145,7 +145,7 @@ async fn a_double_booking_that_only_the_database_sees_is_already_reserved() {
     server.check_and_stop().await;
 }
 
-/// Makes each new reservation fail as `sqlstate` and `constraint` say, the first `times` times.
+/// Makes the first `times` new reservations fail with `sqlstate` and `constraint`.
 async fn fail_with(sql: &mut PgConnection, sqlstate: &str, constraint: &str, times: i64) {
     let trigger = format!(
         "DROP SEQUENCE IF EXISTS tries; CREATE SEQUENCE tries;
@@ -161,7 +161,7 @@ async fn fail_with(sql: &mut PgConnection, sqlstate: &str, constraint: &str, tim
 }
 
 #[tokio::test]
-async fn what_postgresql_says_is_told_in_our_words() {
+async fn errors_of_postgresql_never_reach_a_caller_as_sql() {
     let server = with_a_show().await;
     let mut sql = server.sql().await;
     for (sqlstate, constraint, code, why) in [
@@ -197,7 +197,7 @@ async fn what_postgresql_says_is_told_in_our_words() {
 }
 
 #[tokio::test]
-async fn what_passes_is_tried_again() {
+async fn transient_errors_are_repeated() {
     let server = TestServer::with(&PATIENT).await;
     server.event("roomy", 10).await;
     let mut sql = server.sql().await;

@@ -1,4 +1,4 @@
-//! ListChanges: what happened to an event and its reservations, when, and by which request.
+//! ListChanges: the changes of an event and its reservations, with their times and request_ids.
 
 use reservd::rpc::pb::{self, ChangeKind, change::Subject};
 use tonic::Code;
@@ -36,7 +36,7 @@ async fn a_history(server: &TestServer, event_id: &str) {
 }
 
 #[tokio::test]
-async fn a_history_tells_what_happened_when_and_by_which_request() {
+async fn a_history_has_the_kind_time_and_request_of_each_change() {
     let server = TestServer::start().await;
     a_history(&server, "e").await;
     a_history(&server, "other").await;

@@ -1,5 +1,5 @@
-//! A request_id stands for one effect and one answer: however many ask at once, on whatever server,
-//! before and after a restart, and whatever has become of the reservation since.
+//! A request_id stands for one effect and one answer: for any number of concurrent calls, on any server, before and
+//! after a restart, and after any later change of the reservation.
 
 use reservd::rpc::pb::{self, Strategy};
 use tonic::{Code, Status};
@@ -63,7 +63,7 @@ async fn call(
     }
 }
 
-/// An event on which the call can be made, and its version.
+/// An event prepared for the call, and its version.
 async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     let version = server.event(event_id, 10).await.version;
     if rpc == Rpc::Reserve {
@@ -72,13 +72,13 @@ async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     call(server, Rpc::Reserve, event_id, "", None).await.expect("there is room").execution.event_version
 }
 
-/// One of them did it, the others were told of it, and it was done once.
+/// One call had the effect, the others got its answer, and it was done once.
 fn assert_done_once(answers: Vec<Result<Answer, Status>>, before: i64) {
     let (answers, refused) = sorted(answers);
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(answers.iter().filter(|answer| !answer.execution.replayed).count(), 1);
     for answer in &answers {
-        assert_eq!(answer.reservation, answers[0].reservation, "all are told the same");
+        assert_eq!(answer.reservation, answers[0].reservation, "all get the same answer");
         assert_eq!(answer.execution.event_version, before + 1);
     }
 }
@@ -91,7 +91,7 @@ async fn sixteen_racers_with_one_request_id_have_one_effect() {
         for rpc in RPCS {
             let event_id = format!("{name}-{rpc:?}");
             let before = prepared(&server, rpc, &event_id).await;
-            // In pairs, so that either server sees every strategy.
+            // In pairs, so that each server sees every strategy.
             let racers = (0..16).map(|n| {
                 let at = if n / 2 % 2 == 0 { &server } else { &twin };
                 call(at, rpc, &event_id, "once", by_turns(mix, n))
@@ -151,7 +151,7 @@ async fn a_repetition_while_the_first_commits_waits_for_its_answer() {
     server.check_and_stop().await;
 }
 
-/// What the first was decided on is over by now; the repetition must not be told so.
+/// The booking time of the first call is over by now; the repetition must still get its answer.
 #[tokio::test]
 async fn a_repetition_after_booking_closed_waits_for_the_first_that_came_in_time() {
     let server = TestServer::with(&PATIENT).await;
@@ -197,7 +197,7 @@ async fn a_request_id_with_another_payload_is_refused_even_while_the_first_commi
         for (n, rpc) in RPCS.into_iter().enumerate() {
             let event_id = format!("{name}-{rpc:?}");
             prepared(&server, rpc, &event_id).await;
-            // Ann's extension instead of her cancellation, and so on.
+            // Another call of Ann's, such as an extension instead of a cancellation.
             let other = if rpc == Rpc::Reserve { Rpc::ReserveLess } else { RPCS[n % (RPCS.len() - 1) + 1] };
             let commits = server.hold_commits().await;
             let first = call(&server, rpc, &event_id, "taken", by_turns(mix, 0));
@@ -241,7 +241,7 @@ async fn a_repetition_is_answered_after_a_restart_and_by_the_other_strategy() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_remembered() {
+async fn a_refusal_is_not_stored_under_its_request_id() {
     let server = TestServer::start().await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -258,7 +258,7 @@ async fn a_refusal_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn what_was_only_rehearsed_is_not_remembered() {
+async fn validate_only_does_not_use_up_the_request_id() {
     let server = TestServer::start().await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -273,7 +273,7 @@ async fn what_was_only_rehearsed_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn a_repetition_tells_the_first_result_whatever_happened_since() {
+async fn a_repetition_returns_the_first_result_after_any_later_change() {
     let server = TestServer::with(&patient_and(&[("expiry.interval", "1h")])).await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -306,7 +306,7 @@ async fn a_repetition_tells_the_first_result_whatever_happened_since() {
 }
 
 #[tokio::test]
-async fn a_call_that_its_caller_gave_up_is_carried_out_and_told_later() {
+async fn an_abandoned_call_is_executed_and_its_repetition_returns_the_result() {
     let server = TestServer::with(&PATIENT).await;
     for strategy in STRATEGIES {
         for rpc in RPCS {
@@ -315,7 +315,7 @@ async fn a_call_that_its_caller_gave_up_is_carried_out_and_told_later() {
             let row = server.hold_row(&event_id).await;
             tokio::select! {
                 answer = call(&server, rpc, &event_id, "once", with(strategy)) => panic!("{answer:?}"),
-                // Now its caller hangs up.
+                // Now the caller hangs up.
                 () = server.waiting(1) => {}
             }
             row.release().await;

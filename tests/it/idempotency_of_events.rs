@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 
 use crate::support::{CONNECTIONS, PATIENT, TestServer, all, assert_refused, reserve, sorted};
 
-/// What a mutation of an event answers.
+/// The answer to a mutation of an event.
 type Told = Result<(pb::Event, bool), Status>;
 
 fn event(event_id: &str, capacity: i32) -> Option<pb::Event> {
@@ -29,7 +29,7 @@ async fn create_batch(server: &TestServer, ids: &[&str]) -> Result<pb::BatchCrea
     Ok(server.events().batch_create_events(pb::BatchCreateEventsRequest { requests }).await?.into_inner())
 }
 
-/// The mutations of an event that exists.
+/// The mutations of an existing event.
 #[derive(Clone, Copy, Debug)]
 enum Rpc {
     Update,
@@ -62,14 +62,14 @@ async fn call(server: &TestServer, rpc: Rpc, event_id: &str, request_id: &str) -
         Rpc::Cancel => {
             let request = pb::CancelEventRequest { event_id, request_id, ..Default::default() };
             let answer = events.cancel_event(request).await?.into_inner();
-            assert_eq!(answer.cancelled_reservations, 2, "told again with the rest");
+            assert_eq!(answer.cancelled_reservations, 2, "answered again with the rest");
             (answer.event, answer.replayed)
         }
     };
     Ok((event.expect("the event"), replayed))
 }
 
-/// An event on which the call can be made, with two reservations, and its version.
+/// An event with two reservations, prepared for the call, and its version.
 async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     server.event(event_id, 5).await;
     for user in ["ann", "bob"] {
@@ -81,16 +81,16 @@ async fn prepared(server: &TestServer, rpc: Rpc, event_id: &str) -> i64 {
     server.get_event(event_id).await.version
 }
 
-/// One of them did it, and the others were told of it.
+/// One call had the effect, and the others got its answer.
 fn assert_done_once(answers: Vec<Told>) -> pb::Event {
     let (answers, refused) = sorted(answers);
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(answers.iter().filter(|(_, replayed)| !replayed).count(), 1);
-    assert!(answers.iter().all(|(event, _)| *event == answers[0].0), "all are told the same: {answers:?}");
+    assert!(answers.iter().all(|(event, _)| *event == answers[0].0), "all get the same answer: {answers:?}");
     answers[0].0.clone()
 }
 
-/// The first to come is about to commit while the others come; then it may.
+/// Stalls the commit of the first call until the others have arrived.
 async fn race_to_commit<T>(
     server: &TestServer,
     waiting: usize,
@@ -108,7 +108,7 @@ async fn race_to_commit<T>(
 async fn sixteen_racers_create_an_event_once() {
     let server = TestServer::with(&PATIENT).await;
     let twin = server.twin_with(&PATIENT).await;
-    // With the client's id, and with the server's: that follows from the request_id.
+    // With an id of the client, and with one of the server, which follows from the request_id.
     for event_id in ["show", ""] {
         let request_id = format!("create-{event_id}");
         let racers = (0..16).map(|n| create(if n % 2 == 0 { &server } else { &twin }, event_id, 5, &request_id));
@@ -144,7 +144,7 @@ async fn batches_that_share_events_create_each_once() {
     }
     assert_eq!(replayed, 7, "eleven were asked for, four are there");
 
-    // All or none: a stranger among them keeps the others from being created.
+    // All or none: another caller's event among them prevents all from being created.
     create(&server, "mine", 3, "").await.expect("it is new");
     assert_refused(create_batch(&server, &["e", "mine"]).await, Code::AlreadyExists, "EVENT_EXISTS");
     let missing = server.events().get_event(pb::GetEventRequest { event_id: "e".into() }).await;
@@ -170,7 +170,7 @@ async fn sixteen_racers_change_an_event_once() {
 }
 
 #[tokio::test]
-async fn an_events_first_answer_is_told_after_later_changes_and_a_restart() {
+async fn an_events_first_answer_is_returned_after_later_changes_and_a_restart() {
     let server = TestServer::start().await;
     let mut firsts = Vec::new();
     for rpc in RPCS {
@@ -197,7 +197,7 @@ async fn an_events_first_answer_is_told_after_later_changes_and_a_restart() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_one_for_the_event_and_its_reservations() {
+async fn an_event_and_its_reservations_share_request_ids() {
     let server = TestServer::start().await;
     create(&server, "show", 5, "r").await.expect("it is new");
     let request = pb::ReserveRequest { request_id: "r".into(), ..reserve("show", "ann") };

@@ -169,7 +169,7 @@ async fn a_malformed_file_is_refused_before_any_call() {
     ];
     for (content, problem) in cases {
         let file = folder.file("bad.csv", content);
-        // There is no server: no call must happen.
+        // There is no server, so a call would fail.
         let output = run(&["events", "import", &file, "--server", "http://127.0.0.1:1"]).await;
         assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
         assert!(output.err.starts_with(&format!("reservd: {file}: {problem}")), "{output:?}");

@@ -1,5 +1,5 @@
-//! Random operations on the real service and on a model of a few lines must agree, step by step; a
-//! disagreement is shrunk to the shortest history that shows it.
+//! Random operations on the real service and on a small model must agree, step by step; a disagreement is shrunk to the
+//! shortest history that shows it.
 
 mod promises;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::support::{TestServer, entry_of_user, join, of_user, reason, reserve, with};
 use promises::{MAX_QUANTITY, Model, Rules, Step};
 
-/// The service, seen as the model is.
+/// The service, with the interface of the model.
 struct Real<'a> {
     server: &'a TestServer,
     event_id: String,
@@ -192,7 +192,7 @@ fn some_rules() -> impl Strategy<Value = Rules> {
 #[test]
 fn the_service_and_the_model_agree() {
     let runtime = Runtime::new().expect("a runtime");
-    // Holds lapse when the test says so, and nobody releases them but those who need the units.
+    // Holds lapse when the test says so, and only commands that need the units release them.
     let settings = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
     let server = runtime.block_on(TestServer::with(&settings));
     let mut runner = TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() });

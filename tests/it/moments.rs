@@ -1,5 +1,5 @@
-//! A decision rests on moments: the close of booking, the end of a hold. One that is made before such a moment and
-//! would be written after it is void, whatever kept it from being written.
+//! A decision rests on moments: the close of booking, the end of a hold. A decision that is made before such a moment
+//! and would be written after it is void, whatever delayed the write.
 
 use prost_types::{FieldMask, Timestamp};
 use reservd::rpc::pb::{self, ExecutionOptions, Strategy};
@@ -15,7 +15,7 @@ use crate::support::{
 const CLOSE: &str = "close";
 const LAPSE: &str = "lapse";
 
-/// Each of these tests takes half of the connections that PostgreSQL has for all tests.
+/// Each of these tests takes half of PostgreSQL's connections for all tests.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A call that is accepted before the moment.
@@ -31,7 +31,7 @@ const NOT_OPEN: Option<&str> = Some("EVENT_NOT_OPEN");
 const EXPIRED: Option<&str> = Some("HOLD_EXPIRED");
 
 /// Each has an event of its own: of four units Ann holds two and Bob has one, and in the cases named `queue-…` Cid
-/// waits for two units, and Dan behind him for one.
+/// waits for two units, and behind that Dan for one.
 const CASES: [Case; 14] = [
     Case { moment: CLOSE, name: "hold", call: |to| to.reserve(false), refusal: NOT_OPEN },
     Case { moment: CLOSE, name: "book", call: |to| to.reserve(true), refusal: NOT_OPEN },
@@ -49,7 +49,7 @@ const CASES: [Case; 14] = [
     Case { moment: CLOSE, name: "queue-resize", call: Request::resize, refusal: None },
 ];
 
-/// What every request has.
+/// The common part of all requests.
 struct Request {
     event_id: String,
     options: Option<ExecutionOptions>,
@@ -98,7 +98,7 @@ impl Request {
     }
 }
 
-/// What became of one call.
+/// The outcome of one call.
 struct Outcome {
     event_id: String,
     case: &'static Case,
@@ -106,13 +106,13 @@ struct Outcome {
     promoted: Vec<String>,
 }
 
-/// Makes the calls of all cases, by each of these strategies. They are decided while `lock` keeps them from being written, and
-/// written `after` the moment or before it. None: the moment came before all of them were decided.
+/// Makes the calls of all cases, by each of these strategies. They are decided while `lock` keeps them from being
+/// written, and written `after` the moment or before it. None: the moment came before all of them were decided.
 async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, after: bool) -> Option<Vec<Outcome>> {
     let _turn = TURN.lock().await;
     let settings = patient_and(&[
-        // Holds are released, and the waitlist is served, by these calls alone.
-        ("holds.sweep_interval", "1h"),
+        // Only these calls release holds and promote entries.
+        ("expiry.interval", "1h"),
         ("waitlist.serve_interval", "1h"),
         ("execution.max_lock_wait", "5min"),
     ]);
@@ -168,7 +168,7 @@ async fn prepare(server: &TestServer, event_id: &str, with_queue: bool) {
     }
 }
 
-/// Moves the moments of the events to one that comes in so many seconds.
+/// Moves the moments of the events to this many seconds from now.
 async fn moments_come_in(server: &TestServer, seconds: i64) -> Timestamp {
     const MOMENT: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint + $1";
     const MOVE: [&str; 2] = [
@@ -188,9 +188,9 @@ async fn has_come(server: &TestServer, moment: Timestamp) -> bool {
     asked.fetch_one(&mut server.sql().await).await.expect("the clock can be read")
 }
 
-/// Makes sure that what is decided before a moment is not written after it.
+/// Asserts that a decision made before a moment is not written after it.
 async fn void_after_the_moment(lock: &'static str, strategies: &[Strategy]) {
-    // On a slow machine the moment has to be further away.
+    // On a slow machine the moment must be further away.
     for seconds in [2, 10, 60] {
         let Some(outcomes) = outcomes(lock, strategies, seconds, true).await else { continue };
         let is_right = |one: &Outcome| {
@@ -206,23 +206,23 @@ async fn void_after_the_moment(lock: &'static str, strategies: &[Strategy]) {
 }
 
 #[tokio::test]
-async fn what_waits_for_its_row_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_that_waits_for_its_row_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_ROW, &[Strategy::Pessimistic, Strategy::Optimistic]).await;
 }
 
 #[tokio::test]
-async fn what_is_decided_on_a_reading_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_made_on_a_read_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_LOCK, &[Strategy::Optimistic, Strategy::Coalesced]).await;
 }
 
 #[tokio::test]
-async fn what_is_decided_under_the_row_lock_is_not_written_after_the_moment_it_rests_on() {
+async fn a_decision_made_under_the_row_lock_is_not_written_after_its_moment() {
     void_after_the_moment(EVERY_UPDATE, &[Strategy::Pessimistic]).await;
 }
 
-/// The same calls, so the moment is all that speaks against them.
+/// The same calls succeed before the moment, so only the moment explains the refusals.
 #[tokio::test]
-async fn what_is_written_before_the_moment_it_rests_on_is_done() {
+async fn a_decision_written_before_its_moment_is_accepted() {
     let outcomes = outcomes(EVERY_UPDATE, &[Strategy::Pessimistic], 3600, false).await.expect("it is an hour away");
     for Outcome { event_id, case, answer, promoted } in outcomes {
         answer.unwrap_or_else(|status| panic!("{event_id}: {status:?}"));

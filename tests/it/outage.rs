@@ -1,4 +1,4 @@
-//! The database goes away and comes back: calls are told so, nothing acknowledged is lost, and the
+//! The database goes away and comes back: calls fail with a clear error, no acknowledged change is lost, and the
 //! service recovers by itself.
 
 use reservd::rpc::pb;
@@ -13,7 +13,7 @@ use crate::support::{
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                           WHERE datname = current_database() AND application_name = 'reservd'";
 
-/// What a caller may be told meanwhile.
+/// Asserts that a status is one that a caller may get during the outage.
 fn assert_unavailable(status: &Status) {
     assert_eq!((status.code(), reason(status).as_str()), (Code::Unavailable, "DATABASE_UNAVAILABLE"), "{status:?}");
 }
@@ -36,7 +36,7 @@ async fn insist(server: &TestServer, request: pb::ReserveRequest) -> (Answer, us
 }
 
 #[tokio::test]
-async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
+async fn killed_connections_lose_no_answer_and_no_unit() {
     let server = TestServer::with(&PATIENT).await;
     server.event("show", 1000).await;
     let callers = (0..16).map(async |n: usize| {
@@ -45,7 +45,7 @@ async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
             let options = by_turns(&STRATEGIES, n + round);
             let request = pb::ReserveRequest { request_id: user.clone(), options, ..reserve("show", &user) };
             let (answer, _) = insist(&server, request.clone()).await;
-            // Whatever became of the connection, it was done once, and is remembered.
+            // Whatever happened to the connection, the command was done once, and its answer is stored.
             let (again, _) = insist(&server, request).await;
             assert!(again.execution.replayed);
             assert_eq!(again.reservation, answer.reservation);
@@ -59,7 +59,7 @@ async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
         let mut sql = server.sql().await;
         let mut killed = 0;
         for round in 1..=8 {
-            // Each time the load has gone on a little.
+            // The load goes on a little between two kills.
             eventually("the load goes on", async || {
                 let done: i64 = sqlx::query_scalar("SELECT version FROM events")
                     .fetch_one(&mut sql)
@@ -79,7 +79,7 @@ async fn connections_that_are_killed_in_mid_load_cost_no_answer_and_no_unit() {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_is_told_and_comes_back() {
+async fn an_unavailable_database_is_reported_and_recovers() {
     let server = TestServer::with(&[]).await;
     server.event("show", 10).await;
     server.reserve(reserve("show", "ann")).await.expect("there is room");
@@ -115,6 +115,6 @@ async fn a_database_that_goes_away_is_told_and_comes_back() {
 
 async fn health(server: &TestServer) -> ServingStatus {
     let request = HealthCheckRequest { service: String::new() };
-    let answer = HealthClient::new(server.channel()).check(request).await.expect("health is always told");
+    let answer = HealthClient::new(server.channel()).check(request).await.expect("health checks are always answered");
     answer.into_inner().status()
 }

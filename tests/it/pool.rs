@@ -1,4 +1,4 @@
-//! Connections change hands: a failed commit leaves nothing behind for the next borrower.
+//! Connections are reused: a failed commit leaves nothing behind for the next borrower.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::{join, time::Instant};
 
 use crate::support::TestDatabase;
 
-/// A commit fails where it holds a mark that is wrong.
+/// A deferred constraint that makes a commit with a wrong mark fail.
 const MARKS: &str = "
     CREATE TABLE marks (mark text);
     CREATE FUNCTION refuse_wrong() RETURNS trigger LANGUAGE plpgsql AS

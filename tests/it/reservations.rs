@@ -1,4 +1,4 @@
-//! Reservations: read, listed, kept; changed in part; extended, and ended by their time.
+//! Reservations: read, listed, changed in whole and in part, extended, expired.
 
 mod change;
 mod expiry;
@@ -8,16 +8,23 @@ use reservd::rpc::pb::{self, *};
 
 use crate::support::{TestServer, of_user, reserve};
 
-/// A reservation of so many units.
+/// A hold of this many units.
 async fn hold(server: &TestServer, event_id: &str, user_id: &str, quantity: i32) -> pb::Reservation {
     let request = ReserveRequest { quantity, ..reserve(event_id, user_id) };
-    server.reservations().reserve(request).await.expect("there is room").into_inner().reservation.expect("it is told")
+    server
+        .reservations()
+        .reserve(request)
+        .await
+        .expect("there is room")
+        .into_inner()
+        .reservation
+        .expect("it is in the response")
 }
 
 async fn get(server: &TestServer, event_id: &str, reservation: Option<ReservationSelector>) -> pb::Reservation {
     let request = GetReservationRequest { event_id: event_id.into(), reservation };
     let found = server.reservations().get_reservation(request).await.expect("it is there").into_inner();
-    found.reservation.expect("it is told")
+    found.reservation.expect("it is in the response")
 }
 
 fn confirm(event_id: &str, user_id: &str) -> ConfirmRequest {

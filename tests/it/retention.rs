@@ -1,4 +1,4 @@
-//! How long answers are remembered: as long as the setting says, and an event's newest for good.
+//! Retention: changes are kept as long as the setting says, and an event's newest change for ever.
 
 use reservd::rpc::pb;
 use tonic::Code;
@@ -28,7 +28,7 @@ async fn reserve_and_cancel(server: &TestServer, event_id: &str) {
 }
 
 #[tokio::test]
-async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
+async fn only_changes_older_than_the_retention_are_deleted() {
     let server = TestServer::with(&[DAY]).await;
     for event_id in ["old", "half-old", "young"] {
         server.event(event_id, 5).await;
@@ -38,25 +38,25 @@ async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
     age(&server, "half-old", 2, "25 hours").await;
     age(&server, "young", 3, "23 hours").await;
 
-    // A server looks for old changes when it starts; the first one may be at it still.
+    // A server looks for old changes when it starts; the first server may still be deleting.
     let twin = server.twin_with(&[DAY]).await;
-    eventually("old changes are forgotten", async || {
+    eventually("old changes are deleted", async || {
         versions(&server, "old").await == [3] && versions(&server, "half-old").await == [3]
     })
     .await;
     assert_eq!(versions(&server, "young").await, [1, 2, 3]);
     eventually("the metrics tell", async || {
-        let forgotten = [&server, &twin].map(|at| at.metric("reservd_retention_changes_total"));
-        all(forgotten).await.iter().sum::<f64>() == 4.0
+        let deleted = [&server, &twin].map(|at| at.metric("reservd_retention_changes_total"));
+        all(deleted).await.iter().sum::<f64>() == 4.0
     })
     .await;
     for event_id in ["old", "half-old", "young"] {
         let request = pb::VerifyEventRequest { event_id: event_id.into() };
-        let books = server.events().verify_event(request).await.expect("the event is there").into_inner();
-        assert!(books.ok, "what was forgotten is not missed: {:?}", books.problems);
+        let audit = server.events().verify_event(request).await.expect("the event is there").into_inner();
+        assert!(audit.ok, "deleted changes are not missed: {:?}", audit.problems);
     }
 
-    // What is forgotten can be asked again; what is not, is answered from memory.
+    // A request_id whose change is deleted can be used again; the others are answered from the history.
     let request = pb::ReserveRequest { request_id: "take".into(), ..reserve("young", "ann") };
     assert!(server.reserve(request.clone()).await.expect("it was done").execution.replayed);
     let request = pb::ReserveRequest { event_id: "old".into(), ..request };
@@ -65,11 +65,11 @@ async fn changes_older_than_the_retention_are_forgotten_and_no_others() {
     let request = pb::ReserveRequest { request_id: "give".into(), ..reserve("half-old", "ann") };
     assert_refused(server.reserve(request).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
     twin.app.stop().await;
-    // The histories of two events begin late by now, which the usual last check would take for a loss.
+    // The histories of two events begin late now, which the final check would take for a loss.
     server.app.stop().await;
 }
 
-/// Reserves and cancels again and again, in so many calls at once.
+/// Reserves and cancels `rounds` times, with concurrent calls.
 async fn a_long_history(server: &TestServer, event_id: &str, rounds: usize) {
     server.event(event_id, 1000).await;
     let lives = (0..rounds).map(async |number| {
@@ -83,19 +83,19 @@ async fn a_long_history(server: &TestServer, event_id: &str, rounds: usize) {
 }
 
 #[tokio::test]
-async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_never_has_a_gap() {
+async fn a_long_history_is_deleted_from_its_beginning_without_a_gap() {
     let server = TestServer::with(&[DAY]).await;
     a_long_history(&server, "long", 400).await;
     all((0..70).map(|number| server.event_with(pb::Event { event_id: format!("e{number}"), ..Default::default() })))
         .await;
-    // As if the clock had once gone back: an older change follows a younger one.
+    // As if the clock had been set back: an older change follows a newer one.
     age(&server, "long", 700, "25 hours").await;
     age(&server, "long", 300, "1 hour").await;
     let back = "UPDATE changes SET change_time = now() WHERE event_id = 'long' AND version = 650";
     sqlx::query(back).execute(&mut server.sql().await).await.expect("a change can be made young");
     let twins = [server.twin_with(&[DAY]).await, server.twin_with(&[DAY]).await];
     let mut sql = server.sql().await;
-    eventually("what is old is forgotten", async || {
+    eventually("old changes are deleted", async || {
         const SEEN: &str = "
             SELECT count(*), min(version), max(version) FROM changes WHERE event_id = 'long'";
         let (count, first, last): (i64, i64, i64) = sqlx::query_as(SEEN).fetch_one(&mut sql).await.expect("seen");
@@ -110,7 +110,7 @@ async fn a_history_longer_than_one_step_is_forgotten_from_its_beginning_and_neve
 }
 
 #[tokio::test]
-async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
+async fn old_ended_reservations_are_deleted_and_live_ones_never() {
     let server = TestServer::with(&[("expiry.interval", "10ms")]).await;
     server.event("e", 10).await;
     for user in ["old-cancelled", "young-cancelled", "old-live"] {
@@ -127,14 +127,14 @@ async fn reservations_that_ended_long_ago_are_forgotten_and_live_ones_never() {
     sqlx::query(age).execute(&mut server.sql().await).await.expect("reservations can be made old");
     let twin = server.twin_with(&[("retention.ended_reservations", "24h")]).await;
     let mut sql = server.sql().await;
-    eventually("old ones are forgotten", async || {
+    eventually("old reservations are deleted", async || {
         let left = sqlx::query_scalar("SELECT user_id FROM reservations ORDER BY user_id");
         let left: Vec<String> = left.fetch_all(&mut sql).await.expect("reservations can be read");
         left == ["old-live", "young-cancelled"]
     })
     .await;
-    let forgotten = "reservd_retention_reservations_total";
-    eventually("the metrics tell", async || twin.metric(forgotten).await == 2.0).await;
+    let deleted = "reservd_retention_reservations_total";
+    eventually("the metrics tell", async || twin.metric(deleted).await == 2.0).await;
     assert_eq!(server.history("e", Some("old-expired")).await, ["HELD", "EXPIRED"], "its history has its own time");
     twin.app.stop().await;
     server.check_and_stop().await;

@@ -44,7 +44,7 @@ fn wish(user_id: &str, roles: &[Role]) -> pb::CreateSessionRequest {
 async fn open(guarded: &Guarded, wish: pb::CreateSessionRequest) -> (String, pb::Session) {
     let admin = guarded.caller("root", &["admin"]);
     let opened = admin.sessions().create_session(wish).await.expect("a session").into_inner();
-    (opened.token, opened.session.expect("told"))
+    (opened.token, opened.session.expect("it is in the answer"))
 }
 
 /// A call that any role may make.

@@ -26,7 +26,7 @@ fn one_line(output: CommandOutput) -> String {
     assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
     let line = output.err.strip_suffix('\n').expect("a line");
     assert!(!line.contains('\n'), "more than one line: {line}");
-    line.strip_prefix("reservd: ").expect("it says who speaks").to_owned()
+    line.strip_prefix("reservd: ").expect("the line begins with the program's name").to_owned()
 }
 
 #[track_caller]

@@ -1,5 +1,5 @@
-//! The connection breaks after PostgreSQL has committed and before its answer has come. Only a command with a
-//! request_id is then repeated, and takes effect once; the others are answered that the outcome is unknown.
+//! The connection breaks after PostgreSQL has committed and before its answer arrives. Then only a command with a
+//! request_id is repeated, and takes effect once; for the others the answer is that the outcome is unknown.
 
 use reservd::rpc::pb::{self, Strategy};
 use tonic::{Code, Status};
@@ -9,7 +9,7 @@ use crate::support::{
     of_user, patient_and, reserve, with,
 };
 
-/// Commands that have a second effect if they are carried out a second time.
+/// Commands that would have a second effect if they were executed twice.
 #[derive(Clone, Copy, Debug)]
 enum Command {
     CancelOne,
@@ -33,7 +33,7 @@ impl Command {
         }
     }
 
-    /// What becomes of a hold where the command takes effect once.
+    /// The state and units of a hold after the command has taken effect once.
     fn once(self) -> [&'static str; 2] {
         match self {
             CancelOne => ["HELD", "REDUCED"],
@@ -56,7 +56,8 @@ async fn hold(server: &TestServer, user: &str) {
     server.reserve(wish).await.expect("there is room");
 }
 
-/// Waits for a stalled commit of this user's, lets it happen, and cuts the connections before the service hears of it.
+/// Waits for a stalled commit of this user, lets it happen, and cuts the connections before the service gets the
+/// answer.
 async fn lose_the_answer(server: &TestServer, proxy: &PgProxy, user: &str, stall: Stall) {
     server.commit_is_stalled().await;
     let before = server.history("show", Some(user)).await.len();
@@ -75,7 +76,7 @@ fn assert_repeated(answer: Result<Answer, Status>) {
     assert!(answer.expect("it is repeated").execution.replayed, "it finds what was done");
 }
 
-/// Loses the answer to each command by each strategy; with a request_id it is to be `repeated`.
+/// Loses the answer to each command under each strategy; with a request_id the command must be `repeated`.
 async fn lose_each_answer(repeated: bool) {
     let (server, proxy) = behind_a_proxy(&PATIENT).await;
     let mut calls = Vec::new();
@@ -98,18 +99,18 @@ async fn lose_each_answer(repeated: bool) {
 }
 
 #[tokio::test]
-async fn a_command_without_a_request_id_is_not_repeated_where_its_outcome_is_unknown() {
+async fn a_command_without_a_request_id_is_not_repeated_after_an_unknown_outcome() {
     lose_each_answer(false).await;
 }
 
 #[tokio::test]
-async fn a_command_with_a_request_id_is_repeated_where_its_outcome_is_unknown() {
+async fn a_command_with_a_request_id_is_repeated_after_an_unknown_outcome() {
     lose_each_answer(true).await;
 }
 
 /// A batch forms behind a command that waits for the row.
 #[tokio::test]
-async fn of_a_batch_of_unknown_outcome_only_those_with_a_request_id_are_repeated() {
+async fn after_an_unknown_outcome_of_a_batch_only_commands_with_a_request_id_are_repeated() {
     const BATCH: [(&str, Command, &str); 4] =
         [("ann", CancelOne, ""), ("bob", CancelOne, "bob"), ("cid", Extend, ""), ("dan", Extend, "dan")];
     let (server, proxy) = behind_a_proxy(&patient_and(&[("execution.lanes", "1")])).await;
@@ -119,7 +120,7 @@ async fn of_a_batch_of_unknown_outcome_only_those_with_a_request_id_are_repeated
     let stall = server.stall_commits_of("ann").await;
     let row = server.hold_row("show").await;
     let first = server.reserve(pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve("show", "first") });
-    // Each waits until those before it wait for the row, or behind one that does.
+    // Each call is sent when the calls before it wait for the row, or behind one that does.
     let batch = all(BATCH.into_iter().enumerate().map(async |(place, (user, command, request_id))| {
         server.waiting(1 + place).await;
         command.send(&server, user, request_id, Strategy::Coalesced).await

@@ -1,4 +1,4 @@
-//! Bad input: every bad field is named by its path, nothing is changed, and nothing is our fault.
+//! Bad input: every bad field is named by its path, nothing is changed, and no error is internal.
 
 mod fields;
 mod whole;
@@ -15,8 +15,8 @@ fn case(call: impl Into<Call>, bad: &[&str]) -> Case {
     (call.into(), bad.iter().map(ToString::to_string).collect())
 }
 
-/// Sends each request to a server with an open event `good`, and checks that it is refused for its bad
-/// fields, all of them, and that nothing has come of any.
+/// Sends each request to a server with an open event `good`, and checks that it is refused for all of its bad fields,
+/// and that no request had an effect.
 async fn assert_all_invalid(cases: Vec<Case>) {
     let server = TestServer::start().await;
     server.event("good", 10).await;
@@ -35,15 +35,15 @@ async fn assert_all_invalid(cases: Vec<Case>) {
     server.check_and_stop().await;
 }
 
-/// Everything that is in the books, as one number.
+/// A digest of all rows.
 async fn digest(sql: &mut PgConnection) -> Option<String> {
     const SQL: &str = "SELECT md5(string_agg(row, '' ORDER BY row)) FROM (
         SELECT e::text AS row FROM events e UNION ALL SELECT r::text FROM reservations r
         UNION ALL SELECT c::text FROM changes c) everything";
-    sqlx::query_scalar(SQL).fetch_one(sql).await.expect("the books can be read")
+    sqlx::query_scalar(SQL).fetch_one(sql).await.expect("the tables can be read")
 }
 
-/// A request for people: long ones are cut.
+/// A request as text for people, cut if it is long.
 fn short(call: &Call) -> String {
     format!("{call:?}").chars().take(600).collect()
 }

@@ -1,4 +1,4 @@
-//! The waitlist: who waits is served in turn, by whoever frees places, and nobody else first.
+//! The waitlist: entries are promoted in order, by every command that frees places, before any newcomer.
 
 mod audit;
 mod frees;
@@ -10,13 +10,13 @@ use reservd::rpc::pb;
 
 use crate::support::{TestServer, of_user, reserve};
 
-/// A full event with a waitlist: all of it is `ann`'s, held.
+/// A full event with a waitlist: `ann` holds all units.
 async fn full(server: &TestServer, event_id: &str, capacity: i32, policy: pb::WaitlistPolicy) {
     server.event_with_waitlist(event_id, capacity, policy).await;
     server.reserve(pb::ReserveRequest { quantity: capacity, ..reserve(event_id, "ann") }).await.expect("there is room");
 }
 
-/// Gives up so many of a user's units; all if zero.
+/// Cancels this many of a user's units; all if zero.
 fn cancel(event_id: &str, user_id: &str, quantity: i32) -> pb::CancelRequest {
     pb::CancelRequest { event_id: event_id.into(), reservation: of_user(user_id), quantity, ..Default::default() }
 }

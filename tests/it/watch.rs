@@ -1,4 +1,4 @@
-//! WatchEvent: every change, in order, once, wherever one begins and whoever else is at it.
+//! WatchEvent: every change, in order, once, from any version and under concurrent commands.
 
 mod begin;
 mod end;
@@ -32,7 +32,7 @@ fn large(event_id: &str, user_id: &str) -> pb::ReserveRequest {
     pb::ReserveRequest { labels, ..reserve(event_id, user_id) }
 }
 
-/// All changes of an event as ListChanges has them.
+/// All changes of an event according to ListChanges.
 async fn listed(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     let (mut changes, mut page_token) = (Vec::new(), String::new());
     loop {

@@ -28,7 +28,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> Markup {
                     (report.postgres.get("version").map_or("PostgreSQL", String::as_str)) ". " (report.began) "."
                 }
                 @for warning in report.warnings() { p.warning { (warning) } }
-                p class=(if right { "good" } else { "warning" }) { (report.books()) }
+                p class=(if right { "good" } else { "warning" }) { (report.audit()) }
                 @for problem in &report.verified.problems { p.warning { (problem) } }
                 @if let Some(comparison) = report.comparison_table() { (section("Against another build", "", &[comparison])) }
                 (section("Against SQL alone",

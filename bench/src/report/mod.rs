@@ -56,7 +56,7 @@ pub struct Report {
     pub comparison: Vec<Compared>,
     /// The project's targets, where they were asked for.
     pub targets: Option<Vec<Target>>,
-    /// Whether the books were right.
+    /// The result of the audit.
     pub verified: Verified,
     /// Everything that was measured.
     #[serde(serialize_with = "measurements")]
@@ -117,7 +117,7 @@ impl Report {
         }
         self.warnings().iter().for_each(|warning| println!("NOTE: {warning}"));
         self.verified.problems.iter().for_each(|problem| println!("PROBLEM: {problem}"));
-        println!("{}", self.books());
+        println!("{}", self.audit());
     }
 
     /// Writes `report.json`, `report.html` and its plots into a folder, and returns where the two are.
@@ -177,18 +177,18 @@ impl Report {
             ));
         }
         if !self.verified.problems.is_empty() {
-            warnings.push("The books were wrong: this is a failed run.".into());
+            warnings.push("The counters were wrong: this is a failed run.".into());
         }
         warnings
     }
 
     /// What was checked in the end.
-    fn books(&self) -> String {
+    fn audit(&self) -> String {
         let Verified { events, acknowledged, unknown, changes, problems } = &self.verified;
-        let verdict = if problems.is_empty() { "the books are right" } else { "THE BOOKS ARE WRONG" };
+        let verdict = if problems.is_empty() { "the counters are right" } else { "THE COUNTERS ARE WRONG" };
         let unknown = if *unknown > 0 { format!(", {unknown} calls had an unknown outcome") } else { String::new() };
         format!(
-            "{verdict}: VerifyEvent on {} events; callers were answered {} successes{unknown}, {} changes are in the books",
+            "{verdict}: VerifyEvent on {} events; callers were answered {} successes{unknown}, {} changes are recorded",
             text::number(*events as f64),
             text::number(*acknowledged as f64),
             text::number(*changes as f64),

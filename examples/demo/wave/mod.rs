@@ -1,7 +1,7 @@
-//! A wave of travellers over some flights: every kind of call at once, in every strategy, then a look
-//! into the books. Whatever breaks one of reservd's promises is a problem.
+//! A wave of travellers over some flights: every kind of call at once, with every strategy, then an audit. Whatever breaks
+//! one of reservd's promises is a problem.
 
-mod books;
+mod audit;
 mod report;
 mod tally;
 mod traveller;
@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use tonic::{Status, transport::Channel};
 
-use books::Books;
+use audit::Audit;
 use tally::Tally;
 use traveller::Traveller;
 
@@ -46,7 +46,7 @@ pub struct Plan {
 /// What came of a wave.
 pub struct Outcome {
     pub tally: Tally,
-    pub books: Books,
+    pub audit: Audit,
     pub took: Duration,
     /// The flight that all wanted at first.
     pub rush: Flight,
@@ -55,7 +55,7 @@ pub struct Outcome {
 impl Outcome {
     /// Everything that broke a promise, a sentence each.
     pub fn problems(&self) -> Vec<&str> {
-        self.tally.problems.iter().chain(&self.books.problems).map(String::as_str).collect()
+        self.tally.problems.iter().chain(&self.audit.problems).map(String::as_str).collect()
     }
 }
 
@@ -83,7 +83,7 @@ impl Plan {
     }
 }
 
-/// Sends the wave over these connections, waits for its end, and looks into the books.
+/// Sends the wave over these connections, waits for its end, and audits the result.
 pub async fn run(plan: &Plan, channels: &[Channel], bar: &ProgressBar) -> Result<Outcome, Status> {
     let began = Instant::now();
     bar.set_length(plan.steps());
@@ -97,8 +97,8 @@ pub async fn run(plan: &Plan, channels: &[Channel], bar: &ProgressBar) -> Result
         tally.add(tallied.expect("no traveller panics"));
     }
     let took = began.elapsed();
-    let books = books::check(plan, &channels[0], &tally, bar).await?;
-    Ok(Outcome { tally, books, took, rush: plan.rush().clone() })
+    let audit = audit::check(plan, &channels[0], &tally, bar).await?;
+    Ok(Outcome { tally, audit, took, rush: plan.rush().clone() })
 }
 
 async fn travel(mut traveller: Traveller, plan: Plan, bar: ProgressBar) -> Tally {

@@ -5,14 +5,14 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 use reservd::rpc::pb::ReservationState;
 
-use super::{Outcome, books::Sum};
+use super::{Outcome, audit::Sum};
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "The wave, by kind of call\n{}\n", self.calls())?;
         writeln!(f, "Refused, by reason\n{}\n", self.refusals())?;
         writeln!(f, "Its reservations, by state\n{}\n", self.states())?;
-        writeln!(f, "The books\n{}", self.ledger())
+        writeln!(f, "The audit\n{}", self.ledger())
     }
 }
 
@@ -47,25 +47,25 @@ impl Outcome {
             ("cancelled", ReservationState::Cancelled),
             ("expired", ReservationState::Expired),
         ] {
-            let Sum { reservations, seats } = self.books.by_state.get(&state).copied().unwrap_or_default();
+            let Sum { reservations, seats } = self.audit.by_state.get(&state).copied().unwrap_or_default();
             table.add_row([name.to_owned(), grouped(reservations), grouped(seats)]);
         }
         table
     }
 
     fn ledger(&self) -> Table {
-        let (tally, books) = (&self.tally, &self.books);
+        let (tally, audit) = (&self.tally, &self.audit);
         let sent: u64 = tally.calls.values().map(|count| count.done + count.replayed + count.refused).sum();
         let seconds = self.took.as_secs_f64();
         let mut table = table(&["what", "result"]);
         let mut row = |what: &str, result: String| {
             table.add_row([what.to_owned(), result]);
         };
-        row("flights, seats", format!("{}, {}", grouped(books.flights), grouped(books.seats)));
-        row("seats sold, held", format!("{}, {}", grouped(books.confirmed), grouped(books.held)));
+        row("flights, seats", format!("{}, {}", grouped(audit.flights), grouped(audit.seats)));
+        row("seats sold, held", format!("{}, {}", grouped(audit.confirmed), grouped(audit.held)));
         row("the flight of the rush", format!("{}, {} seats", self.rush.event_id, self.rush.capacity));
-        row("VerifyEvent clean", of(books.clean_flights, books.flights));
-        row("acknowledged and found again", of(books.found_again, tally.acknowledged.len()));
+        row("VerifyEvent clean", of(audit.clean_flights, audit.flights));
+        row("acknowledged and found again", of(audit.found_again, tally.acknowledged.len()));
         row("problems", grouped(self.problems().len()));
         row("for information", format!("{:.0} calls a second, {seconds:.1} s", sent as f64 / seconds));
         table

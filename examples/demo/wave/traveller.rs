@@ -173,7 +173,7 @@ impl Traveller {
         }
     }
 
-    /// A hold that its user forgets: some lapse soon, some stay for a while.
+    /// A hold that its user abandons: some lapse soon, some stay for a while.
     async fn walk_away(&mut self, wish: ReserveRequest) {
         let wish = if self.rng.bool() { lapsing(wish) } else { wish };
         self.reserve(wish).await;

@@ -21,7 +21,7 @@ const RIGHT: EventAudit = EventAudit {
 };
 
 #[test]
-fn right_books_have_no_problem() {
+fn a_clean_event_has_no_problem() {
     assert_eq!(RIGHT.problems(), Vec::<String>::new());
 }
 

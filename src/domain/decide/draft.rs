@@ -28,7 +28,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// A draft of what `command` does; of what the ledger does by itself, if there is none.
+    /// A draft for `command`; without one, for what the ledger does by itself.
     pub(super) fn new(snapshot: &'a Snapshot, command: Option<&'a Command>, now: Timestamp) -> Self {
         Self {
             snapshot,
@@ -44,17 +44,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Units free after what is drafted so far.
+    /// Units free after the changes drafted so far.
     pub(super) fn available(&self) -> u32 {
         self.snapshot.event.definition.capacity.saturating_sub(self.counters.reserved())
     }
 
-    /// The decision is right only before `moment`.
+    /// The decision is valid only before `moment`.
     pub(super) fn rests_on(&mut self, moment: Option<Timestamp>) {
         self.valid_until = [self.valid_until, moment].into_iter().flatten().min();
     }
 
-    /// Drafts the command's own change of a reservation, which weighed `before` until now.
+    /// Drafts the command's own change of a reservation that has the weight `before` until now.
     pub(super) fn change(&mut self, kind: ChangeKind, before: Weight, after: Reservation) {
         self.push(kind, before, after);
         if let Some(own) = self.changes.last_mut() {
@@ -69,7 +69,7 @@ impl<'a> Draft<'a> {
         self.change(kind, Weight::default(), reservation);
     }
 
-    /// Drafts the release of a lapsed hold: time did it, and not the caller.
+    /// Drafts the release of a lapsed hold. The ledger does it, not the caller.
     pub(super) fn release(&mut self, hold: &Reservation) {
         let after = Reservation { state: State::Expired, ..hold.clone() };
         self.push(ChangeKind::Expired, hold.weight(), after);
@@ -127,13 +127,13 @@ impl<'a> Draft<'a> {
         self.push_entry(ChangeKind::WaitlistJoined, entry, request);
     }
 
-    /// Drafts that an entry leaves the line, as the command's own change.
+    /// Drafts that an entry leaves the waitlist, as the command's own change.
     pub(super) fn leave(&mut self, entry: &Entry) {
         let request = self.request.cloned();
         self.end_entry(ChangeKind::WaitlistLeft, entry, EntryState::Left, request);
     }
 
-    /// Drafts that an entry leaves the line since its user reserves.
+    /// Drafts that an entry leaves the waitlist because its user reserves.
     pub(super) fn step_out(&mut self, entry: &Entry) {
         self.end_entry(ChangeKind::WaitlistLeft, entry, EntryState::Left, None);
     }
@@ -143,12 +143,13 @@ impl<'a> Draft<'a> {
         self.end_entry(ChangeKind::WaitlistEnded, entry, EntryState::Ended, None);
     }
 
-    /// Drafts that the first in line was passed over. It is no change of its own: whoever passed is.
+    /// Drafts that the head of the waitlist was passed over. That is no change of its own: the promotion or reservation
+    /// that passed it is.
     pub(super) fn pass_over(&mut self, first: &Entry) {
         self.entries.push(Entry { skips: first.skips + 1, ..first.clone() });
     }
 
-    /// Drafts what an entry that waits becomes.
+    /// Drafts the new state of a waiting entry.
     pub(super) fn promote(&mut self, entry: &Entry, offer: Reservation) {
         self.counters.waiting -= 1;
         self.create(ChangeKind::WaitlistPromoted, offer);

@@ -1,4 +1,4 @@
-//! Update, Open, Close and Cancel of an event itself; and what its fields must agree on.
+//! Update, Open, Close and Cancel of the event itself, and the rules between its fields.
 
 use super::{draft::Draft, waitlist};
 use crate::domain::{

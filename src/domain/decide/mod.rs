@@ -1,7 +1,7 @@
-//! `decide`: the one function that says yes or no.
+//! `decide`: the one function that accepts or refuses a command.
 //!
-//! Pure and total: the same snapshot, command and moment give the same answer, and no input makes it
-//! panic. Executors differ in how they get exclusivity; what they then do is this.
+//! Pure and total: the same snapshot, command and moment give the same answer, and no input makes it panic. Strategies
+//! differ in how they become exclusive; all of them decide here.
 
 mod draft;
 mod event;
@@ -23,7 +23,7 @@ use super::{
 use draft::Draft;
 pub use waitlist::promote;
 
-/// Decides `command` on `snapshot` at `now`, PostgreSQL's time once exclusivity is had.
+/// Decides `command` on `snapshot` at `now`: PostgreSQL's time after the row lock was taken or the version was read.
 ///
 /// A repetition is recognised before anything else, so that it is answered even when the same thing
 /// would be refused today.
@@ -88,8 +88,8 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
 
 /// Decides `command`, if enough of `snapshot` is known, and advances the snapshot by what it does.
 ///
-/// What a command needs depends on the event as the commands before it leave it, so it is asked for here, and not
-/// once for a batch.
+/// What a command needs depends on the event as the commands before it leave it. So the needs are computed here for
+/// each command, and not once for a batch.
 pub fn step(snapshot: &mut Snapshot, command: &Command, now: Timestamp) -> Step {
     match replay(snapshot, command) {
         Err(refusal) => return Step::Refused(refusal),
@@ -110,8 +110,8 @@ pub fn step(snapshot: &mut Snapshot, command: &Command, now: Timestamp) -> Step 
     }
 }
 
-/// Offers what is free to the waitlist, until no free unit fits an entry whose turn it is, and advances the
-/// snapshot. An error says what has to be read first; nothing is done then.
+/// Offers free units to the waitlist until none fits an entry whose turn it is, and advances the snapshot. An error
+/// says what must be read first; then nothing is changed.
 pub fn promotions(snapshot: &mut Snapshot, now: Timestamp) -> Result<Vec<Commit>, Needs> {
     let needs = snapshot.missing_to_promote(now);
     if !needs.is_empty() {
@@ -141,8 +141,8 @@ fn check_etag(command: &Command, current: impl FnOnce() -> String) -> Result<(),
     if *etag == current { Ok(()) } else { Err(Refusal::EtagMismatch { current }) }
 }
 
-/// The reservation that `target` means, if it is the caller's to change, live, and the one that the
-/// caller has seen. Somebody else's is not there at all.
+/// The reservation that `target` means, if the caller may change it, it is live, and its etag matches. Another user's
+/// reservation counts as not found.
 fn live<'a>(draft: &Draft<'a>, command: &Command, target: &Target) -> Result<&'a Reservation, Refusal> {
     let found = draft.snapshot.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
     let found = found.ok_or(Refusal::ReservationNotFound)?;

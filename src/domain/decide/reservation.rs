@@ -15,8 +15,8 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Refuses what has ended, and holds whose time is over whether or not that is recorded yet: the
-/// answer does not depend on whether the sweeper was there first.
+/// Refuses reservations that have ended, and lapsed holds whether or not they are released yet: the answer does not
+/// depend on whether the expiry worker came first.
 pub(super) fn check_live(reservation: &Reservation, now: Timestamp) -> Result<(), Refusal> {
     match (reservation.state, reservation.expire_time) {
         (State::Held, Some(end)) if reservation.has_lapsed(now) => Err(Refusal::HoldExpired(end)),

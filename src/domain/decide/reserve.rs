@@ -1,4 +1,4 @@
-//! Reserve: is there room, and may this user have it?
+//! Reserve: are enough units free, and may this user have them?
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
         return Err(Refusal::HoldLimit(limit));
     }
     take(draft, wish.quantity)?;
-    // Who waits is a newcomer like any other; but nobody waits for what he has.
+    // A waiting user reserves like any newcomer, and then leaves the waitlist.
     let own = draft.snapshot.queue.find(&Target::User(wish.user_id.clone()));
     if let Some(entry) = own.filter(|entry| entry.waits()) {
         draft.step_out(entry);
@@ -57,8 +57,8 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
     Ok(())
 }
 
-/// Refuses a user who has a live reservation. A lapsed hold of his is in the way of what he asks for
-/// until it is released.
+/// Refuses a user who has a live reservation. The user's own lapsed hold blocks the new reservation until it is
+/// released.
 pub(super) fn release_own(draft: &mut Draft<'_>, user_id: &UserId) -> Result<(), Refusal> {
     let own = draft.snapshot.find(&Target::User(user_id.clone()));
     match own.filter(|own| own.state.is_live()) {
@@ -69,7 +69,7 @@ pub(super) fn release_own(draft: &mut Draft<'_>, user_id: &UserId) -> Result<(),
     Ok(())
 }
 
-/// Makes sure that `units` are free and nobody's turn, releasing lapsed holds where that helps.
+/// Makes sure that `units` are free and no waiting entry has a claim on them, releasing lapsed holds where that helps.
 pub(super) fn take(draft: &mut Draft<'_>, units: u32) -> Result<(), Refusal> {
     let event = &draft.snapshot.event;
     let waiting = event.counters.waiting;

@@ -116,7 +116,7 @@ fn a_history(actions: impl Strategy<Value = Action>) -> impl Strategy<Value = Ve
     })
 }
 
-/// Gives what the action makes its id.
+/// Sets the id of the reservation or entry that the action makes.
 fn number_from(action: &mut Action, number: u128) {
     match action {
         Action::Reserve(Reserve { id, .. }) | Action::Join(Join { id, .. }) => {
@@ -126,7 +126,7 @@ fn number_from(action: &mut Action, number: u128) {
     }
 }
 
-/// A command under a request_id whose payload is told by its kind.
+/// A command under a request_id; its kind stands for the payload.
 fn command(action: Action, request: Option<u8>) -> Command {
     let mut command = Command {
         event_id: EventId::parse("event").expect("valid"),
@@ -136,7 +136,7 @@ fn command(action: Action, request: Option<u8>) -> Command {
         caller: Caller::default(),
     };
     let kind = command.operation().as_bytes()[0];
-    // The sweeper asks under no id: a hold can lapse only once.
+    // Expiry has no request_id: a hold can lapse only once.
     let request = request.filter(|_| !matches!(command.action, Action::Expire(_)));
     command.request = request.map(|number| Request {
         id: RequestId::parse(&format!("request-{number}")).expect("valid"),
@@ -146,10 +146,10 @@ fn command(action: Action, request: Option<u8>) -> Command {
 }
 
 proptest! {
-    /// Whatever is asked in whatever order, the books stay right, a refusal changes nothing, ended
-    /// reservations never come back, and a repetition is told the first answer.
+    /// Any commands in any order keep the counters right. A refusal changes nothing, ended reservations never come
+    /// back, and a repetition gets the first answer.
     #[test]
-    fn the_books_are_right_after_every_command(
+    fn the_counters_are_right_after_every_command(
         capacity in 0..10_u32, policy in a_policy(), history in a_history(an_action())
     ) {
         let mut world = World::new(capacity, policy);
@@ -179,8 +179,8 @@ proptest! {
         }
     }
 
-    /// Commands decided one after the other over one load give the same answers, and leave the same
-    /// books, as when each is decided on a load of its own.
+    /// Commands decided one after the other over one load give the same answers, and leave the same rows, as when each
+    /// is decided on a load of its own.
     #[test]
     fn a_batch_is_the_same_as_one_by_one(
         capacity in 0..10_u32, policy in a_policy(), early in a_history(an_action()), late in a_history(an_action())
@@ -190,13 +190,13 @@ proptest! {
             let _ = world.carry_out(command, *now);
         }
         let now = at(100 + 15);
-        // Ids of the second history must be new ones.
+        // The second history needs ids of its own.
         let batch: Vec<Command> = late.into_iter().enumerate().map(|(place, (mut command, _))| {
             number_from(&mut command.action, place as u128 + 1000);
             command
         }).collect();
-        // `base` is what a read shows, until the batch is cut in two: what ends everything is the first of its event
-        // in a batch, and the last.
+        // `base` is what a read shows, until the batch is cut in two: a command that ends everything is both the
+        // first and the last of its event in a batch.
         let (mut base, mut written, mut is_ended) = (world.clone(), world.clone(), false);
         let mut snapshot = base.load(&batch);
         let mut folded = Vec::new();
@@ -216,8 +216,8 @@ proptest! {
         prop_assert_eq!(written, world);
     }
 
-    /// A load made before other commands were carried out, advanced by what those did, is as good as one
-    /// made after them, as long as no lapsed holds have to make room.
+    /// A load made before other commands, and advanced by their commits, is as good as one made after them, as long as
+    /// no lapsed hold must be released for the units.
     #[test]
     fn a_reading_ahead_is_as_good_as_a_reading_after(
         capacity in 0..40_u32, policy in a_policy(), early in a_history(an_action()), late in a_history(an_action())
@@ -256,7 +256,7 @@ proptest! {
     }
 }
 
-/// What the engine does with a command of a batch that was read once: it reads what the command turns out to need.
+/// Decides a command of a batch as the engine does: it reads what the command turns out to need.
 fn one_of_a_batch(
     read: &World,
     snapshot: &mut Snapshot,
@@ -328,7 +328,7 @@ fn a_hold_is_good_until_just_before_its_end_and_lapsed_from_then_on() {
 }
 
 #[test]
-fn the_answer_to_a_late_confirm_does_not_depend_on_the_sweeper() {
+fn the_answer_to_a_late_confirm_does_not_depend_on_the_expiry_worker() {
     let mut world = World::new(1, Policy::default());
     let id = reserved(&mut world, 1, ReserveMode::Hold(None), 100);
     let confirm = command(Action::Confirm { target: Target::Id(id), quantity: None }, None);

@@ -1,4 +1,4 @@
-//! Join, Leave, and who is next: the life of a waitlist entry.
+//! Join, Leave and promotion: the life of a waitlist entry.
 
 use super::{
     draft::Draft,
@@ -15,7 +15,7 @@ use crate::domain::{
     waitlist::{Entry, EntryState},
 };
 
-/// Where places are free and nobody waits, a Join is refused: who can be served reserves.
+/// Refuses a Join where places are free and no entry waits: the user can reserve.
 pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
     let (event, now) = (&draft.snapshot.event, draft.now);
     check_open(event, now)?;
@@ -66,8 +66,8 @@ pub(super) fn leave(draft: &mut Draft<'_>, entry: &Entry) -> Result<(), Refusal>
     Ok(())
 }
 
-/// Ends the entries of parties for whom the event has become too small. They could never be served,
-/// and would hold up all others for ever.
+/// Ends the entries whose party is larger than the event's new capacity. They could never be promoted, and would block
+/// all others.
 pub(super) fn end_impossible(draft: &mut Draft<'_>, capacity: u32) {
     let snapshot = draft.snapshot;
     for entry in snapshot.queue.waiting().filter(|entry| entry.min_quantity > capacity) {
@@ -75,9 +75,9 @@ pub(super) fn end_impossible(draft: &mut Draft<'_>, capacity: u32) {
     }
 }
 
-/// Promotes the next entry, if there is one that free units fit and whose turn it is. It is called after every
-/// commit until it returns none, and written with it: so no unit is free while an entry waits that it fits and
-/// whose turn it is.
+/// Promotes the next entry, if one fits the free units and it is its turn. It is called after every decision until it
+/// returns none, and the promotions are written in the same commit. So no unit stays free while it fits an entry whose
+/// turn it is.
 ///
 /// The queue must be known well enough for the units that are free; [`promotions`](super::promotions) sees to that.
 pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {

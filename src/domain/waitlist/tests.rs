@@ -1,4 +1,4 @@
-//! Tests of what is known of a waitlist.
+//! Tests of a waitlist that is read in part.
 
 use uuid::Uuid;
 
@@ -45,9 +45,9 @@ fn what_is_loaded_again_does_not_bring_back_who_left() {
 }
 
 #[test]
-fn a_queue_is_loaded_anew_when_more_is_given_out_than_it_was_loaded_for() {
+fn a_queue_is_loaded_again_when_more_is_given_out_than_it_was_loaded_for() {
     let mut queue = Queue::default();
-    assert_eq!(queue.units_to_load(2, 0, false), None, "nobody waits");
+    assert_eq!(queue.units_to_load(2, 0, false), None, "no entry waits");
     assert_eq!(queue.units_to_load(2, 5, false), Some(2));
     queue.has_loaded(&Needs { queue: Some(2), ..Needs::default() }, false);
     queue.add(entry(1, "ann", EntryState::Waiting));
@@ -55,7 +55,7 @@ fn a_queue_is_loaded_anew_when_more_is_given_out_than_it_was_loaded_for() {
     assert_eq!(queue.units_to_load(2, 5, false), None);
     queue.advance(entry(1, "ann", EntryState::Promoted));
     assert_eq!(queue.units_to_load(1, 4, false), Some(4), "for the two that were given out, and as many more");
-    assert_eq!(queue.units_to_load(1, 1, false), None, "everybody who waits is known");
+    assert_eq!(queue.units_to_load(1, 1, false), None, "every waiting entry is known");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn of_a_slot_that_is_over_the_hottest_events_are_kept() {
 }
 
 #[test]
-fn what_is_older_than_the_last_slots_is_forgotten() {
+fn counts_older_than_the_last_slots_are_dropped() {
     let mut slots = Slots::default();
     for number in 0..2 * SLOTS {
         slots.note(number as u64, &event(number), Strategy::Coalesced, &waited(1));

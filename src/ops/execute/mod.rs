@@ -22,8 +22,7 @@ use tokio::time::Instant;
 
 use attempt::Mode;
 use retry::{Batch, Replies, run};
-pub(super) use unit::Job;
-use unit::{Atomicity, ConcurrencyControl, Diversion, Reply};
+use unit::{Atomicity, ConcurrencyControl, Diversion, Job, Reply, where_unsure};
 
 pub(super) use database::Database;
 pub use unit::{Answer, ExecOptions};
@@ -220,7 +219,7 @@ async fn execute_alone<D: Database>(
             (None, None) => unreachable!("a command has its reply, or is diverted"),
         };
         if let Some(error) = error {
-            let error = error.about(&single);
+            let error = where_unsure(error, &single);
             return (single, Err(error), sum);
         }
         if let Err(error) = env.back_off(sum.attempts - 1, options.deadline).await {

@@ -9,7 +9,7 @@ use super::{
     Env,
     attempt::{Attempted, Mode, attempt, latest},
     database::Database,
-    unit::{Diversion, Job, Outcome, Reply},
+    unit::{Diversion, Job, Outcome, Reply, where_unsure},
     working_set::Draft,
 };
 use crate::{
@@ -212,7 +212,7 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
         }
         let copies: Vec<StoreError> = jobs.iter().skip(1).map(|_| error.alike()).collect();
         for (job, error) in jobs.into_iter().zip(std::iter::once(error).chain(copies)) {
-            let error = OpError::from(error).about(&job);
+            let error = where_unsure(OpError::from(error), &job);
             self.replies.reply(job, Err(if is_batch { error.logged() } else { error }), stats, self.began);
         }
     }

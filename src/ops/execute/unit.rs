@@ -62,7 +62,7 @@ pub(super) enum Atomicity {
 }
 
 /// A command that waits to be executed, with its caller.
-pub(in crate::ops) trait Job: Send {
+pub(super) trait Job: Send {
     /// The command.
     fn command(&self) -> &Command;
     /// When the caller stops listening.
@@ -127,5 +127,16 @@ impl Outcome {
             Self::Overdue => Err(OpError::Deadline),
             Self::Diverted(_) => return None,
         })
+    }
+}
+
+/// An error of a command of which an earlier attempt may have been committed: that nothing was changed is not known.
+pub(super) fn where_unsure(error: OpError, job: &impl Job) -> OpError {
+    match error {
+        OpError::Unavailable { cause, .. } if job.is_unsure() => OpError::Unavailable { outcome_unknown: true, cause },
+        OpError::LockTimeout | OpError::Contention { .. } | OpError::Busy(_) if job.is_unsure() => {
+            OpError::Unavailable { outcome_unknown: true, cause: None }
+        }
+        other => other,
     }
 }

@@ -19,12 +19,12 @@ fn due(now: i64, lapsed: &[i64]) -> Due {
 #[test]
 fn the_past_is_skipped_but_for_what_may_be_left_of_it() {
     let (watermark, start) = (ExpiryWatermark::default(), Instant::now());
-    assert_eq!(watermark.until(start), Timestamp::MIN, "at first everything is looked at");
+    assert_eq!(watermark.until(start), Timestamp::MIN, "the first run looks at all holds");
     watermark.note(Timestamp::MIN, &due(1000, &[]), start);
     assert_eq!(watermark.until(start), at(880), "a hold may be committed after its time");
     watermark.note(at(880), &due(2000, &[1500, 1600]), start);
-    assert_eq!(watermark.until(start), at(1380), "what was found may not have been released");
+    assert_eq!(watermark.until(start), at(1380), "the holds found may not have been released");
     watermark.note(at(1380), &due(3000, &[]), start + FULL_LOOK_INTERVAL / 2);
     assert_eq!(watermark.until(start + FULL_LOOK_INTERVAL / 2), at(2880));
-    assert_eq!(watermark.until(start + FULL_LOOK_INTERVAL), Timestamp::MIN, "now and then everything is looked at");
+    assert_eq!(watermark.until(start + FULL_LOOK_INTERVAL), Timestamp::MIN, "now and then a run looks at all holds");
 }

@@ -1,10 +1,9 @@
-//! The change feed of this server: who watches which event, and what they are told.
+//! The change feed of this server: the watched events and their watchers.
 //!
-//! Nothing is told that was not read from what is committed. For each watched event there is one
-//! [`tail`], which reads its new changes once, for all of its watchers. A commit of this server wakes
-//! the tail at once; those of other servers are noticed by one statement for all watched events
-//! ([`Ledger::poll_feed`]). A watcher is a version and a place in line, no queue: what it has yet to be
-//! told lies in the tail's short memory, or it has fallen too far behind ([`watch`]).
+//! Watchers get only committed changes, read from the database. For each watched event there is one [`tail`], which
+//! reads new changes once, for all of its watchers. A commit of this server wakes the tail at once; one statement for
+//! all watched events notices the commits of other servers ([`Ledger::poll_feed`]). A watcher has a version and no
+//! queue of its own: it takes the changes after that version from the tail's buffer, or it is too slow ([`watch`]).
 
 mod tail;
 mod watch;
@@ -35,15 +34,15 @@ use crate::{
 };
 use tail::Tail;
 
-/// Watchers that may read an event's past at once; the others wait for their turn. A hundred that come
-/// back together must not take every connection.
+/// The most watchers that read an event's past at once; others wait. A hundred that reconnect together must not take
+/// every connection.
 const READERS_OF_THE_PAST: usize = 4;
-/// ExecOptions long one reading may take.
+/// How long one read may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-/// What it costs to tell somebody anything at all, in bytes that could be told for it.
+/// The fixed cost of one message to one watcher, in bytes of bandwidth.
 const COST_OF_A_MESSAGE: usize = 2048;
 
-/// Who watches what. Clones share it.
+/// The watched events and their tails. Clones share the same state.
 #[derive(Clone)]
 pub(super) struct Feed {
     shared: Arc<Shared>,
@@ -52,11 +51,11 @@ pub(super) struct Feed {
 struct Shared {
     settings: config::Watch,
     tails: Mutex<HashMap<EventId, Watched>>,
-    /// ExecOptions many tails there are: a commit looks at no more than this where nobody watches.
+    /// The number of tails. While it is zero, a commit looks no further.
     watched: AtomicUsize,
     places: Arc<Semaphore>,
     readers_of_the_past: Semaphore,
-    /// When all that was told so far is paid for, at the bandwidth that watchers may use.
+    /// When the bytes sent so far are paid for, at the bandwidth that watchers may use.
     paid: Mutex<Instant>,
     ended: CancellationToken,
 }
@@ -80,10 +79,10 @@ impl Feed {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A commit of this server may have changed this event: if somebody watches it, its tail looks.
+    /// Wakes the tail of an event, if it is watched: a commit of this server may have changed the event.
     pub(super) fn note(&self, event_id: &EventId) {
-        // In one order with the start of a tail, which counts itself before it first reads: where this
-        // sees none, that reading sees the commit.
+        // Sequentially consistent with the start of a tail, which counts itself before its first read: if this sees no
+        // tail, that read sees the commit.
         if self.shared.watched.load(Ordering::SeqCst) > 0
             && let Some(watched) = self.lock().get(event_id)
         {
@@ -91,8 +90,7 @@ impl Feed {
         }
     }
 
-    /// The tail of an event for one watcher more; if it is the first, a new one that begins after
-    /// `version`.
+    /// The tail of an event, for one more watcher. The first watcher gets a new tail, which begins after `version`.
     fn join(&self, ledger: &Ledger, event_id: &EventId, version: i64) -> Arc<Tail> {
         let mut tails = self.lock();
         let watched = tails.entry(event_id.clone()).or_insert_with(|| {
@@ -105,7 +103,7 @@ impl Feed {
         Arc::clone(&watched.tail)
     }
 
-    /// One watcher less; with the last one the tail ends.
+    /// Removes a watcher. The tail ends with the last one.
     fn leave(&self, event_id: &EventId) {
         let mut tails = self.lock();
         let Some(watched) = tails.get_mut(event_id) else { return };
@@ -117,8 +115,8 @@ impl Feed {
         }
     }
 
-    /// Waits until telling `bytes` to so many watchers is paid for, and at least the shortest time
-    /// between two messages.
+    /// Waits until sending `bytes` to so many watchers fits the bandwidth limit, and at least the shortest time between
+    /// two messages.
     async fn pace(&self, bytes: usize, watchers: usize) {
         let rate = f64::from(self.shared.settings.max_bandwidth);
         let cost = Duration::from_secs_f64(((bytes + COST_OF_A_MESSAGE) * watchers) as f64 / rate);
@@ -167,7 +165,7 @@ impl Ledger {
         found.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
-    /// Looks once which watched events other servers have changed, and wakes their tails.
+    /// Finds the watched events that other servers have changed, and wakes their tails.
     pub async fn poll_feed(&self) -> Result<(), OpError> {
         let seen: Vec<_> =
             self.env.feed.lock().iter().map(|(id, watched)| (id.clone(), watched.tail.version())).collect();
@@ -180,7 +178,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends every watch, and each that may yet begin: the server stops.
+    /// Ends every watch, also those that begin later: the server stops.
     pub fn end_watches(&self) {
         self.env.feed.shared.ended.cancel();
     }

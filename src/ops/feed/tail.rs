@@ -1,5 +1,5 @@
-//! The tail of one watched event: its changes, read once as they are committed, and the last of them
-//! remembered for those who have yet to be told.
+//! The tail of one watched event: reads its changes once, as they are committed, and buffers the last of them for its
+//! watchers.
 
 use std::{
     collections::VecDeque,
@@ -25,45 +25,45 @@ use crate::{
     store::changes::{self, News},
 };
 
-/// Changes that are read at once.
+/// The most changes that one statement reads.
 pub(super) const READ_BATCH: u32 = 1000;
-/// Bytes of changes in one page, about: clients take messages of 4 MiB.
+/// About how many bytes of changes one page has: clients take messages of 4 MiB.
 pub(super) const PAGE_BYTES: usize = 256 * 1024;
-/// Bytes that are told to all watchers of an event in one go, about: what is under way to a crowd makes
-/// everybody else wait. A page is no smaller than the other number for that.
+/// About how many bytes go to all watchers of an event in one go: bytes on their way to a crowd delay all other
+/// watchers. The page size has the lower bound beside this.
 const BURST_BYTES: usize = 8 * 1024 * 1024;
 const SMALLEST_PAGE_BYTES: usize = 4 * 1024;
-/// The pause after a reading that failed.
+/// The pause after a failed read.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
-/// What of an event is taken at one of its versions.
+/// The state and counters of an event at one of its versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Whether it takes reservations.
     pub state: EventState,
     /// Units in all.
     pub capacity: u32,
-    /// What the books count.
+    /// The counters.
     pub counters: Counters,
 }
 
 impl Counts {
-    /// Those of an event.
+    /// The availability of an event.
     pub const fn of(event: &Event) -> Self {
         Self { state: event.state, capacity: event.definition.capacity, counters: event.counters }
     }
 }
 
-/// Some changes in a row.
+/// Some consecutive changes.
 #[derive(Debug)]
 pub struct Page {
     /// The version before them.
     pub after: i64,
-    /// The changes, of which there is at least one, without a gap.
+    /// The changes: at least one, without a gap.
     pub changes: Vec<Change>,
-    /// What of the event is taken after them, where no change was there to follow.
+    /// The availability after them, if no change followed when they were read.
     pub counts: Option<Counts>,
-    /// The message that tells them, once somebody has made it.
+    /// The message with these changes, once it is encoded.
     encoded: OnceLock<Bytes>,
 }
 
@@ -73,7 +73,7 @@ impl Page {
         self.changes.last().map_or(self.after, |change| change.version)
     }
 
-    /// The message that tells all of it: made once by `encode`, whoever comes first, and shared by all.
+    /// The message with the whole page: the first watcher encodes it, and all share it.
     pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.encoded.get_or_init(|| encode(self)).clone()
     }
@@ -83,7 +83,8 @@ impl Page {
     }
 }
 
-/// Cuts what was read into pages of about so many bytes. Only the last may tell the counts, and only if it comes up to them.
+/// Cuts the changes read into pages of about so many bytes. Only the last page may have the availability, and only if
+/// it reaches that version.
 pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     let mut size = 0;
@@ -104,7 +105,7 @@ pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
     pages
 }
 
-/// What is remembered of the changes read last.
+/// The buffer: the changes read last.
 #[derive(Debug)]
 struct Recent {
     pages: VecDeque<Arc<Page>>,
@@ -113,23 +114,22 @@ struct Recent {
     version: i64,
 }
 
-/// What follows a version, as far as it is remembered.
+/// The buffer's answer to what follows a version.
 #[derive(Clone, Debug)]
 pub(super) enum Next {
-    /// This page; the change that follows is in it.
+    /// This page contains the next change.
     Page(Arc<Page>),
-    /// Nothing yet.
+    /// No change yet.
     Nothing,
-    /// More than is remembered.
+    /// The next change is no longer buffered.
     Forgotten,
 }
 
 impl Recent {
-    /// Takes a page in, and forgets the oldest ones where it gets too much.
+    /// Adds a page, and drops the oldest ones beyond the buffer's size.
     fn push(&mut self, page: Page) {
         if page.after != self.version {
-            // Changes were deleted for their age before they were read: whoever was to be told of them
-            // finds them forgotten.
+            // Retention deleted changes before they were read: watchers that need them find them gone.
             self.pages.clear();
             self.bytes = 0;
         }
@@ -153,11 +153,11 @@ impl Recent {
     }
 }
 
-/// See the module.
+/// The tail of one watched event; see the module.
 pub(super) struct Tail {
     event_id: EventId,
     recent: Mutex<Recent>,
-    /// Tells watchers that there is more.
+    /// Notifies watchers of new pages.
     version: watch::Sender<i64>,
     wake: Notify,
     ended: CancellationToken,
@@ -173,12 +173,12 @@ impl Tail {
             wake: Notify::new(),
             ended: CancellationToken::new(),
         };
-        // What was committed before it could be woken.
+        // Changes that were committed before the tail could be woken.
         tail.wake();
         tail
     }
 
-    /// Makes it look for more.
+    /// Makes the tail look for new changes.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -187,12 +187,12 @@ impl Tail {
         self.ended.cancel();
     }
 
-    /// Up to where it has read.
+    /// The version up to which the tail has read.
     pub(super) fn version(&self) -> i64 {
         *self.version.borrow()
     }
 
-    /// What tells when it has read more; each receiver is a watcher.
+    /// Notifies of new pages; each receiver is a watcher.
     pub(super) fn subscribe(&self) -> watch::Receiver<i64> {
         self.version.subscribe()
     }
@@ -201,7 +201,7 @@ impl Tail {
         self.lock().after(version)
     }
 
-    /// Reads whenever it is woken, until its last watcher leaves or the server stops.
+    /// Reads whenever the tail is woken, until its last watcher leaves or the server stops.
     pub(super) async fn follow(self: Arc<Self>, ledger: Ledger) {
         let (ended, stopped) = (self.ended.clone(), ledger.env.feed.shared.ended.clone());
         let work = async {
@@ -222,7 +222,7 @@ impl Tail {
         }
     }
 
-    /// Reads what has come, for as long as there is more than is read at once.
+    /// Reads new changes until none is left.
     async fn read_on(&self, ledger: &Ledger) -> Result<(), OpError> {
         loop {
             let Some(news) = read_after(ledger, &self.event_id, self.version()).await? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! One watch: a version, and what follows it.
+//! One watch: a version, and the changes after it.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::{
     ops::{Ledger, OpError},
 };
 
-/// What a watcher is told.
+/// One update for a watcher.
 #[derive(Clone, Debug)]
 pub enum Told {
     /// The event as it is now.
     Snapshot(Box<Event>),
-    /// The changes of this page, but for so many of its first, which it knows.
+    /// The changes of this page, without the first ones, which the watcher knows.
     Changes {
         /// The page.
         page: Arc<Page>,
-        /// ExecOptions many to leave out.
+        /// How many to skip.
         known: usize,
     },
-    /// Nothing has happened since this version.
+    /// Nothing has changed since this version.
     Nothing(i64),
 }
 
@@ -40,39 +40,39 @@ pub enum Told {
 pub struct End {
     /// Why it ended.
     pub why: Why,
-    /// The version up to which everything was told.
+    /// The version up to which the watcher got everything.
     pub version: i64,
 }
 
 /// Why a watch ended.
 #[derive(Debug)]
 pub enum Why {
-    /// The event is cancelled: nothing more will come.
+    /// The event is cancelled: no change follows.
     Over,
-    /// The watcher has fallen behind by more than is remembered for it.
+    /// The watcher has fallen behind by more than the tail's buffer.
     TooSlow,
-    /// What was to be told next is no longer kept.
+    /// Retention has deleted the next change.
     Forgotten,
     /// The server stops.
     Draining,
-    /// The time that the caller had set is over.
+    /// The caller's deadline has passed.
     Deadline,
     /// The changes could not be read.
     Failed(OpError),
 }
 
-/// See the module. Dropped, it leaves.
+/// A watch; see the module. When it is dropped, it leaves the tail.
 pub struct Watch {
     ledger: Ledger,
     event_id: EventId,
     tail: Arc<Tail>,
     more: watch::Receiver<i64>,
-    /// Everything up to this version has been told.
+    /// The watcher has got everything up to this version.
     version: i64,
     snapshot: Option<Box<Event>>,
-    /// The version after which nothing comes any more, once that is known.
+    /// The version after which no change follows, once that is known.
     last: Option<i64>,
-    /// Whether it has once been told from the tail's memory. Until then it reads the past by itself.
+    /// Whether the watch has reached the tail's buffer. Until then it reads the past by itself.
     is_level: bool,
     until: Option<Instant>,
     told_at: Instant,
@@ -80,7 +80,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch after `after`, or of the event as it was just read and from then on.
+    /// A watch from `after` on, or from the event as it was just read.
     pub(super) fn begin(
         ledger: &Ledger,
         event: Event,
@@ -106,7 +106,7 @@ impl Watch {
         }
     }
 
-    /// What there is to tell next, as soon as there is something.
+    /// The next update, as soon as there is one.
     pub async fn next(&mut self) -> Result<Told, End> {
         let told = self.find_next().await;
         match &told {
@@ -145,7 +145,7 @@ impl Watch {
                 () = sleep_until(self.until.unwrap_or(heartbeat)), if self.until.is_some() => {
                     return Err(self.end(Why::Deadline));
                 }
-                // Its sender lives as long as the tail, and so as long as this.
+                // The sender lives as long as the tail, and so as long as this watch.
                 _ = self.more.changed() => {}
                 () = sleep_until(heartbeat) => return Ok(Told::Nothing(self.version)),
             }
@@ -161,11 +161,10 @@ impl Watch {
         Told::Changes { page, known }
     }
 
-    /// Tells what the tail never had in its memory: from the database, page by page, as fast as the
-    /// watcher takes it.
+    /// Reads changes from before the tail's buffer: from the database, page by page, as fast as the watcher takes them.
     async fn read_the_past(&mut self) -> Result<Told, End> {
         let feed = self.ledger.env.feed.clone();
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = feed.shared.readers_of_the_past.acquire().await;
         let news = match read_after(&self.ledger, &self.event_id, self.version).await {
             Ok(Some(news)) => news,
@@ -188,7 +187,7 @@ impl Watch {
 }
 
 impl Why {
-    /// Its name in the metrics: the reason that the caller is told, where there is one.
+    /// The name in the metrics: the error reason, if there is one.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Over => "OK",

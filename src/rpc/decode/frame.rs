@@ -91,7 +91,7 @@ pub fn request(id: Option<RequestId>, fingerprint: Fingerprint) -> Option<Reques
     id.map(|id| Request { id, fingerprint })
 }
 
-/// ExecOptions to execute a mutation; None if the options are bad.
+/// How to execute a mutation; None if the options are bad.
 pub fn how_of(
     fields: &mut Fields,
     options: pb::ExecutionOptions,
@@ -110,7 +110,7 @@ pub fn how_of(
     Some(ExecOptions { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only })
 }
 
-/// ExecOptions to execute a mutation of an event: always under its row lock.
+/// How to execute a mutation of an event: always under its row lock.
 pub fn with_row_lock(deadline: Instant) -> Option<ExecOptions> {
     Some(ExecOptions { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false })
 }

@@ -17,7 +17,7 @@ use super::{
 /// How much earlier than the caller's deadline this server's is, at most: so that this layer answers and not tonic's,
 /// and the answer arrives before the caller's own timer fires.
 const HEAD_START: Duration = Duration::from_millis(5);
-/// And at least: the deadline of a call with less has passed when it arrives.
+/// How much earlier it is, at least: a call with less time left has passed its deadline when it arrives.
 const MIN_HEAD_START: Duration = Duration::from_micros(100);
 
 /// The deadline of an RPC; in the extensions of its request.

@@ -77,7 +77,7 @@ pub fn session_not_found() -> Status {
     Builder::new(Code::NotFound, "SESSION_NOT_FOUND", "there is no such session").resource(SESSION, "").finish()
 }
 
-/// A call about the session that it is made in, which it is not.
+/// A call about its own session that was not made with a session.
 pub fn no_current_session() -> Status {
     let message = "the call is not made with a session's token";
     Builder::new(Code::NotFound, "SESSION_NOT_FOUND", message).resource(SESSION, "").finish()

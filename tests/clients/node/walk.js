@@ -135,8 +135,8 @@ async function theWalk() {
   await refused(() => reserve('room', 'bob', 1, { confirm: true }), 'FAILED_PRECONDITION', 'SOLD_OUT');
 
   for (const event_id of ['concert', 'room']) {
-    const books = await call(events, 'VerifyEvent', { event_id });
-    assert.deepEqual([books.ok, books.problems], [true, []]);
+    const audit = await call(events, 'VerifyEvent', { event_id });
+    assert.deepEqual([audit.ok, audit.problems], [true, []]);
   }
 }
 

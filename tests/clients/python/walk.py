@@ -126,8 +126,8 @@ def the_walk():
     refused(lambda: reserve("room", "bob", confirm=True), grpc.StatusCode.FAILED_PRECONDITION, "SOLD_OUT")
 
     for event_id in ["concert", "room"]:
-        books = events.VerifyEvent(event_service_pb2.VerifyEventRequest(event_id=event_id), timeout=TIME)
-        expect((books.ok, list(books.problems)), (True, []), f"the books of {event_id}")
+        audit = events.VerifyEvent(event_service_pb2.VerifyEventRequest(event_id=event_id), timeout=TIME)
+        expect((audit.ok, list(audit.problems)), (True, []), f"the audit of {event_id}")
 
 
 def every_bad_field():

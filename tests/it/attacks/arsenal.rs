@@ -1,8 +1,8 @@
-//! Attacks on a server, in steps, so that they can be as long and as fast as one likes. The tests here
-//! take so many steps; `reservd-bench attacks` takes so many a second.
+//! Attacks on a server, in steps, so that their length and pace can be chosen. The tests here set the number of steps;
+//! `reservd-bench attacks` sets the steps per second.
 //!
-//! Each is what a client can do that has no token, or a server that asks for none: they come before any
-//! work for a caller, or make that work as cheap as it can be.
+//! A client without a token can make each of these attacks, or the server runs without authentication: the attack comes
+//! before any work for a caller, or keeps that work minimal.
 
 use std::{
     io::Write as _,
@@ -29,17 +29,17 @@ const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Another address of this machine, where it has more than one: limits by address are for attackers.
 const ATTACKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
-/// Streams on one connection before the next is opened: as many as the server allows.
+/// Streams on one connection before the next connection is opened: as many as the server allows.
 const STREAMS: u32 = 512;
-/// How long an attacker waits for a server that takes nothing more, before it opens another connection.
+/// How long an attacker waits for a server that reads no more, before it opens another connection.
 const STUCK: Duration = Duration::from_millis(300);
 
-/// What is attacked.
+/// The target of an attack.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The server.
     pub address: SocketAddr,
-    /// An event that is there.
+    /// An existing event.
     pub event_id: String,
 }
 
@@ -92,7 +92,7 @@ impl Attack {
         Self::SlowHandshakes,
     ];
 
-    /// What it does, and how much of that is one step.
+    /// What the attack does, and how much of that is one step.
     pub const fn about(self) -> &'static str {
         match self {
             Self::RapidReset => "opens and resets streams (CVE-2023-44487): 50 a step",
@@ -118,7 +118,7 @@ impl Attack {
         }
     }
 
-    /// Attacks until its pace ends. What it has open then stays so until the attacker is dropped.
+    /// Attacks until its pace ends. Its connections then stay open until the attacker is dropped.
     pub async fn run(self, target: &Target, mut pace: Pace) -> Attacker {
         let mut attacker = Attacker { attack: self, target: target.clone(), open: Vec::new() };
         while pace.next().await {
@@ -128,7 +128,7 @@ impl Attack {
     }
 }
 
-/// How long an attack is, and how fast.
+/// The length and speed of an attack.
 #[derive(Debug)]
 pub struct Pace {
     steps: u32,
@@ -137,7 +137,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many steps, one each time that `every` is over.
+    /// This number of steps, one per `every`.
     pub fn new(steps: u32, every: Duration) -> Self {
         Self { steps, every, next: Instant::now() }
     }
@@ -156,7 +156,7 @@ impl Pace {
 /// A connection of an attacker.
 struct Wire {
     stream: TcpStream,
-    /// The stream that it opens next.
+    /// The next stream to open.
     number: u32,
 }
 
@@ -169,7 +169,7 @@ impl Wire {
         Some(Self { stream, number: 1 })
     }
 
-    /// Sends all of it, if it is taken.
+    /// Sends all bytes, if the server reads them.
     async fn send(&mut self, bytes: &[u8]) -> bool {
         let mut sent = 0;
         while sent < bytes.len() {
@@ -186,7 +186,7 @@ impl Wire {
         true
     }
 
-    /// Reads what there is and forgets it, so that the server can go on. False at the end.
+    /// Reads and drops the received bytes, so that the server can go on. False at the end.
     fn drain(&self) -> bool {
         let mut scratch = [0; 16 * 1024];
         loop {
@@ -205,7 +205,7 @@ impl Wire {
     }
 }
 
-/// Who attacks, and what it has open.
+/// An attacker and its open connections.
 pub struct Attacker {
     attack: Attack,
     target: Target,
@@ -218,7 +218,7 @@ impl Attacker {
             Attack::RapidReset => self.send_each(50, |n, _| [call(n, RESERVE), reset(n)].concat()).await,
             Attack::AbandonedCalls => {
                 let asked = text_field(1, &self.target.event_id);
-                // The streams of this step are reset in the next: by then they were accepted.
+                // The streams of this step are reset in the next one, when the server has accepted them.
                 let bytes = move |n: u32| [call(n, GET_EVENT), message(n, false, &asked)].concat();
                 self.send_each(20, |n, _| [bytes(n), if n > 40 { reset(n - 40) } else { Vec::new() }].concat()).await;
             }
@@ -230,7 +230,7 @@ impl Attacker {
                 self.send_each(1, |n, _| if n == 1 { [&first[..], &more].concat() } else { more.clone() }).await;
             }
             Attack::HeaderBomb => {
-                // The first header goes into the table, from where one byte brings it again.
+                // The first header goes into the table; one byte then repeats it.
                 let long = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
                 let block = [&[0x83, 0x86, 0x84][..], &long, &[0xbe; 8000]].concat();
                 self.send_each(1, |n, _| frame(HEADERS, END_HEADERS, n, &block)).await;
@@ -293,19 +293,19 @@ impl Attacker {
         }
     }
 
-    /// Sends this for each of so many new streams.
+    /// Sends these bytes for each of `count` new streams.
     async fn send_each(&mut self, count: u32, bytes: impl Fn(u32, u32) -> Vec<u8>) {
         self.send_after(count, &greeting(&[]), bytes).await;
     }
 
-    /// Asks for answers on a connection whose streams take so much of them.
+    /// Sends calls on a connection whose streams accept only `window` bytes of the answers.
     async fn ask(&mut self, count: u32, path: &str, asked: &[u8], window: u32) {
         let greeting = greeting(&[(0x4, window)]);
         self.send_after(count, &greeting, |n, _| [call(n, path), message(n, false, asked)].concat()).await;
     }
 
     async fn send_after(&mut self, count: u32, greeting: &[u8], bytes: impl Fn(u32, u32) -> Vec<u8>) {
-        // Those that leave no stream open need no second connection.
+        // Attacks that leave no stream open need no second connection.
         let leaves_none = matches!(
             self.attack,
             Attack::RapidReset | Attack::AbandonedCalls | Attack::ContinuationFlood | Attack::EmptyFrames
@@ -348,7 +348,7 @@ impl Attacker {
         }
     }
 
-    /// One byte more of a message on each connection.
+    /// Sends one more byte of a message on each connection.
     async fn add_a_byte(&mut self) {
         for wire in &mut self.open {
             let last = wire.number - 2;
@@ -373,7 +373,7 @@ fn text_field(number: u8, text: &str) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(text.len()).expect("short")], text.as_bytes()].concat()
 }
 
-/// 64 MiB of zeros, packed.
+/// 64 MiB of zeros, compressed.
 fn bomb() -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..64 {

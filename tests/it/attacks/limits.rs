@@ -1,4 +1,4 @@
-//! What ends each attack, seen from the attacker's side.
+//! How each attack ends, seen from the attacker's side.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,8 +29,8 @@ const GET_EVENT: &str = "/reservd.v1.EventService/GetEvent";
 /// `GetEventRequest` for the event `e`.
 const ASKED: [u8; 3] = [0x0a, 1, b'e'];
 
-/// A connection whose streams take no answer.
-async fn that_takes_nothing(server: &TestServer) -> RawConnection {
+/// A connection whose streams accept no answer.
+async fn connect_without_a_window(server: &TestServer) -> RawConnection {
     let mut connection = RawConnection::open(server).await;
     let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     connection.send(&[PREFACE, &no_window].concat()).await;
@@ -38,7 +38,7 @@ async fn that_takes_nothing(server: &TestServer) -> RawConnection {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_come_takes_no_place_and_is_waited_for_so_long() {
+async fn a_missing_message_takes_no_place_and_times_out() {
     let server = TestServer::with(&[("server.message_timeout", "200ms"), ("server.max_in_flight", "2")]).await;
     server.event("e", 1).await;
     let client = RawClient::connect(&server).await;
@@ -55,10 +55,10 @@ async fn a_message_that_does_not_come_takes_no_place_and_is_waited_for_so_long()
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_takes_no_place_and_costs_its_connection_in_the_end() {
+async fn an_unread_answer_takes_no_place_and_ends_its_connection_in_the_end() {
     let server = TestServer::with(&[("server.response_timeout", "500ms"), ("server.max_in_flight", "2")]).await;
     server.event("e", 1).await;
-    let mut connection = that_takes_nothing(&server).await;
+    let mut connection = connect_without_a_window(&server).await;
     for stream in (1..20).step_by(2) {
         connection
             .send(&[http2_frames::call(stream, GET_EVENT), http2_frames::message(stream, false, &ASKED)].concat())
@@ -74,11 +74,11 @@ async fn an_answer_that_is_not_taken_takes_no_place_and_costs_its_connection_in_
 }
 
 #[tokio::test]
-async fn a_watch_that_is_not_read_ends_with_its_connection() {
+async fn an_unread_watch_ends_with_its_connection() {
     let server = TestServer::with(&[("server.response_timeout", "500ms")]).await;
     server.event("e", 1).await;
     let (_watcher, _) = server.watch("e").await;
-    let mut connection = that_takes_nothing(&server).await;
+    let mut connection = connect_without_a_window(&server).await;
     let path = "/reservd.v1.ReservationService/WatchEvent";
     connection.send(&[http2_frames::call(1, path), http2_frames::message(1, false, &ASKED)].concat()).await;
     eventually("both watch", async || server.metric("reservd_watches").await == 2.0).await;
@@ -89,7 +89,7 @@ async fn a_watch_that_is_not_read_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn reflection_that_is_asked_nothing_ends() {
+async fn idle_reflection_ends() {
     let server = TestServer::with(&[("server.max_deadline", "10s"), ("server.default_deadline", "1s")]).await;
     let mut reflection =
         tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(server.channel());
@@ -100,7 +100,7 @@ async fn reflection_that_is_asked_nothing_ends() {
     }
     let one_more = reflection.server_reflection_info(tokio_stream::pending()).await;
     assert_refused(one_more.map(drop), Code::ResourceExhausted, "OVERLOADED");
-    // That they are many concerns nobody else.
+    // Their number affects no other caller.
     server.event("e", 1).await;
     let ended = soon("it is ended", streams[0].message()).await;
     assert_refused(ended, Code::DeadlineExceeded, "DEADLINE");
@@ -115,9 +115,9 @@ async fn with_tls(settings: &[(&str, &str)]) -> (TestServer, TlsConnector, TempF
         (folder.file("certificate.pem", made.cert.pem()), folder.file("key.pem", made.signing_key.serialize_pem()));
     let mut all = vec![("tls.certificate", certificate.as_str()), ("tls.key", key.as_str())];
     all.extend(settings);
-    let books = TestServer::start().await;
-    let server = books.twin_with(&all).await;
-    books.app.stop().await;
+    let plain = TestServer::start().await;
+    let server = plain.twin_with(&all).await;
+    plain.app.stop().await;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).expect("PEM")).expect("a certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -127,9 +127,9 @@ async fn with_tls(settings: &[(&str, &str)]) -> (TestServer, TlsConnector, TempF
     (server, TlsConnector::from(Arc::new(config)), folder)
 }
 
-/// More of them than there are places for handshakes, and each of them as slow as it may be.
+/// More handshakes than places for them, and each as slow as the limit allows.
 #[tokio::test]
-async fn handshakes_that_do_not_come_make_room_for_one_that_does() {
+async fn stalled_handshakes_make_room_for_one_that_completes() {
     let (server, connector, _folder) = with_tls(&[("server.handshake_timeout", "10min")]).await;
     let target = Target { address: server.app.address, event_id: "none".into() };
     let attacker = Attack::SlowHandshakes.run(&target, Pace::new(30, Duration::ZERO)).await;

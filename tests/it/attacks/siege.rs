@@ -1,4 +1,4 @@
-//! A server under attack: a process whose memory is looked at, and honest callers who go on meanwhile.
+//! A server under attack: a process whose memory is measured, and honest callers who go on meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use crate::support::{
     reserve,
 };
 
-/// What the memory of a server under attack may grow by.
+/// The most that the memory of a server under attack may grow by.
 const MAX_GROWTH: u64 = 64 << 20;
 /// Honest callers.
 const CALLERS: usize = 4;
-/// Calls that each of them is answered before the attack, and again after.
+/// Answers that each honest caller must get before the attack, and again after.
 const CALLS: usize = 40;
-/// What honest callers call about.
+/// The event of the honest callers.
 const EVENT: &str = "concert";
 
 /// A server under attack.
@@ -39,13 +39,13 @@ pub struct Siege {
 }
 
 impl Siege {
-    /// A server, honest callers on it, and all its memory warm.
+    /// A warmed-up server with honest callers.
     pub async fn begin(attack: Attack) -> Self {
         let database = TestDatabase::new().await;
         let server = Process::on(&database.url, &[]).await;
         let (mut events, _) = clients(&server.connect().await);
         let labels: BTreeMap<_, _> = (0..32).map(|n| (format!("k{n}"), "v".repeat(256))).collect();
-        // Many of them, so that a listing is long.
+        // Many events, so that a listing is long.
         for event_id in std::iter::once(EVENT.to_owned()).chain((0..60).map(|n| format!("long-{n}"))) {
             let event = Event { event_id, capacity: 1000, labels: labels.clone(), ..Default::default() };
             let request = CreateEventRequest { event: Some(event), ..Default::default() };
@@ -54,7 +54,7 @@ impl Siege {
         let callers = Callers::begin(&server).await;
         callers.are_answered().await;
         let before = memory(&server, "VmRSS");
-        fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("its peak can be forgotten");
+        fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("its peak can be reset");
         Self { attack, server, database, callers, before }
     }
 
@@ -62,13 +62,13 @@ impl Siege {
         Target { address: self.server.address, event_id: EVENT.into() }
     }
 
-    /// Makes sure that honest callers go on being answered.
+    /// Makes sure that honest callers still get answers.
     pub async fn goes_on(&self) {
         self.callers.are_answered().await;
     }
 
-    /// Ends it: honest callers were answered all the time, and still are; the memory has not grown by much;
-    /// nothing of it was an error of the server's own; the books are right.
+    /// Ends the siege: honest callers got answers all the time, and still do; the memory has hardly grown;
+    /// the server had no internal error; the audit is clean.
     pub async fn end(self) {
         self.callers.are_answered().await;
         self.callers.end().await;
@@ -85,11 +85,11 @@ impl Siege {
 fn memory(server: &Process, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it is told");
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it is in the file");
     kilobytes.trim().parse::<u64>().expect("a number") << 10
 }
 
-/// Callers on connections of their own, who reserve, cancel and look, again and again.
+/// Callers on connections of their own, who reserve, cancel and read, again and again.
 struct Callers {
     answered: Arc<[AtomicUsize; CALLERS]>,
     ended: Arc<AtomicBool>,
@@ -118,7 +118,7 @@ impl Callers {
         Self { answered, ended, running }
     }
 
-    /// Waits until each has been answered some times more.
+    /// Waits until each caller has got some more answers.
     async fn are_answered(&self) {
         let counts = || self.answered.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let before = counts();

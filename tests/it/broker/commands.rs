@@ -152,12 +152,12 @@ async fn malformed_commands_are_dead_letters_with_the_reason() {
     ] {
         client.send_raw(properties.clone(), body).await;
         let mut found = None;
-        eventually("it is set aside", async || {
+        eventually("it is a dead letter", async || {
             found = client.dead_letter().await;
             found.is_some()
         })
         .await;
-        let (kept, [reason, error, queue]) = found.expect("it is set aside");
+        let (kept, [reason, error, queue]) = found.expect("it is a dead letter");
         assert_eq!((kept.as_slice(), reason.as_str()), (body, why), "{error}");
         assert!(error.contains(about), "{error}");
         assert_eq!(queue, broker.commands);

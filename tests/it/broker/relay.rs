@@ -52,7 +52,7 @@ async fn live(server: &TestServer, event_id: &str) {
     eventually("the hold lapses", async || {
         let request = pb::GetReservationRequest { event_id: event_id(), reservation: by_id(&held.reservation_id) };
         let found = server.reservations().get_reservation(request).await.expect("it is there").into_inner();
-        found.reservation.expect("it is told").state() == pb::ReservationState::Expired
+        found.reservation.expect("a reservation").state() == pb::ReservationState::Expired
     })
     .await;
     let mut events = server.events();
@@ -118,10 +118,10 @@ async fn changes_of_the_waitlist_are_published_too() {
     server.event_with_waitlist("e", 1, strict()).await;
     server.reservations().reserve(reserve("e", "ann")).await.expect("there is room");
     for user in ["bob", "cid", "dan"] {
-        server.join(join("e", user, 1)).await.expect("the event has a line");
+        server.join(join("e", user, 1)).await.expect("the event has a waitlist");
     }
     let leave = pb::LeaveWaitlistRequest { event_id: "e".into(), entry: entry_of_user("cid"), ..Default::default() };
-    server.leave(leave).await.expect("he waits");
+    server.leave(leave).await.expect("the user waits");
     let cancel = pb::CancelRequest { event_id: "e".into(), reservation: of_user("ann"), ..Default::default() };
     server.reservations().cancel(cancel).await.expect("she has a place");
     let end = pb::CancelEventRequest { event_id: "e".into(), ..Default::default() };
@@ -241,7 +241,7 @@ async fn the_cursor_waits_for_the_confirmation() {
     proxy.mute();
     server.reserve(reserve("show", "ann")).await.expect("the broker's silence costs no reservation");
     assert_eq!(queue.next().await.place().1, 2, "the message arrives");
-    assert_eq!(waiting(&mut sql).await, 1, "but nobody knows yet");
+    assert_eq!(waiting(&mut sql).await, 1, "but it is not confirmed yet");
     proxy.cut();
     proxy.open();
     let copy = queue.next().await;
@@ -312,10 +312,12 @@ async fn an_outage_of_the_broker_costs_no_reservation_and_no_change() {
             answer.expect("there is room, broker or not");
         }
         if round == 0 {
-            eventually("the backlog is told", async || server.metric("reservd_relay_backlog_changes").await == 62.0)
-                .await;
+            eventually("the backlog is reported", async || {
+                server.metric("reservd_relay_backlog_changes").await == 62.0
+            })
+            .await;
             assert!(server.metric("reservd_relay_lag_seconds").await > 0.0);
-            assert_eq!(server.metric("reservd_relay_active").await, 0.0, "nobody publishes");
+            assert_eq!(server.metric("reservd_relay_active").await, 0.0, "no server publishes");
         }
         proxy.open();
         let expected = places(&mut server.sql().await).await;
@@ -342,19 +344,17 @@ async fn with_an_outbox_unpublished_changes_are_retained() {
         let twin = server.twin_with(&[("retention.changes", "24h"), ("broker.outbox", outbox)]).await;
         let count = "SELECT count(*) FROM changes";
         if kept == 1 {
-            eventually("they are forgotten", async || {
+            eventually("they are deleted", async || {
                 sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable") == kept
             })
             .await;
         } else {
             // Published changes are deleted; unpublished ones stay.
-            let forgotten =
-                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
-            assert_eq!(forgotten.await.expect("it can be looked for them").changes, 0);
+            let deleted = reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            assert_eq!(deleted.await.expect("it can be looked for them").changes, 0);
             sql.execute("UPDATE relay SET delivered_below = pg_current_xact_id()::text::bigint").await.expect("moved");
-            let forgotten =
-                reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
-            forgotten.await.expect("it can be looked for them");
+            let deleted = reservd::store::changes::prune(&mut sql, std::time::Duration::from_secs(86_400), None, true);
+            deleted.await.expect("it can be looked for them");
             // By this server or its twin, whose first run may be later.
             assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut sql).await.expect("readable"), 1);
         }

@@ -1,11 +1,11 @@
-//! The refusals of the rules: each names its reason, and nothing is changed.
+//! The refusals of the rules: each names its reason and changes nothing.
 
 use prost_types::Timestamp;
 use reservd::rpc::pb::{self, *};
 use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound};
 use tonic_types::StatusExt;
 
-use super::{amend, assert_metadata, assert_precondition, cancel, confirm, extend, hold, without_sweeper};
+use super::{amend, assert_metadata, assert_precondition, cancel, confirm, extend, hold, without_expiry};
 use crate::support::{
     Call, STRATEGIES, TestServer, assert_refused, bad_fields, by_id, metadata, of_user, reserve, with,
 };
@@ -15,7 +15,7 @@ fn get(event_id: &str) -> GetReservationRequest {
 }
 
 #[tokio::test]
-async fn no_call_finds_what_does_not_exist() {
+async fn missing_events_and_reservations_are_not_found() {
     let server = TestServer::start().await;
     server.event("here", 1).await;
     let event_id = || "gone".to_owned();
@@ -61,7 +61,7 @@ async fn no_call_finds_what_does_not_exist() {
 
 #[tokio::test]
 async fn sold_out_returns_what_is_available_and_when_there_may_be_more() {
-    let server = without_sweeper().await;
+    let server = without_expiry().await;
     server.event("e", 5).await;
     let next = hold(&server, "e", "ann", 3).await.expire_time.expect("a hold lapses");
     hold(&server, "e", "bob", 1).await;
@@ -73,11 +73,11 @@ async fn sold_out_returns_what_is_available_and_when_there_may_be_more() {
         assert_eq!((&*found["asked"], &*found["available"]), ("2", "1"));
         assert_eq!(parse(&found["next_hold_expire_time"]), next);
     }
-    // Amend asks for what it needs beyond what it has.
+    // Amend asks only for the units beyond those that it has.
     let status =
         assert_refused(server.reservations().amend(amend("e", "bob", 3)).await, FailedPrecondition, "SOLD_OUT");
     assert_eq!((&*metadata(&status)["asked"], &*metadata(&status)["available"]), ("2", "1"));
-    // Without a hold there is no time at which there may be more.
+    // Without a hold no time is known at which more units may be free.
     server.event("none", 0).await;
     let status =
         assert_refused(server.reservations().reserve(reserve("none", "ann")).await, FailedPrecondition, "SOLD_OUT");
@@ -157,16 +157,16 @@ async fn an_event_is_open_by_its_state_and_its_booking_times() {
 
 #[tokio::test]
 async fn a_lapsed_hold_gets_the_same_answer_before_and_after_expiry() {
-    let server = without_sweeper().await;
+    let server = without_expiry().await;
     server.event("e", 5).await;
     hold(&server, "e", "ann", 2).await;
     server.lapse_holds("e").await;
     let mut answers = Vec::new();
-    for is_swept in [false, true] {
-        if is_swept {
-            // A second server sweeps as soon as it starts.
+    for is_released in [false, true] {
+        if is_released {
+            // A second server runs expiry as soon as it starts.
             let twin = server.twin().await;
-            crate::support::eventually("the hold is swept", async || server.get_event("e").await.held == 0).await;
+            crate::support::eventually("the hold is released", async || server.get_event("e").await.held == 0).await;
             twin.app.stop().await;
         }
         let mut calls: Vec<Call> = Vec::new();
@@ -213,7 +213,7 @@ async fn an_ended_or_confirmed_reservation_is_refused_as_such() {
 }
 
 #[tokio::test]
-async fn limits_are_returned_with_what_was_asked() {
+async fn limits_are_returned_with_the_requested_value() {
     let server = TestServer::start().await;
     let limits = EventLimits { max_quantity: Some(3), max_extensions: Some(1), ..Default::default() };
     server
@@ -278,7 +278,7 @@ async fn a_stale_etag_is_refused_with_the_current_one() {
 }
 
 #[tokio::test]
-async fn events_change_state_only_where_that_makes_sense() {
+async fn events_change_state_only_along_the_allowed_transitions() {
     let server = TestServer::start().await;
     let event_id = || "e".to_owned();
     server.event("e", 5).await;

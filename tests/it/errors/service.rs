@@ -1,4 +1,4 @@
-//! The refusals of the service itself: locks, deadlines, load, its database, its own stop, messages that it can't read.
+//! The errors of the service itself: locks, deadlines, load, the database, a stop, messages that can't be read.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
@@ -33,11 +33,11 @@ async fn nowait_fails_at_once_on_a_locked_row() {
 }
 
 #[tokio::test]
-async fn a_change_between_reading_and_writing_is_contention() {
+async fn a_change_between_read_and_write_is_contention() {
     let server = TestServer::with(&[("execution.max_attempts", "1")]).await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
-    // First in the queue, so that what was read by the second is old when its turn comes.
+    // This update is the first in the queue, so the second call's read is old when its turn comes.
     let mut client = server.reservations();
     let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") };
     let first = tokio::spawn(async move { client.reserve(request).await });
@@ -55,7 +55,7 @@ async fn a_change_between_reading_and_writing_is_contention() {
     server.check_and_stop().await;
 }
 
-/// The server's own limit: for a deadline that it knows, tonic's client races the server.
+/// The server's own limit applies here: with a deadline of the client, tonic's client races the server.
 #[tokio::test]
 async fn a_passed_deadline_is_deadline_exceeded() {
     let patient = TestServer::start().await;
@@ -72,7 +72,7 @@ async fn a_passed_deadline_is_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
+async fn a_call_beyond_the_limit_is_shed_before_any_work_while_health_answers() {
     let server = TestServer::with(&[("server.max_in_flight", "1")]).await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
@@ -83,7 +83,7 @@ async fn a_call_too_many_is_shed_before_any_work_while_health_answers() {
     let shed: [Call; 3] = [
         reserve("e", "bob").into(),
         CreateEventRequest { event, ..Default::default() }.into(),
-        // Not even looked at.
+        // The request is not even decoded.
         GetEventRequest { event_id: "\0".into() }.into(),
     ];
     for call in shed {
@@ -191,7 +191,7 @@ async fn an_unreadable_message_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn a_page_token_belongs_to_its_listing_and_can_not_be_forged() {
+async fn a_page_token_belongs_to_its_listing_and_cannot_be_forged() {
     let server = TestServer::start().await;
     for event_id in ["a", "b", "c"] {
         server.event(event_id, 5).await;
@@ -245,7 +245,7 @@ async fn a_page_token_belongs_to_its_listing_and_can_not_be_forged() {
 }
 
 #[tokio::test]
-async fn creating_what_is_there_names_all_of_it_as_far_as_there_is_room() {
+async fn creating_existing_events_names_as_many_as_fit() {
     let server = TestServer::start().await;
     let create = |event_id: String| {
         let event = pb::Event { event_id, capacity: 1, ..Default::default() };

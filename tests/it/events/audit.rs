@@ -1,4 +1,4 @@
-//! Availability, and VerifyEvent on books that were made wrong on purpose.
+//! Availability, and VerifyEvent on rows that were made wrong on purpose.
 
 use reservd::rpc::pb::{self, *};
 use sqlx::{AssertSqlSafe, Executor};
@@ -22,7 +22,7 @@ async fn units_of_lapsed_holds_count_as_available() {
     let held = held.into_inner().reservation.expect("it");
     client.reserve(ReserveRequest { quantity: 1, confirm: true, ..reserve("e", "bob") }).await.expect("there is room");
     let event = server.get_event("e").await;
-    assert_eq!((event.held, event.available), (6, 3), "the counters keep what nobody has released");
+    assert_eq!((event.held, event.available), (6, 3), "the counters keep units that are not released");
     let expected = Availability {
         event_id: "e".into(),
         state: EventState::Open.into(),
@@ -36,7 +36,7 @@ async fn units_of_lapsed_holds_count_as_available() {
         waiting: 0,
     };
     assert_eq!(availability(&server, "e").await, expected);
-    // What is said to be available can be had.
+    // Units reported as available can be reserved.
     client.reserve(ReserveRequest { quantity: 7, ..reserve("e", "cid") }).await.expect("it was available");
     assert_eq!(availability(&server, "e").await.available, 0);
     let gone = server.events().get_availability(GetAvailabilityRequest { event_id: "gone".into() }).await;
@@ -45,7 +45,7 @@ async fn units_of_lapsed_holds_count_as_available() {
 }
 
 #[tokio::test]
-async fn the_availability_of_many_comes_in_the_order_asked_and_names_what_is_missing() {
+async fn availability_is_in_the_order_of_the_request_and_names_missing_events() {
     let server = TestServer::start().await;
     for (id, capacity) in [("a", 1), ("b", 2), ("c", 3)] {
         server.event(id, capacity).await;
@@ -59,7 +59,7 @@ async fn the_availability_of_many_comes_in_the_order_asked_and_names_what_is_mis
     server.check_and_stop().await;
 }
 
-/// Books on which every kind of drift can be planted.
+/// An event on which every kind of drift can be planted.
 const DRIFTS: [(&str, &str); 9] = [
     ("UPDATE events SET held = held + 1", "units counted as held"),
     ("UPDATE events SET confirmed = confirmed - 1", "units counted as confirmed"),
@@ -81,13 +81,13 @@ async fn verify_event_reports_every_kind_of_drift() {
         client.reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("there is room");
         client.reserve(ReserveRequest { quantity: 2, confirm: true, ..reserve("e", "bob") }).await.expect("room");
         let verify = async || {
-            let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await;
-            books.expect("it is there").into_inner()
+            let audit = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await;
+            audit.expect("it is there").into_inner()
         };
-        let books = verify().await;
-        assert_eq!((books.ok, books.problems.len()), (true, 0));
-        let told = (books.capacity, books.held_counter, books.held_rows, books.confirmed_counter, books.confirmed_rows);
-        assert_eq!((told, books.event_version, books.newest_change), ((5, 2, 2, 2, 2), 3, 3));
+        let audit = verify().await;
+        assert_eq!((audit.ok, audit.problems.len()), (true, 0));
+        let told = (audit.capacity, audit.held_counter, audit.held_rows, audit.confirmed_counter, audit.confirmed_rows);
+        assert_eq!((told, audit.event_version, audit.newest_change), ((5, 2, 2, 2, 2), 3, 3));
 
         let mut sql = server.sql().await;
         sql.execute(
@@ -97,20 +97,20 @@ async fn verify_event_reports_every_kind_of_drift() {
         .await
         .expect("the guards can be taken away");
         sql.execute(AssertSqlSafe(drift)).await.expect("the drift can be planted");
-        let books = verify().await;
-        assert!(!books.ok && books.problems.iter().any(|found| found.contains(problem)), "{drift}: {books:?}");
+        let audit = verify().await;
+        assert!(!audit.ok && audit.problems.iter().any(|found| found.contains(problem)), "{drift}: {audit:?}");
         server.app.stop().await;
     }
 }
 
 #[tokio::test]
-async fn verify_event_tells_lapsed_holds_that_nobody_has_released() {
+async fn verify_event_reports_lapsed_holds_that_are_not_released() {
     let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event_with(pb::Event { event_id: "e".into(), capacity: 5, ..Default::default() }).await;
     server.reservations().reserve(ReserveRequest { quantity: 2, ..reserve("e", "ann") }).await.expect("room");
     server.lapse_holds("e").await;
-    let books = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await.expect("there");
-    let books = books.into_inner();
-    assert_eq!((books.ok, books.held_rows, books.lapsed_rows), (true, 2, 2));
+    let audit = server.events().verify_event(VerifyEventRequest { event_id: "e".into() }).await.expect("there");
+    let audit = audit.into_inner();
+    assert_eq!((audit.ok, audit.held_rows, audit.lapsed_rows), (true, 2, 2));
     server.check_and_stop().await;
 }

@@ -13,7 +13,7 @@ async fn ids(server: &TestServer, request: ListEventsRequest) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_filter_holds_and_the_order_is_by_start_then_id() {
+async fn events_are_filtered_and_ordered_by_start_then_id() {
     let server = TestServer::start().await;
     let events = [
         ("z-none", None, "s1", "v1"),
@@ -47,7 +47,7 @@ async fn every_filter_holds_and_the_order_is_by_start_then_id() {
     ];
     for (request, expected) in cases {
         assert_eq!(ids(&server, request.clone()).await, expected, "{request:?}");
-        // Page by page it is the same, with and without a start.
+        // Paging returns the same events, with and without a start time.
         let (mut walked, mut token) = (Vec::new(), String::new());
         loop {
             let request = ListEventsRequest { page_size: 1, page_token: token, ..request.clone() };
@@ -65,7 +65,7 @@ async fn every_filter_holds_and_the_order_is_by_start_then_id() {
 }
 
 #[tokio::test]
-async fn a_page_has_a_hundred_unless_it_is_asked_for_otherwise() {
+async fn a_page_has_a_hundred_events_by_default() {
     let server = TestServer::start().await;
     let batch = |range: std::ops::Range<i32>| BatchCreateEventsRequest {
         requests: range.map(|n| create(event(&format!("e{n:03}"), 1))).collect(),
@@ -82,7 +82,7 @@ async fn a_page_has_a_hundred_unless_it_is_asked_for_otherwise() {
 }
 
 #[tokio::test]
-async fn walking_the_pages_while_events_come_repeats_and_skips_nothing() {
+async fn paging_while_events_are_created_repeats_and_skips_nothing() {
     let server = TestServer::start().await;
     let start = |n: i64| if n % 5 == 0 { None } else { at(n / 3) };
     let new = |n: i64| create(pb::Event { start_time: start(n), ..event(&format!("e{n:03}"), 1) });
@@ -98,7 +98,7 @@ async fn walking_the_pages_while_events_come_repeats_and_skips_nothing() {
             break;
         }
         assert!(walked.len() < 1000, "the walk has no end: {walked:?}");
-        // Some before where the walk is, some after.
+        // Some before the current page, some after.
         for n in [next, 120 - next] {
             server.events().create_event(new(n)).await.expect("created");
         }

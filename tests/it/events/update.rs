@@ -1,4 +1,4 @@
-//! Changing an event: masks, limits, capacity.
+//! UpdateEvent: masks, limits, capacity.
 
 use prost_types::FieldMask;
 use reservd::rpc::pb::{self, *};
@@ -19,7 +19,7 @@ async fn updated(server: &TestServer, request: UpdateEventRequest) -> pb::Event 
     event
 }
 
-/// An event in which everything is set, and another.
+/// Two versions of an event in which every field is set.
 fn versions() -> (pb::Event, pb::Event) {
     let limits = |n: i32| {
         Some(EventLimits {
@@ -44,7 +44,7 @@ fn versions() -> (pb::Event, pb::Event) {
     (version(1), version(2))
 }
 
-/// What a client says about an event, without what the server adds.
+/// The fields of an event that a client sets, without those that the server adds.
 fn said(event: &pb::Event) -> pb::Event {
     pb::Event {
         state: 0,
@@ -89,7 +89,7 @@ async fn each_path_of_a_mask_changes_its_field_and_no_other() {
         let mut expected = old.clone();
         change(&mut expected, &new);
         assert_eq!(said(&updated(&server, update(new.clone(), &[path])).await), expected, "{path}");
-        // Without a mask, what is set is what counts; here that is everything.
+        // Without a mask, the set fields count; here all are set.
         assert_eq!(said(&updated(&server, update(old.clone(), &[])).await), old, "{path}");
     }
     let both = updated(&server, update(new.clone(), &["venue", "capacity"])).await;
@@ -98,7 +98,7 @@ async fn each_path_of_a_mask_changes_its_field_and_no_other() {
 }
 
 #[tokio::test]
-async fn without_a_mask_only_what_is_set_is_changed() {
+async fn without_a_mask_only_set_fields_change() {
     let server = TestServer::start().await;
     let (old, _) = versions();
     server.event_with(old.clone()).await;
@@ -127,7 +127,7 @@ async fn a_masked_field_that_is_not_set_is_cleared() {
     ];
     let cleared = updated(&server, update(event("e", 0), &paths)).await;
     assert_eq!(said(&cleared), pb::Event { limits: old.limits, ..event("e", 10) });
-    // A limit that is cleared is the documented default again, a capacity none at all.
+    // A cleared limit gets the documented default again; a capacity can't be cleared.
     let cleared = updated(&server, update(event("e", 0), &["limits", "capacity"])).await;
     let limits = cleared.limits.expect("limits");
     assert_eq!((cleared.capacity, limits.max_quantity, limits.max_extensions), (0, Some(10_000), Some(3)));
@@ -136,7 +136,7 @@ async fn a_masked_field_that_is_not_set_is_cleared() {
 }
 
 #[tokio::test]
-async fn an_update_counts_a_version_and_minds_its_etag() {
+async fn an_update_counts_a_version_and_checks_its_etag() {
     let server = TestServer::start().await;
     let first = server.event("e", 5).await;
     let request = UpdateEventRequest { etag: first.etag.clone(), request_id: "r".into(), ..update(event("e", 6), &[]) };
@@ -146,7 +146,7 @@ async fn an_update_counts_a_version_and_minds_its_etag() {
         second.etag != first.etag
             && second.update_time.map(|t| (t.seconds, t.nanos)) > first.update_time.map(|t| (t.seconds, t.nanos))
     );
-    let again = server.events().update_event(request.clone()).await.expect("told again").into_inner();
+    let again = server.events().update_event(request.clone()).await.expect("answered again").into_inner();
     assert_eq!((again.event, again.replayed), (Some(second.clone()), true));
     let stale = UpdateEventRequest { request_id: String::new(), ..request };
     let status = assert_refused(server.events().update_event(stale).await, Code::Aborted, "ETAG_MISMATCH");
@@ -155,7 +155,7 @@ async fn an_update_counts_a_version_and_minds_its_etag() {
 }
 
 #[tokio::test]
-async fn capacity_shrinks_to_exactly_what_is_reserved() {
+async fn capacity_shrinks_exactly_to_the_reserved_units() {
     let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 10).await;
     let mut client = server.reservations();

@@ -1,11 +1,11 @@
-//! What a proper answer is.
+//! The rules of a proper answer.
 
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::calls::{Answer, Call};
 
-/// Words that only PostgreSQL, what speaks to it, or a defect would use.
+/// Words that only PostgreSQL, its client library, or a defect would use.
 const FORBIDDEN: [&str; 19] = [
     "select ",
     "insert ",

@@ -16,11 +16,11 @@ pub struct Call {
     pub method: MethodDescriptor,
     pub headers: Vec<(&'static str, HeaderValue)>,
     pub body: Vec<u8>,
-    /// What it shows to a server that asks for tokens; none: it goes to one that does not.
+    /// The token for the server with authentication; none: the call goes to the server without.
     pub token: Option<HeaderValue>,
-    /// Whether the call is one of gRPC at all.
+    /// Whether the call is a gRPC call at all.
     pub is_grpc: bool,
-    /// Whether it sets itself a time.
+    /// Whether it sets a deadline.
     pub has_timeout: bool,
 }
 
@@ -31,24 +31,24 @@ impl fmt::Debug for Call {
     }
 }
 
-/// What came back.
+/// The answer.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub http: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
     pub trailers: HeaderMap,
-    /// Why there is none.
+    /// The error, if there is no answer.
     pub broken: Option<String>,
 }
 
 impl Answer {
-    /// Its status, wherever it stands.
+    /// The status, in headers or trailers.
     pub fn status(&self) -> Option<tonic::Status> {
         tonic::Status::from_header_map(&self.headers).or_else(|| tonic::Status::from_header_map(&self.trailers))
     }
 
-    /// The token of the next page, if it has one.
+    /// The token of the next page, if there is one.
     pub fn page_token(&self, call: &Call) -> Option<String> {
         let message = prost_reflect::DynamicMessage::decode(call.method.output(), self.body.get(5..)?).ok()?;
         let token = message.get_field_by_name("next_page_token")?.as_str()?.to_owned();
@@ -60,14 +60,14 @@ impl Call {
     pub fn make(method: MethodDescriptor, mut values: Values, issuer: &Issuer) -> Self {
         let message = values.message(&method.input());
         let bytes = values.bytes(&message);
-        // Without tokens nobody has sessions.
+        // Without tokens no caller has a session.
         let has_token = method.parent_service().name() == "SessionService" || values.one_in(6);
         let mut call = Self {
             headers: vec![("te", HeaderValue::from_static("trailers"))],
             body: framed(0, bytes.len(), &bytes),
             token: has_token.then(|| token(&mut values, issuer)),
             is_grpc: true,
-            // What else would end it?
+            // Nothing else would end the call.
             has_timeout: method.is_server_streaming(),
             method,
         };
@@ -145,7 +145,7 @@ fn token(values: &mut Values, issuer: &Issuer) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// A connection, which is opened anew where it has broken.
+/// A connection, which is opened again after it breaks.
 pub struct Connection {
     address: std::net::SocketAddr,
     sender: SendRequest<Bytes>,
@@ -193,11 +193,11 @@ impl Connection {
         }
         let mut sender = self.sender.clone().ready().await?;
         let (response, mut stream) = sender.send_request(request, false)?;
-        // Refused by its head alone, the rest is not taken.
+        // A call that is refused by its headers is not read to the end.
         let _ = stream.send_data(Bytes::from(call.body.clone()), true);
         let (head, mut body) = response.await?.into_parts();
         (answer.http, answer.headers) = (head.status.as_u16(), head.headers);
-        // A watch of the health has no end of its own.
+        // A health watch does not end by itself.
         let is_endless = call.method.full_name() == "grpc.health.v1.Health.Watch";
         while let Some(chunk) = body.data().await {
             let chunk = chunk?;

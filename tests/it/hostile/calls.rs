@@ -11,7 +11,7 @@ fn named(size: usize) -> CreateEventRequest {
 }
 
 #[tokio::test]
-async fn a_message_is_bounded_as_it_is_and_as_it_unpacks() {
+async fn a_message_is_bounded_compressed_and_unpacked() {
     let server = TestServer::start().await;
     let mut plain = server.events();
     let mut packed = EventServiceClient::new(server.channel()).send_compressed(CompressionEncoding::Gzip);
@@ -20,7 +20,7 @@ async fn a_message_is_bounded_as_it_is_and_as_it_unpacks() {
     // Some 64 KB that unpack to 64 MB.
     let bomb = packed.create_event(named(64 * 1024 * 1024)).await;
     assert_refused(bomb, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
-    // Within the bounds both are read; that the name is too long is another matter.
+    // Within the bounds both are read; the name is then refused as too long.
     for client in [&mut plain, &mut packed] {
         let long = client.create_event(named(1024 * 1024 - 64)).await;
         assert_refused(long, Code::InvalidArgument, "FIELD_INVALID");
@@ -51,15 +51,15 @@ async fn metadata_is_bounded_and_the_connection_lives_on() {
     server.check_and_stop().await;
 }
 
-/// The work that they started goes on, and the limit is on that.
+/// Their work goes on, and the limit counts it.
 #[tokio::test]
-async fn callers_that_hang_up_make_no_room_for_more_of_their_calls() {
+async fn callers_that_hang_up_still_count_against_the_limit() {
     let server = TestServer::with(&[("server.max_in_flight", "3")]).await;
     server.event("e", 9).await;
     let row = server.hold_row("e").await;
     for (waiting, user) in (1..).zip(["ann", "bob", "cid"]) {
         let mut client = server.reservations();
-        // Each in a transaction of its own, whose wait the test can see.
+        // Each call has a transaction of its own, whose wait the test can see.
         let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", user) };
         let call = tokio::spawn(async move { client.reserve(request).await });
         server.waiting(waiting).await;

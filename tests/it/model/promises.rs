@@ -1,4 +1,4 @@
-//! What the service promises, in the plainest terms: a few lines that know nothing of it.
+//! The promises of the service, as a small model that shares no code with it.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub enum Step {
     Leave {
         user: u8,
     },
-    /// The user's hold reaches its end; nobody releases it.
+    /// The user's hold reaches its end and is not released.
     Lapse {
         user: u8,
     },
@@ -52,7 +52,7 @@ pub enum Life {
     Cancelled,
 }
 
-/// How the line works in one case.
+/// The waitlist's policy in one case.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub max_size: usize,
@@ -60,7 +60,7 @@ pub struct Rules {
     pub newcomers_may_overtake: bool,
 }
 
-/// A party in line.
+/// A party in the waitlist.
 #[derive(Clone, Copy, Debug)]
 pub struct Party {
     pub user: u8,
@@ -69,22 +69,22 @@ pub struct Party {
     pub skips: i32,
 }
 
-/// One event, and who has or wants what of it.
+/// One event, its reservations and its waitlist.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub rules: Rules,
     pub capacity: i32,
     pub open: bool,
-    /// Of each user the newest reservation.
+    /// The newest reservation of each user.
     pub users: BTreeMap<u8, (Life, i32)>,
-    /// Whose lapsed holds nobody has released yet, in the order in which they lapsed.
+    /// The users of lapsed holds that are not released yet, in the order in which they lapsed.
     pub unreleased: Vec<(u8, i32)>,
     pub line: Vec<Party>,
-    /// Who ever joined, with how many.
+    /// The users who ever joined, with their quantities.
     pub joined: BTreeMap<u8, i32>,
 }
 
-/// The units that the user has afterwards, or why not.
+/// The units that the user has afterwards, or the reason of the refusal.
 pub type Answer = Result<i32, &'static str>;
 
 impl Model {
@@ -106,7 +106,7 @@ impl Model {
         self.capacity - self.taken() - self.unreleased.iter().map(|(_, quantity)| quantity).sum::<i32>()
     }
 
-    /// Releases what lapsed first, until so much is free.
+    /// Releases lapsed holds, oldest first, until these units are free.
     fn reclaim(&mut self, units: i32) -> bool {
         while self.free() < units && !self.unreleased.is_empty() {
             self.unreleased.remove(0);
@@ -121,7 +121,7 @@ impl Model {
         if self.reclaim(units) { Ok(()) } else { Err("SOLD_OUT") }
     }
 
-    /// Gives what is free to those whose turn it is.
+    /// Gives free units to the parties whose turn it is.
     fn serve(&mut self) {
         while self.open && self.free() > 0 && !self.line.is_empty() {
             let free = self.free();
@@ -141,7 +141,7 @@ impl Model {
         Ok(quantity)
     }
 
-    /// A step, and who is served then; or nothing at all.
+    /// A step and the promotions that follow; a refusal changes nothing.
     pub fn apply(&mut self, step: &Step) -> Answer {
         let mut next = self.clone();
         let answer = next.try_to(step)?;

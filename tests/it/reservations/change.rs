@@ -1,4 +1,4 @@
-//! The changes of a reservation, whole and in part, and what they leave alone.
+//! The changes of a reservation, in whole and in part, and the fields that they leave alone.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ async fn counters(server: &TestServer, event_id: &str) -> (i32, i32, i32) {
 }
 
 #[tokio::test]
-async fn a_part_can_be_confirmed_and_a_part_given_up() {
+async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 10).await;
@@ -52,7 +52,7 @@ async fn a_part_can_be_confirmed_and_a_part_given_up() {
         );
         assert_eq!(counters(&server, "e").await, (0, 2, 8));
 
-        // All of it, said as a number: it ends.
+        // A quantity equal to all units ends the reservation.
         let request = CancelRequest { quantity: 2, options: with(strategy), ..cancel("e", "ann") };
         let ended = client.cancel(request).await.expect("cancelled").into_inner().reservation.expect("it");
         assert_eq!((ended.state(), ended.quantity), (ReservationState::Cancelled, 2));
@@ -64,7 +64,7 @@ async fn a_part_can_be_confirmed_and_a_part_given_up() {
 }
 
 #[tokio::test]
-async fn amend_changes_what_it_is_told_to_and_nothing_else() {
+async fn amend_changes_the_given_fields_and_no_others() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 10).await;
@@ -92,7 +92,7 @@ async fn amend_changes_what_it_is_told_to_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn labels_stay_through_a_whole_life() {
+async fn labels_stay_for_the_life_of_a_reservation() {
     let server = TestServer::start().await;
     server.event("e", 10).await;
     let mut client = server.reservations();
@@ -106,7 +106,7 @@ async fn labels_stay_through_a_whole_life() {
 }
 
 #[tokio::test]
-async fn a_reservation_above_a_limit_that_came_later_may_stay_or_shrink() {
+async fn a_reservation_above_a_lowered_limit_may_stay_or_shrink() {
     let server = TestServer::start().await;
     server.event("e", 10).await;
     hold(&server, "e", "ann", 5).await;
@@ -160,7 +160,7 @@ async fn extending_never_shortens_and_is_bounded_in_length_and_number() {
 }
 
 #[tokio::test]
-async fn confirmed_at_once_it_is_never_a_hold() {
+async fn a_reservation_confirmed_at_once_is_never_a_hold() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         server.event("e", 3).await;
@@ -177,7 +177,7 @@ async fn confirmed_at_once_it_is_never_a_hold() {
 }
 
 #[tokio::test]
-async fn validate_only_answers_as_if_and_changes_nothing() {
+async fn validate_only_answers_and_changes_nothing() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     hold(&server, "e", "ann", 2).await;
@@ -210,7 +210,7 @@ async fn validate_only_answers_as_if_and_changes_nothing() {
         assert_refused(client.reserve(too_many).await, Code::FailedPrecondition, "SOLD_OUT");
         assert_eq!((server.get_event("e").await, get(&server, "e", of_user("ann")).await), before);
     }
-    // Nor is the request_id used up: what was only asked about may now be done.
+    // The request_id is not used up either: the same command can now be executed.
     let request = ReserveRequest { request_id: "v".into(), ..reserve("e", "bob") };
     let made = client.reserve(request).await.expect("there is room").into_inner();
     assert!(!made.execution.expect("a report").replayed);
@@ -218,11 +218,11 @@ async fn validate_only_answers_as_if_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_execution_report_says_what_happened() {
+async fn the_execution_report_names_strategy_attempts_and_waits() {
     let server = TestServer::with(&[("strategy.reserve", "OPTIMISTIC")]).await;
     server.event("e", 5).await;
     let mut client = server.reservations();
-    // Without a word from the caller it is the setting.
+    // Without options of the caller, the setting applies.
     let report = client.reserve(reserve("e", "ann")).await.expect("room").into_inner().execution.expect("a report");
     assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Optimistic, 1, 2));
     assert_eq!(report.lock_wait, millis(0), "it waits for no lock");
@@ -241,7 +241,7 @@ async fn the_execution_report_says_what_happened() {
     assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Pessimistic, 1, 3));
 
     client.reserve(reserve("e", "cid")).await.expect("room");
-    let again = client.reserve(request).await.expect("told again").into_inner().execution.expect("a report");
+    let again = client.reserve(request).await.expect("answered again").into_inner().execution.expect("a report");
     assert_eq!((again.event_version, again.replayed), (3, true));
     server.check_and_stop().await;
 }

@@ -1,4 +1,4 @@
-//! Holds whose time is over: released by the sweeper, recorded, and out of the way before that.
+//! Lapsed holds: their units are free at once, and the expiry worker releases and records them.
 
 use reservd::rpc::pb::*;
 use tonic::Code;
@@ -12,7 +12,7 @@ async fn a_hold_lapses_by_itself_and_its_history_says_so() {
     server.event("e", 5).await;
     let request = ReserveRequest { quantity: 2, hold_ttl: millis(100), ..reserve("e", "ann") };
     let held = server.reservations().reserve(request).await.expect("room").into_inner().reservation.expect("it");
-    eventually("the hold is swept", async || server.get_event("e").await.held == 0).await;
+    eventually("the hold is released", async || server.get_event("e").await.held == 0).await;
 
     let ended = get(&server, "e", of_user("ann")).await;
     assert_eq!((ended.state(), ended.quantity, ended.version), (ReservationState::Expired, 2, 3));
@@ -39,7 +39,7 @@ async fn a_hold_lapses_by_itself_and_its_history_says_so() {
 }
 
 #[tokio::test]
-async fn units_of_lapsed_holds_are_to_be_had_before_any_sweeper_came() {
+async fn units_of_lapsed_holds_can_be_reserved_before_expiry_runs() {
     for strategy in STRATEGIES {
         let server = TestServer::with(&[("expiry.interval", "1h")]).await;
         server.event("e", 6).await;
@@ -48,7 +48,7 @@ async fn units_of_lapsed_holds_are_to_be_had_before_any_sweeper_came() {
         }
         server.lapse_holds("e").await;
         let mut client = server.reservations();
-        // The user's own lapsed hold makes way, and of the others as many as are needed.
+        // The user's own lapsed hold is released, and as many of the others as are needed.
         let request = ReserveRequest { quantity: 3, options: with(strategy), ..reserve("e", "ann") };
         let made = client.reserve(request).await.expect("there is room").into_inner();
         assert_eq!(made.execution.expect("a report").event_version, 7, "two were released, one was made");
@@ -64,7 +64,7 @@ async fn units_of_lapsed_holds_are_to_be_had_before_any_sweeper_came() {
 }
 
 #[tokio::test]
-async fn a_thousand_holds_that_lapse_at_once_are_swept() {
+async fn a_thousand_holds_that_lapse_at_once_are_released() {
     let server = TestServer::with(&[("expiry.interval", "20ms"), ("expiry.batch", "300")]).await;
     for event_id in ["e0", "e1", "e2"] {
         server.event(event_id, 500).await;
@@ -83,7 +83,7 @@ async fn a_thousand_holds_that_lapse_at_once_are_swept() {
     for event_id in ["e0", "e1", "e2"] {
         server.lapse_holds(event_id).await;
     }
-    eventually("all are swept", async || server.metric("reservd_expiry_delay_seconds_count").await == 1000.0).await;
+    eventually("all are released", async || server.metric("reservd_expiry_delay_seconds_count").await == 1000.0).await;
     for event_id in ["e0", "e1", "e2"] {
         let event = server.get_event(event_id).await;
         assert_eq!((event.held, event.available), (0, 500));

@@ -1,4 +1,4 @@
-//! Reading reservations: one by its id or by its user, and many.
+//! Reading reservations: one by its id or its user, and many in pages.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{cancel, confirm, get, hold};
 use crate::support::{TestServer, by_id, of_user, reserve};
 
 #[tokio::test]
-async fn a_user_stands_for_the_live_reservation_and_else_for_the_newest_that_ended() {
+async fn a_user_id_selects_the_live_reservation_or_the_newest_ended_one() {
     let server = TestServer::start().await;
     server.event("e", 9).await;
     let mut client = server.reservations();
@@ -22,7 +22,7 @@ async fn a_user_stands_for_the_live_reservation_and_else_for_the_newest_that_end
     assert_eq!((&newest.reservation_id, newest.state()), (&second.reservation_id, ReservationState::Cancelled));
     let third = hold(&server, "e", "ann", 3).await;
     assert_eq!(get(&server, "e", of_user("ann")).await, third);
-    // What has ended stays as it was.
+    // An ended reservation stays as it was.
     let ended = get(&server, "e", by_id(&first.reservation_id)).await;
     assert_eq!((ended.state(), ended.quantity, ended.create_time), (ReservationState::Cancelled, 1, first.create_time));
     server.check_and_stop().await;
@@ -59,7 +59,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
     client.confirm(confirm("e1", "bob")).await.expect("confirmed");
     client.confirm(confirm("e2", "ann")).await.expect("confirmed");
     server.lapse_holds("e2").await;
-    crate::support::eventually("the holds are swept", async || server.get_event("e2").await.held == 0).await;
+    crate::support::eventually("the holds are released", async || server.get_event("e2").await.held == 0).await;
 
     let all = ListReservationsRequest::default;
     let (e1, ann) = (|| "e1".to_owned(), || "ann".to_owned());
@@ -86,7 +86,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
             ListReservationsRequest { user_id: ann(), states: states(&[Held, Confirmed]), ..all() },
             vec![("e1", "ann", Held), ("e2", "ann", Confirmed)],
         ),
-        (ListReservationsRequest { user_id: "nobody".into(), ..all() }, vec![]),
+        (ListReservationsRequest { user_id: "absent".into(), ..all() }, vec![]),
         (ListReservationsRequest { event_id: "gone".into(), ..all() }, vec![]),
     ];
     for (request, expected) in cases {
@@ -100,7 +100,7 @@ async fn reservations_are_listed_by_event_by_user_and_by_state() {
 }
 
 #[tokio::test]
-async fn walking_the_pages_while_reservations_come_and_go_repeats_and_skips_nothing() {
+async fn paging_while_reservations_change_repeats_and_skips_nothing() {
     let server = TestServer::start().await;
     server.event("e", 100).await;
     let mut client = server.reservations();

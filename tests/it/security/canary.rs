@@ -102,7 +102,7 @@ async fn secrets_are_printed_nowhere() {
     let log = server.stop().await.join("\n");
     assert!(log.contains("denied a call") && log.contains("cannot refresh the keys"), "{log}");
     capture.add("the log", log);
-    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    let spans = collector.spans.lock().expect("no holder panics").clone();
     assert!(!spans.is_empty());
     capture.add("spans", format!("{spans:?}"));
     drop(folder);

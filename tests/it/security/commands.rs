@@ -36,10 +36,10 @@ async fn a_server_with_the_keys_accepts_tokens_of_the_program() {
     let server =
         Process::on(&database.url, &[&jwks, "auth.issuer=reservd-dev", "diagnostics.concurrency_test=true"]).await;
     let (url, csv) = (server.url(), folder.file("events.csv", "event_id,capacity\nconcert,5\n"));
-    assert_eq!(finish(program(["healthcheck", "--server", &url])).await.code, Some(0), "health is told to anyone");
+    assert_eq!(finish(program(["healthcheck", "--server", &url])).await.code, Some(0), "health needs no token");
     let import = ["events", "import", &csv, "--server", &url];
-    let nobody = finish(program(import)).await;
-    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    let anonymous = finish(program(import)).await;
+    assert_eq!(anonymous.code, Some(1), "{anonymous:?}");
     let user = token(&keys, &["--user", "ann"]).await;
     assert_eq!(run_with(&user, &import).await.code, Some(1), "a user makes no events");
     let manager = token(&keys, &["--subject", "mia", "--role", "event.manager"]).await;

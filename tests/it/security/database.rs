@@ -133,7 +133,7 @@ async fn tls_to_postgresql_verifies_the_name_in_the_url() {
     server.stop().await;
 
     for (why, bad) in [
-        ("nobody it trusts has signed the certificate", url(&named, "verify-full")),
+        ("no trusted authority has signed the certificate", url(&named, "verify-full")),
         ("the certificate is another's", format!("{}&sslrootcert={authority}", url(&other, "verify-full"))),
         ("the server takes TLS only", url(&named, "disable")),
     ] {

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// A UUID without a reservation.
-const NOBODYS: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
+const MISSING_ID: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
 
 /// The information in a response, without its own ids and times.
 fn lesson(answer: Result<Vec<u8>, Status>) -> String {
@@ -26,8 +26,8 @@ fn lesson(answer: Result<Vec<u8>, Status>) -> String {
 /// Pairs of requests of an RPC: one for an object of Ann's, and one for a missing object.
 fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, request_id: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let nobodys_session = "A".repeat(43);
-    let entries = [(entry_by_id(waits), entry_by_id(NOBODYS)), (entry_of_user("ann"), entry_of_user("nobody"))];
-    let selectors = [(by_id(&ann.reservation_id), by_id(NOBODYS)), (of_user("ann"), of_user("nobody"))];
+    let entries = [(entry_by_id(waits), entry_by_id(MISSING_ID)), (entry_of_user("ann"), entry_of_user("absent"))];
+    let selectors = [(by_id(&ann.reservation_id), by_id(MISSING_ID)), (of_user("ann"), of_user("absent"))];
     /// A request of this type for each selector, with her request_id and without one.
     macro_rules! on_reservation {
         ($request:ident { $($field:ident: $value:expr),* }) => {
@@ -63,7 +63,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
             };
             vec![
                 (rehearse(request_id, "bob"), rehearse("unused", "bob")),
-                (rehearse("", "ann"), rehearse("", "nobody")),
+                (rehearse("", "ann"), rehearse("", "absent")),
             ]
         }
         "ListReservations" => {
@@ -75,7 +75,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("concert", "ann"), list("concert", "nobody")), (list("", "ann"), list("", "nobody"))]
+            vec![(list("concert", "ann"), list("concert", "absent")), (list("", "ann"), list("", "absent"))]
         }
         "ListChanges" => {
             let list = |user_id: &str, reservation_id: &str| {
@@ -87,7 +87,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("ann", ""), list("nobody", "")), (list("", &ann.reservation_id), list("", NOBODYS))]
+            vec![(list("ann", ""), list("absent", "")), (list("", &ann.reservation_id), list("", MISSING_ID))]
         }
         "JoinWaitlist" => {
             let join = |user_id: &str, request_id: &str| {
@@ -101,7 +101,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(join("ann", ""), join("nobody", "")), (join("bob", request_id), join("bob", "unused"))]
+            vec![(join("ann", ""), join("absent", "")), (join("bob", request_id), join("bob", "unused"))]
         }
         "LeaveWaitlist" => {
             let leave = |entry, request_id: &str| {
@@ -128,7 +128,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
                 };
                 request.encode_to_vec()
             };
-            vec![(list("gig", "ann"), list("gig", "nobody")), (list("", "ann"), list("", "nobody"))]
+            vec![(list("gig", "ann"), list("gig", "absent")), (list("", "ann"), list("", "absent"))]
         }
         "GetSession" => {
             let get = |id: &str| pb::GetSessionRequest { session_id: id.into() }.encode_to_vec();
@@ -140,11 +140,11 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
         }
         "ListSessions" => {
             let list = |user_id: &str| pb::ListSessionsRequest { user_id: user_id.into(), ..Default::default() };
-            vec![(list("ann").encode_to_vec(), list("nobody").encode_to_vec())]
+            vec![(list("ann").encode_to_vec(), list("absent").encode_to_vec())]
         }
         "RevokeUserSessions" => {
             let revoke = |user_id: &str| pb::RevokeUserSessionsRequest { user_id: user_id.into() }.encode_to_vec();
-            vec![(revoke("ann"), revoke("nobody"))]
+            vec![(revoke("ann"), revoke("absent"))]
         }
         _ => Vec::new(),
     }
@@ -157,15 +157,30 @@ async fn a_user_cannot_distinguish_another_users_object_from_a_missing_one() {
     let (ann, bob) = (guarded.user("ann"), guarded.user("bob"));
     let hers = pb::CreateSessionRequest { user_id: "ann".into(), ..Default::default() };
     let hers = guarded.service("shop").sessions().create_session(hers).await.expect("a session").into_inner();
-    let session = hers.session.expect("told").session_id;
+    let session = hers.session.expect("it is in the answer").session_id;
     let wanted = pb::ReserveRequest { request_id: "order-7".into(), ..reserve("concert", "ann") };
-    let held = ann.reservations().reserve(wanted.clone()).await.expect("hers").into_inner().reservation.expect("told");
+    let held = ann
+        .reservations()
+        .reserve(wanted.clone())
+        .await
+        .expect("hers")
+        .into_inner()
+        .reservation
+        .expect("it is in the answer");
 
     let unguarded = guarded.unguarded();
     unguarded.event_with_waitlist("gig", 1, strict()).await;
     unguarded.reserve(reserve("gig", "zoe")).await.expect("the only place");
     let wish = pb::JoinWaitlistRequest { request_id: "order-7".into(), ..join("gig", "ann", 1) };
-    let waits = ann.waitlist().join_waitlist(wish).await.expect("a turn").into_inner().entry.expect("told").entry_id;
+    let waits = ann
+        .waitlist()
+        .join_waitlist(wish)
+        .await
+        .expect("a turn")
+        .into_inner()
+        .entry
+        .expect("it is in the answer")
+        .entry_id;
 
     for (path, need) in TABLE {
         let Need::Role { own: true, .. } = need else { continue };
@@ -177,8 +192,8 @@ async fn a_user_cannot_distinguish_another_users_object_from_a_missing_one() {
         }
     }
     // No request had an effect, and her request_id still replays her own request.
-    let again = ann.reservations().reserve(wanted).await.expect("told again").into_inner();
-    assert!(again.execution.expect("told").replayed);
+    let again = ann.reservations().reserve(wanted).await.expect("answered again").into_inner();
+    assert!(again.execution.expect("it is in the answer").replayed);
     assert_eq!(again.reservation, Some(held));
     let get = pb::GetSessionRequest { session_id: session };
     ann.sessions().get_session(get).await.expect("her session is there, and hers");
@@ -202,7 +217,7 @@ async fn a_user_reserves_for_itself_and_reads_only_its_own_data() {
     let of_event = || pb::ListReservationsRequest { event_id: "concert".into(), ..Default::default() };
     assert_eq!(list(&ann, of_event()).await, ["ann"]);
     assert_eq!(list(&bob, of_event()).await, ["bob"]);
-    assert_eq!(list(&bob, pb::ListReservationsRequest::default()).await, ["bob"], "all of his");
+    assert_eq!(list(&bob, pb::ListReservationsRequest::default()).await, ["bob"], "all of bob's");
     assert_eq!(list(&guarded.service("shop"), of_event()).await, ["ann", "bob"]);
     assert_eq!(list(&guarded.caller("eye", &["reader"]), of_event()).await, ["ann", "bob"]);
     let hers = pb::ListReservationsRequest { user_id: "ann".into(), ..of_event() };
@@ -248,8 +263,8 @@ async fn a_request_id_is_separate_for_each_user() {
         for replayed in [false, true] {
             let answer =
                 guarded.user(user_id).reservations().reserve(wanted.clone()).await.expect("a place").into_inner();
-            assert_eq!(answer.reservation.expect("told").user_id, user_id);
-            assert_eq!(answer.execution.expect("told").replayed, replayed);
+            assert_eq!(answer.reservation.expect("it is in the answer").user_id, user_id);
+            assert_eq!(answer.execution.expect("it is in the answer").replayed, replayed);
         }
         let other = pb::ReserveRequest { quantity: 2, ..wanted };
         let reused = guarded.user(user_id).reservations().reserve(other).await;
@@ -288,7 +303,7 @@ async fn a_concurrent_attempt_never_reaches_another_users_reservation() {
     for strategy in crate::support::STRATEGIES {
         let options = crate::support::with(strategy);
         let held = ann.reservations().reserve(pb::ReserveRequest { options, ..reserve("concert", "ann") }).await;
-        let id = held.expect("a place").into_inner().reservation.expect("told").reservation_id;
+        let id = held.expect("a place").into_inner().reservation.expect("it is in the answer").reservation_id;
         let tries = (0..8).map(|_| {
             let cancel = pb::CancelRequest {
                 event_id: "concert".into(),
@@ -305,7 +320,7 @@ async fn a_concurrent_attempt_never_reaches_another_users_reservation() {
         let cancel =
             pb::CancelRequest { event_id: "concert".into(), reservation: by_id(&id), options, ..Default::default() };
         let cancelled = ann.reservations().cancel(cancel).await.expect("it is hers").into_inner().reservation;
-        assert_eq!(cancelled.expect("told").state(), ReservationState::Cancelled);
+        assert_eq!(cancelled.expect("it is in the answer").state(), ReservationState::Cancelled);
     }
     guarded.check_and_stop().await;
 }
@@ -322,8 +337,8 @@ async fn two_services_share_all_reservations() {
         let seen = service.reservations().get_reservation(get()).await.expect("any user's").into_inner().reservation;
         assert_eq!(seen, held);
         // Either service can repeat the other's request: services share request_ids.
-        let again = service.reservations().reserve(wanted.clone()).await.expect("told again").into_inner();
-        assert!(again.execution.expect("told").replayed);
+        let again = service.reservations().reserve(wanted.clone()).await.expect("answered again").into_inner();
+        assert!(again.execution.expect("it is in the answer").replayed);
         assert_eq!(again.reservation, held);
     }
     let list = || pb::ListReservationsRequest { event_id: "concert".into(), page_size: 1, ..Default::default() };

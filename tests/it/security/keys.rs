@@ -149,8 +149,7 @@ async fn a_stream_ends_with_the_credentials_of_its_caller() {
     let client = guarded.caller("root", &["admin"]);
     let withdrawn = async {
         let jwks: Value = Issuer::new().jwks();
-        eventually("the stream is under way", async || guarded.server.metric("reservd_rpcs_in_flight").await > 0.0)
-            .await;
+        eventually("the stream is running", async || guarded.server.metric("reservd_rpcs_in_flight").await > 0.0).await;
         guarded.folder.file("jwks.json", jwks.to_string());
     };
     let (reason, ()) = tokio::join!(ended(client.clone()), withdrawn);

@@ -92,7 +92,7 @@ async fn the_holds_of_a_user_are_limited_over_all_events() {
     assert_eq!(metadata(&status)["limit"], "2");
     server.reserve(hold(2, "bob")).await.expect("another user");
     // A repeated request gets its response, and a user with a reservation gets ALREADY_RESERVED.
-    let again = server.reserve(hold(0, "ann")).await.expect("told again");
+    let again = server.reserve(hold(0, "ann")).await.expect("answered again");
     assert!(again.execution.replayed && again.reservation == first.reservation);
     let twice = server.reserve(reserve("event-0", "ann")).await;
     assert_refused(twice, Code::AlreadyExists, "ALREADY_RESERVED");

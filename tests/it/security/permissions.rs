@@ -48,7 +48,7 @@ fn opened_by(role: Role) -> Vec<&'static str> {
     let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend", "JoinWaitlist", "LeaveWaitlist"];
     let see = ["GetReservation", "ListReservations", "ListChanges", "GetWaitlistEntry", "ListWaitlist"];
     let watch = ["WatchEvent"];
-    let whoever = ["GetCurrentSession", "RevokeCurrentSession"];
+    let anyone = ["GetCurrentSession", "RevokeCurrentSession"];
     let sessions = ["GetSession", "ListSessions", "RevokeSession", "RevokeUserSessions"];
     let groups: &[&[&'static str]] = match role {
         Role::Admin => &[
@@ -58,14 +58,14 @@ fn opened_by(role: Role) -> Vec<&'static str> {
             &reserve,
             &see,
             &watch,
-            &whoever,
+            &anyone,
             &sessions,
             &["CreateSession", "RunConcurrencyTest"],
         ],
-        Role::EventManager => &[&public, &manage, &inspect, &whoever],
-        Role::Service => &[&public, &inspect, &reserve, &see, &watch, &whoever, &sessions, &["CreateSession"]],
-        Role::User => &[&public, &reserve, &see, &whoever, &sessions],
-        Role::Reader => &[&public, &inspect, &see, &watch, &whoever],
+        Role::EventManager => &[&public, &manage, &inspect, &anyone],
+        Role::Service => &[&public, &inspect, &reserve, &see, &watch, &anyone, &sessions, &["CreateSession"]],
+        Role::User => &[&public, &reserve, &see, &anyone, &sessions],
+        Role::Reader => &[&public, &inspect, &see, &watch, &anyone],
     };
     groups.concat()
 }
@@ -83,10 +83,10 @@ async fn each_role_may_call_its_rpcs_and_no_others() {
             assert_eq!(!is_denied, opened_by(role).contains(&name), "{} and {name}", role.name());
         }
     }
-    let nobody = guarded.caller("ann", &["baker"]);
+    let without_role = guarded.caller("ann", &["baker"]);
     let by_role = ours.iter().filter(|path| TABLE.iter().any(|row| row.0 == **path && row.1 != Need::Identity));
     for path in by_role {
-        let status = assert_refused(nobody.raw(path, vec![]).await, Code::PermissionDenied, "ROLE_MISSING");
+        let status = assert_refused(without_role.raw(path, vec![]).await, Code::PermissionDenied, "ROLE_MISSING");
         assert!(status.message().starts_with("one of these roles is needed: admin"), "{status}");
     }
     guarded.check_and_stop().await;

@@ -144,7 +144,7 @@ async fn shake_hands(secured: &Secured, versions: &[&'static SupportedProtocolVe
 }
 
 #[tokio::test]
-async fn it_speaks_tls_1_3_and_1_2_and_nothing_else() {
+async fn only_tls_1_3_and_1_2_are_accepted() {
     let secured = Secured::with(&[]).await;
     assert_eq!(shake_hands(&secured, &[&TLS13]).await, Some(ProtocolVersion::TLSv1_3));
     assert_eq!(shake_hands(&secured, &[&TLS12]).await, Some(ProtocolVersion::TLSv1_2));
@@ -194,9 +194,9 @@ async fn a_client_certificate_authenticates_its_bearer() {
     assert_eq!(metadata(&assert_refused(bad, Code::Unauthenticated, "TOKEN_INVALID"))["problem"], "SHAPE");
 
     // Without either, a call is denied; with a certificate of another authority, so is the connection.
-    let nobody = secured.connect(&secured.authority, None).await.expect("TLS");
+    let anonymous = secured.connect(&secured.authority, None).await.expect("TLS");
     assert_refused(
-        EventServiceClient::new(nobody).list_events(list()).await,
+        EventServiceClient::new(anonymous).list_events(list()).await,
         Code::Unauthenticated,
         "CREDENTIALS_MISSING",
     );

@@ -85,7 +85,7 @@ async fn session_tokens_and_the_password_of_redis_are_printed_nowhere() {
     assert!(log.contains("Redis refuses"), "{log}");
     capture.add("the log of a wrong password", log);
 
-    let spans = collector.spans.lock().expect("nobody panics with it").clone();
+    let spans = collector.spans.lock().expect("no holder panics").clone();
     assert!(!spans.is_empty());
     capture.add("spans", format!("{spans:?}"));
     capture.assert_without(&secrets);

@@ -18,7 +18,7 @@ async fn a_session_has_the_access_of_its_user_and_roles() {
     assert_eq!((session.created_by.as_str(), session.description.as_str()), ("token:root", "her phone"));
     let ann = guarded.with_token(&token);
     let held = ann.reservations().reserve(reserve("concert", "ann")).await.expect("for herself").into_inner();
-    assert_eq!(held.reservation.expect("told").user_id, "ann");
+    assert_eq!(held.reservation.expect("it is in the answer").user_id, "ann");
     let denied = ann.reservations().reserve(reserve("concert", "bob")).await;
     assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");
     let request = pb::ListChangesRequest { event_id: "concert".into(), ..Default::default() };
@@ -26,7 +26,7 @@ async fn a_session_has_the_access_of_its_user_and_roles() {
     assert_eq!(changes[0].actor, "session:ann");
 
     let me = ann.sessions().get_current_session(pb::GetCurrentSessionRequest {}).await.expect("who am I").into_inner();
-    let me = me.session.expect("told");
+    let me = me.session.expect("it is in the answer");
     assert!(me.current && me.session_id == session.session_id);
     let reader = open(&guarded, wish("eye", &[Role::Reader])).await.0;
     ask(&guarded.with_token(&reader)).await.expect("a reader");
@@ -77,7 +77,7 @@ async fn a_sliding_session_lasts_while_it_is_used_and_a_fixed_one_does_not() {
     })
     .await;
     assert_refused(ask(&fixed).await, Code::Unauthenticated, "SESSION_ENDED");
-    ask(&sliding).await.expect("its time began anew");
+    ask(&sliding).await.expect("its lifetime was extended");
     assert!(list(&guarded.caller("root", &["admin"]), "bob").await.is_empty());
     let now = &list(&guarded.caller("root", &["admin"]), "ann").await[0];
     assert!(now.expire_time.map(|t| (t.seconds, t.nanos)) > its.expire_time.map(|t| (t.seconds, t.nanos)));

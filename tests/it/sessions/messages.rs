@@ -100,7 +100,7 @@ async fn a_sign_out_or_a_deletion_revokes_the_sessions_of_the_user() {
         for token in [&one, &two] {
             eventually("it is ended", async || ask(&guarded.with_token(token)).await.is_err()).await;
         }
-        ask(&bobs).await.expect("nobody else's is");
+        ask(&bobs).await.expect("bob's session is still valid");
         // A second delivery does no harm.
         accounts.tell(key, body).await;
     }
@@ -132,13 +132,13 @@ async fn malformed_messages_are_dead_letters_and_unrelated_ones_revoke_nothing()
     ] {
         accounts.tell(key, body).await;
         let mut dead = None;
-        eventually("it is set aside", async || {
+        eventually("it is a dead letter", async || {
             dead = accounts.dead().await;
             dead.is_some()
         })
         .await;
-        let (set_aside, told) = dead.expect("there is one");
-        assert!(set_aside == body && told.contains(why), "{body}: {told}");
+        let (kept, told) = dead.expect("there is one");
+        assert!(kept == body && told.contains(why), "{body}: {told}");
     }
     ask(&ann).await.expect("hers is good");
     guarded.check_and_stop().await;
@@ -160,7 +160,7 @@ async fn sign_outs_during_an_outage_of_redis_are_applied_later() {
         ask(&ann).await.is_err_and(|status| crate::support::reason(&status) == "SESSION_ENDED")
     })
     .await;
-    eventually("his is good", async || ask(&bob).await.is_ok()).await;
+    eventually("bob's is good", async || ask(&bob).await.is_ok()).await;
     guarded.check_and_stop().await;
 }
 

@@ -31,7 +31,7 @@ async fn while_redis_is_unreachable_only_other_tokens_are_accepted() {
     let create = root.sessions().create_session(wish("bob", &[])).await;
     assert_refused(create, Code::Unavailable, "SESSIONS_UNAVAILABLE");
     let mut health = HealthClient::new(guarded.server.channel());
-    let serving = health.check(HealthCheckRequest::default()).await.expect("told").into_inner().status();
+    let serving = health.check(HealthCheckRequest::default()).await.expect("it is in the answer").into_inner().status();
     assert_eq!(serving, tonic_health::pb::health_check_response::ServingStatus::Serving);
     eventually("the metrics tell", async || guarded.server.metric("reservd_sessions_subscribed").await == 0.0).await;
 
@@ -127,18 +127,18 @@ async fn invalid_settings_are_reported_at_once_and_without_their_secret() {
 #[tokio::test]
 async fn sessions_alone_are_authentication() {
     let redis = TestRedis::new().await;
-    let (guarded, books) = (on(&redis, &[]).await, Guarded::start().await);
+    let (guarded, plain) = (on(&redis, &[]).await, Guarded::start().await);
     let token = open(&guarded, wish("ann", &[])).await.0;
     // JWTs are not accepted, nor are calls without a token.
-    let server = books.unguarded().twin_with(&redis.settings()).await;
+    let server = plain.unguarded().twin_with(&redis.settings()).await;
     ask(&Client::new(server.channel(), &token)).await.expect("a session");
     let jwt = Client::new(server.channel(), &guarded.issuer.token("root", &["admin"]));
     let status = ask(&jwt).await.expect_err("no keys are set");
     assert_eq!((reason(&status).as_str(), &*crate::support::metadata(&status)["problem"]), ("TOKEN_INVALID", "KIND"));
-    let nobody = server.events().list_events(pb::ListEventsRequest::default()).await;
-    assert_refused(nobody, Code::Unauthenticated, "CREDENTIALS_MISSING");
+    let anonymous = server.events().list_events(pb::ListEventsRequest::default()).await;
+    assert_refused(anonymous, Code::Unauthenticated, "CREDENTIALS_MISSING");
     server.app.stop().await;
-    for guarded in [guarded, books] {
+    for guarded in [guarded, plain] {
         guarded.check_and_stop().await;
     }
 }

@@ -213,12 +213,14 @@ async fn no_caller_grants_more_than_it_has() {
 async fn a_user_sees_and_ends_only_its_own_sessions() {
     let (guarded, _redis) = guarded().await;
     let (anns, hers) = open(&guarded, wish("ann", &[])).await;
-    let (bobs, his) = open(&guarded, wish("bob", &[])).await;
+    let (bobs, bobs_session) = open(&guarded, wish("bob", &[])).await;
     // A user_id "*" is not a wildcard.
     let (stars, its) = open(&guarded, wish("*", &[])).await;
-    for (token, own, others) in
-        [(&anns, &hers, [&his, &its]), (&bobs, &his, [&hers, &its]), (&stars, &its, [&hers, &his])]
-    {
+    for (token, own, others) in [
+        (&anns, &hers, [&bobs_session, &its]),
+        (&bobs, &bobs_session, [&hers, &its]),
+        (&stars, &its, [&hers, &bobs_session]),
+    ] {
         let client = guarded.with_token(token);
         let listed = list(&client, "").await;
         assert_eq!(listed.iter().map(|it| (&it.session_id, it.current)).collect::<Vec<_>>(), [(&own.session_id, true)]);
@@ -234,7 +236,7 @@ async fn a_user_sees_and_ends_only_its_own_sessions() {
         }
     }
     for token in [&anns, &bobs, &stars] {
-        ask(&guarded.with_token(token)).await.expect("nobody's was ended");
+        ask(&guarded.with_token(token)).await.expect("no session was ended");
     }
     // That user ends only its own sessions.
     let request = pb::RevokeUserSessionsRequest::default();
@@ -251,7 +253,7 @@ async fn services_access_only_the_sessions_of_users() {
     let users = shop.sessions().create_session(wish("ann", &[])).await.expect("a user").into_inner();
     let (admins, its) = open(&guarded, wish("ann", &[Role::Admin])).await;
     let mixed = open(&guarded, wish("ann", &[Role::User, Role::Admin])).await.1;
-    let user_session = users.session.expect("told");
+    let user_session = users.session.expect("it is in the answer");
     for service in [&shop, &desk] {
         let listed = list(service, "ann").await;
         assert_eq!(listed.iter().map(|it| &it.session_id).collect::<Vec<_>>(), [&user_session.session_id]);

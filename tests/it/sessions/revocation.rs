@@ -70,8 +70,8 @@ async fn all_sessions_of_a_user_end_at_once_and_no_others() {
     for client in &hers {
         eventually("it ends", async || ask(client).await.is_err()).await;
     }
-    ask(&bob).await.expect("his is good");
-    assert_eq!(redis.dump().await.len(), 2, "his session, and his list");
+    ask(&bob).await.expect("bob's is good");
+    assert_eq!(redis.dump().await.len(), 2, "bob's session, and bob's list");
     assert_eq!(admin.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked, 0);
     let later = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
     ask(&later).await.expect("a session from after that is good");

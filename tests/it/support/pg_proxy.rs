@@ -1,4 +1,4 @@
-//! A way to PostgreSQL that a test can cut, silence, or lead to another database, as a failover does.
+//! A proxy before PostgreSQL that a test can cut, silence, or lead to another database, as a failover does.
 
 use std::{
     io,
@@ -18,14 +18,14 @@ use tokio::{
 
 use super::TestDatabase;
 
-/// Passes on what reservd and PostgreSQL say to each other.
+/// Forwards the traffic between reservd and PostgreSQL.
 pub struct PgProxy {
     url: String,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
-    /// Where new connections lead, whatever database they ask for.
+    /// The database of new connections, whatever database they ask for.
     database: String,
     /// Whether PostgreSQL's answers are dropped: shared by the connections made since the last change.
     is_silent: Arc<AtomicBool>,
@@ -46,22 +46,22 @@ impl PgProxy {
         Self { url, state }
     }
 
-    /// For a service that is to connect through here.
+    /// The URL for a service that connects through this proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Leads new connections to this database. Those that were made go on to theirs.
+    /// Leads new connections to this database. Existing connections keep theirs.
     pub fn lead_to(&self, database: &TestDatabase) {
         lock(&self.state).database = name(database);
     }
 
-    /// Drops what PostgreSQL answers from now on, on the connections that there are.
+    /// Drops PostgreSQL's answers from now on, on the existing connections.
     pub fn silence(&self) {
         std::mem::take(&mut lock(&self.state).is_silent).store(true, Ordering::SeqCst);
     }
 
-    /// Ends the connections that there are. It returns when they have ended.
+    /// Ends the existing connections, and returns when they have ended.
     pub async fn cut(&self) {
         let mut connections = std::mem::take(&mut lock(&self.state).connections);
         connections.shutdown().await;
@@ -95,7 +95,7 @@ async fn pass_on(
     // The startup message: its length, then a version and pairs of texts, each ended by a zero, and a zero.
     let mut startup = vec![0; client.read_u32().await? as usize - 4];
     client.read_exact(&mut startup).await?;
-    // Of two texts for the same name PostgreSQL takes the later one.
+    // If a name occurs twice, PostgreSQL takes the later value.
     startup.pop();
     startup.extend_from_slice(format!("database\0{database}\0\0").as_bytes());
     server.write_u32(startup.len() as u32 + 4).await?;

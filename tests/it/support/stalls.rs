@@ -1,17 +1,17 @@
-//! What keeps a decision from being written, or a write from being committed, for as long as a test wants.
+//! Stalls: they delay the write of a decision, or the commit of a write, for as long as a test wants.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{TestServer, eventually};
 
-/// Stalls whoever needs an event's row lock, where it is waited for.
+/// Stalls every command that waits for an event's row lock.
 pub const EVERY_ROW: &str = "BEGIN; SELECT FROM events FOR UPDATE";
-/// Stalls whoever needs an event's row lock, also where that would not wait for it.
+/// Stalls every command that needs an event's row lock, even if it would not wait for the lock.
 pub const EVERY_LOCK: &str = "BEGIN; LOCK TABLE events IN EXCLUSIVE MODE";
-/// Stalls every update of an event, and so also what is decided under its row lock. The lock itself is free.
+/// Stalls every update of an event, and so also decisions made under its row lock. The lock itself is free.
 pub const EVERY_UPDATE: &str = "BEGIN; LOCK TABLE events IN SHARE MODE";
 
-/// A lock of a session beside the service.
+/// A lock of a session outside the service.
 pub struct Stall(PgConnection);
 
 impl Stall {
@@ -28,7 +28,7 @@ impl TestServer {
         Stall(sql)
     }
 
-    /// Stalls every commit that changes a reservation of this user. All of it is done then but the commit itself.
+    /// Stalls every commit that changes a reservation of this user. Everything but the commit itself is done then.
     pub async fn stall_commits_of(&self, user_id: &str) -> Stall {
         let trigger = format!(
             "CREATE OR REPLACE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS

@@ -8,7 +8,7 @@ use tokio::{
 
 use crate::support::{STRATEGIES, TestServer, eventually, of_user, raw_call, reserve, with};
 
-/// What a GET of `path` on the metrics port answers: the head, and the body.
+/// The answer to a GET of `path` on the metrics port: the head and the body.
 async fn get(server: &TestServer, path: &str) -> (String, String) {
     let address = server.app.metrics_address.expect("metrics are served");
     let mut stream = TcpStream::connect(address).await.expect("the port is open");
@@ -46,7 +46,7 @@ async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
         .await
         .expect_err("no");
 
-    // One that is overtaken between reading and writing, and then gets its turn.
+    // A command that is overtaken between its read and its write, and then succeeds.
     let row = server.hold_row("e").await;
     let mut first = server.reservations();
     let cancel = CancelRequest {
@@ -95,7 +95,7 @@ async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
 }
 
 #[tokio::test]
-async fn a_caller_can_make_no_metrics_up() {
+async fn a_caller_cannot_invent_metrics() {
     let server = TestServer::start().await;
     for path in ["/made.up.Service/Method", "/reservd.v1.EventService/MadeUp", "/made_up"] {
         raw_call(server.channel(), path, Vec::new()).await.expect_err("there is no such method");
@@ -108,7 +108,7 @@ async fn a_caller_can_make_no_metrics_up() {
 
 #[tokio::test]
 async fn the_backlog_of_expiry_is_gauged() {
-    let server = TestServer::with(&[("holds.sweep_interval", "1h")]).await;
+    let server = TestServer::with(&[("expiry.interval", "1h")]).await;
     server.event("e", 9).await;
     for user in ["ann", "bob"] {
         server.reservations().reserve(reserve("e", user)).await.expect("there is room");

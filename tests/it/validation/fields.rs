@@ -1,4 +1,4 @@
-//! Each kind of field, in every request that has one, with every value that it must not have.
+//! Each kind of field, in every request that has one, with every invalid value.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use reservd::rpc::pb::{self, reservation_selector::Selector};
 use super::{Case, assert_all_invalid, case};
 use crate::support::{Call, entry_of_user, join, of_user, reserve, skipping, strict};
 
-/// What makes a request of a value.
+/// Makes a request from a value.
 type Make<'a, T> = Box<dyn Fn(T) -> Call + 'a>;
 
 /// Every value in every field.
@@ -63,7 +63,7 @@ fn entry(id: String) -> Option<pb::WaitlistEntrySelector> {
     Some(pb::WaitlistEntrySelector { selector: Some(pb::waitlist_entry_selector::Selector::EntryId(id)) })
 }
 
-fn with_line(waitlist: pb::WaitlistPolicy) -> pb::CreateEventRequest {
+fn with_waitlist(waitlist: pb::WaitlistPolicy) -> pb::CreateEventRequest {
     create(pb::Event { waitlist: Some(waitlist), ..event() })
 }
 
@@ -206,7 +206,7 @@ async fn text_is_bounded_and_free_of_control_characters() {
 }
 
 #[tokio::test]
-async fn numbers_keep_to_their_ranges() {
+async fn numbers_outside_their_ranges_are_refused() {
     use pb::*;
     let limited = |limits: EventLimits| create(Event { limits: Some(limits), ..event() });
     let above_zero: Vec<(&str, Make<'_, i32>)> = vec![
@@ -227,10 +227,11 @@ async fn numbers_keep_to_their_ranges() {
         field!("page_size", v => ListReservationsRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
         field!("page_size", v => ListChangesRequest { event_id: "good".into(), page_size: v, ..Default::default() }),
     ];
-    let skips: Vec<(&str, Make<'_, i32>)> =
-        vec![field!("event.waitlist.max_skips", v => with_line(WaitlistPolicy { max_skips: Some(v), ..skipping(1) }))];
+    let skips: Vec<(&str, Make<'_, i32>)> = vec![
+        field!("event.waitlist.max_skips", v => with_waitlist(WaitlistPolicy { max_skips: Some(v), ..skipping(1) })),
+    ];
     let line: Vec<(&str, Make<'_, i32>)> =
-        vec![field!("event.waitlist.max_size", v => with_line(WaitlistPolicy { max_size: Some(v), ..strict() }))];
+        vec![field!("event.waitlist.max_size", v => with_waitlist(WaitlistPolicy { max_size: Some(v), ..strict() }))];
     let large: Vec<(&str, Make<'_, i32>)> = vec![
         field!("event.capacity", v => create(Event { capacity: v, ..event() })),
         field!("event.capacity", v => UpdateEventRequest { event: Some(Event { event_id: "good".into(), capacity: v, ..Default::default() }), ..Default::default() }),
@@ -270,7 +271,7 @@ async fn durations_are_from_100_milliseconds_to_30_days() {
         field!("ttl", v => ExtendRequest { ttl: v, ..extend() }),
         field!("event.limits.hold_ttl_default", v => limited(EventLimits { hold_ttl_default: v, ..Default::default() })),
         field!("event.limits.hold_ttl_max", v => limited(EventLimits { hold_ttl_max: v, ..Default::default() })),
-        field!("event.waitlist.offer_ttl", v => with_line(WaitlistPolicy { offer_ttl: v, ..strict() })),
+        field!("event.waitlist.offer_ttl", v => with_waitlist(WaitlistPolicy { offer_ttl: v, ..strict() })),
     ];
     assert_all_invalid(cases(fields, &bad)).await;
 }
@@ -321,7 +322,7 @@ async fn enum_values_are_known() {
         field!("states[1]", v => ListEventsRequest { states: vec![1, v], ..Default::default() }),
         field!("options.strategy", v => JoinWaitlistRequest { options: how(v, 0), ..join("good", "bob", 1) }),
         field!("options.lock_wait", v => LeaveWaitlistRequest { options: how(0, v), ..leave() }),
-        field!("event.waitlist.order", v => with_line(WaitlistPolicy { order: v, ..strict() })),
+        field!("event.waitlist.order", v => with_waitlist(WaitlistPolicy { order: v, ..strict() })),
         field!("states[1]", v => ListWaitlistRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("states[1]", v => ListReservationsRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("kinds[1]", v => ListChangesRequest { event_id: "good".into(), kinds: vec![1, v], ..Default::default() }),
@@ -330,7 +331,7 @@ async fn enum_values_are_known() {
         field!("workload", v => RunConcurrencyTestRequest { workload: v, ..Default::default() }),
     ];
     let mut all = cases(fields, &[99, -1, i32::MIN, i32::MAX]);
-    // In a filter, a state that says nothing is a mistake as well.
+    // In a filter, an unspecified state is a mistake as well.
     all.push(case(ListEventsRequest { states: vec![0], ..Default::default() }, &["states[0]"]));
     assert_all_invalid(all).await;
 }

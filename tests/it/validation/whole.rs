@@ -1,4 +1,4 @@
-//! Requests whose fields are each right, but not together; and requests in which everything is wrong.
+//! Requests whose fields are valid one by one but not together; and requests in which every field is wrong.
 
 use std::collections::BTreeMap;
 
@@ -31,23 +31,23 @@ fn labels(count: usize) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_contradicts_itself_is_named() {
+async fn missing_and_contradictory_fields_are_named() {
     let good = || "good".to_owned();
     let amend = || AmendRequest { event_id: good(), reservation: of_user("ann"), ..Default::default() };
-    let nobody = Some(ReservationSelector::default());
+    let unset = Some(ReservationSelector::default());
     let limits = |default, max| {
         Some(EventLimits { hold_ttl_default: millis(default), hold_ttl_max: millis(max), ..Default::default() })
     };
     let cases: Vec<Case> = vec![
         case(ReserveRequest { hold_ttl: millis(1000), confirm: true, ..reserve("good", "bob") }, &["hold_ttl"]),
         case(ReserveRequest { labels: labels(33), ..reserve("good", "bob") }, &["labels"]),
-        // More than this event allows, which only the event's row tells.
+        // More than this event allows, which only the event's row shows.
         case(ReserveRequest { hold_ttl: millis(3_600_001), ..reserve("good", "bob") }, &["hold_ttl"]),
         case(ConfirmRequest { event_id: good(), ..Default::default() }, &["reservation"]),
-        case(CancelRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
-        case(ExtendRequest { event_id: good(), reservation: nobody.clone(), ..Default::default() }, &["reservation"]),
-        case(AmendRequest { reservation: nobody.clone(), quantity: 1, ..amend() }, &["reservation"]),
-        case(GetReservationRequest { event_id: good(), reservation: nobody }, &["reservation"]),
+        case(CancelRequest { event_id: good(), reservation: unset.clone(), ..Default::default() }, &["reservation"]),
+        case(ExtendRequest { event_id: good(), reservation: unset.clone(), ..Default::default() }, &["reservation"]),
+        case(AmendRequest { reservation: unset.clone(), quantity: 1, ..amend() }, &["reservation"]),
+        case(GetReservationRequest { event_id: good(), reservation: unset }, &["reservation"]),
         case(
             ExtendRequest {
                 event_id: good(),
@@ -83,7 +83,7 @@ async fn what_is_missing_or_contradicts_itself_is_named() {
         case(update(event("good"), &["capacity", "event_id", "held"]), &["update_mask", "update_mask"]),
         case(update(event("good"), &["labels.k"]), &["update_mask"]),
         case(update(Event { event_id: good(), ..Default::default() }, &[]), &["update_mask"]),
-        // Which only the event's row tells: both times together.
+        // The two times contradict each other only together with the event's row.
         case(
             update(Event { start_time: at(10), end_time: at(9), ..event("good") }, &["start_time", "end_time"]),
             &["event.end_time"],
@@ -190,10 +190,9 @@ async fn every_bad_field_is_named_at_once() {
     server.check_and_stop().await;
 }
 
-/// A status travels in headers, and clients take only so much of these: where there is more to say, it
-/// says how much.
+/// A status travels in headers, and clients limit their size: violations that do not fit are counted.
 #[tokio::test]
-async fn more_violations_than_a_status_has_room_for_are_counted() {
+async fn violations_that_do_not_fit_into_a_status_are_counted() {
     let server = TestServer::start().await;
     let (mut events, mut reservations) = (server.events(), server.reservations());
     let bad = Event { event_id: " ".into(), capacity: -1, ..Default::default() };

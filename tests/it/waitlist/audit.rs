@@ -1,4 +1,4 @@
-//! VerifyEvent on lines that were made wrong on purpose, and PostgreSQL's own guards.
+//! VerifyEvent on waitlists that were made wrong on purpose, and PostgreSQL's own constraints.
 
 use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Executor};
@@ -15,7 +15,7 @@ const DRIFTS: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn verify_event_reports_every_kind_of_drift_of_a_line() {
+async fn verify_event_reports_every_kind_of_drift_of_a_waitlist() {
     let server = TestServer::with(&[("waitlist.promotion_interval", "1h")]).await;
     full(&server, "e", 4, skipping(1)).await;
     for (user, quantity) in [("a", 2), ("b", 3)] {
@@ -23,23 +23,23 @@ async fn verify_event_reports_every_kind_of_drift_of_a_line() {
     }
     server.cancel(cancel("e", "ann", 1)).await.expect("she has four");
     let verify = async || {
-        let books = server.events().verify_event(pb::VerifyEventRequest { event_id: "e".into() }).await;
-        books.expect("it is there").into_inner()
+        let audit = server.events().verify_event(pb::VerifyEventRequest { event_id: "e".into() }).await;
+        audit.expect("it is there").into_inner()
     };
-    let books = verify().await;
-    assert_eq!((books.ok, books.waiting_counter, books.waiting_rows), (true, 2, 2), "{books:?}");
+    let audit = verify().await;
+    assert_eq!((audit.ok, audit.waiting_counter, audit.waiting_rows), (true, 2, 2), "{audit:?}");
     let mut sql = server.sql().await;
     let copy = "CREATE TABLE e AS TABLE events; CREATE TABLE w AS TABLE waitlist";
     sql.execute(sqlx::raw_sql(copy)).await.expect("what is right can be kept");
     for (drift, problem) in DRIFTS {
         sql.execute(AssertSqlSafe(drift)).await.expect("the drift can be planted");
-        let books = verify().await;
-        assert!(!books.ok && books.problems.iter().any(|found| found.contains(problem)), "{drift}: {books:?}");
+        let audit = verify().await;
+        assert!(!audit.ok && audit.problems.iter().any(|found| found.contains(problem)), "{drift}: {audit:?}");
         let back = "DELETE FROM waitlist; INSERT INTO waitlist SELECT * FROM w;
                     UPDATE events SET waiting = e.waiting, state = e.state FROM e";
         sql.execute(sqlx::raw_sql(back)).await.expect("it can be put right");
     }
-    // Who may be passed over is; who may not be is not.
+    // An entry is passed over if the policy allows it, and only then.
     let later = "UPDATE waitlist SET min_quantity = 1 WHERE user_id = 'b'";
     sql.execute(AssertSqlSafe(later)).await.expect("an entry can be made small");
     assert!(!verify().await.ok);

@@ -1,4 +1,4 @@
-//! Whoever frees places serves those who wait, in the same step.
+//! A command that frees places promotes waiting entries in the same commit.
 
 use prost_types::{FieldMask, Timestamp};
 use reservd::rpc::pb::{self, EventState, WaitlistEntryState as State};
@@ -9,7 +9,7 @@ use crate::support::{
     strict, with,
 };
 
-/// A server on which nothing is served but by the commands of the test.
+/// Only the commands of the test promote entries.
 const BY_COMMANDS: [(&str, &str); 2] = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
 
 fn amend(event_id: &str, quantity: i32, options: Option<pb::ExecutionOptions>) -> pb::AmendRequest {
@@ -22,7 +22,7 @@ fn update(event: pb::Event, path: &str) -> pb::UpdateEventRequest {
 }
 
 #[tokio::test]
-async fn every_command_that_frees_places_serves_the_line() {
+async fn every_command_that_frees_places_promotes_entries() {
     let server = TestServer::with(&BY_COMMANDS).await;
     for strategy in STRATEGIES {
         let (event_id, options) = (strategy.as_str_name(), with(strategy));
@@ -44,7 +44,7 @@ async fn every_command_that_frees_places_serves_the_line() {
         };
         let version = server.confirm(confirm).await.expect("she holds six").execution.event_version;
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c"]);
-        assert_eq!(server.get_event(event_id).await.version, version + 1, "one change more, for who was served");
+        assert_eq!(server.get_event(event_id).await.version, version + 1, "one more change, for the promoted entry");
         let bigger = pb::Event { event_id: event_id.into(), capacity: 9, ..Default::default() };
         server.events().update_event(update(bigger, "capacity")).await.expect("it may grow");
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c", "d"]);
@@ -56,7 +56,7 @@ async fn every_command_that_frees_places_serves_the_line() {
 }
 
 #[tokio::test]
-async fn a_larger_event_serves_all_for_whom_there_is_room_at_once() {
+async fn a_larger_capacity_promotes_all_entries_that_fit_at_once() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 2, strict()).await;
     for n in 0..20 {
@@ -73,7 +73,7 @@ async fn a_larger_event_serves_all_for_whom_there_is_room_at_once() {
 }
 
 #[tokio::test]
-async fn a_line_moves_on_when_its_first_leaves_or_its_policy_changes() {
+async fn a_waitlist_moves_on_when_its_head_leaves_or_its_policy_changes() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 4, strict()).await;
     for (user, quantity) in [("a", 4), ("b", 3), ("c", 1), ("d", 1)] {
@@ -90,7 +90,7 @@ async fn a_line_moves_on_when_its_first_leaves_or_its_policy_changes() {
     assert_eq!((a.position, a.entry.expect("it waits").skips), (1, 1));
     server.leave(leave("e", "a")).await.expect("it waits");
     assert_eq!(server.promoted("e").await, ["c", "d"], "the next is too large too, and is passed over");
-    // Who joins behind a party too large, and fits, is served at once.
+    // A party that fits and joins behind one that is too large is promoted at once.
     server.cancel(cancel("e", "ann", 0)).await.expect("she has one");
     assert_eq!(server.get_event("e").await.available, 2);
     server.join(join("e", "f", 1)).await.expect("others wait");
@@ -101,7 +101,7 @@ async fn a_line_moves_on_when_its_first_leaves_or_its_policy_changes() {
 }
 
 #[tokio::test]
-async fn nobody_is_served_while_an_event_is_closed_and_everybody_when_it_opens() {
+async fn no_entry_is_promoted_while_an_event_is_closed_and_all_are_when_it_opens() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 2, strict()).await;
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -120,7 +120,7 @@ async fn nobody_is_served_while_an_event_is_closed_and_everybody_when_it_opens()
 }
 
 #[tokio::test]
-async fn who_waits_is_served_when_booking_begins() {
+async fn entries_are_promoted_when_booking_begins() {
     let server = TestServer::with(&[("waitlist.promotion_interval", "5ms")]).await;
     full(&server, "e", 2, strict()).await;
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -129,7 +129,7 @@ async fn who_waits_is_served_when_booking_begins() {
     server.events().update_event(update(opens(at(4_000_000_000)), "booking_open_time")).await.expect("it may");
     server.cancel(cancel("e", "ann", 0)).await.expect("it is hers");
     assert_eq!(server.entry("e", "bob").await.position, 1);
-    // The moment comes: no command tells of it.
+    // Booking begins by the clock, without a command.
     let come = "UPDATE events SET booking_open_time = now() WHERE event_id = 'e'";
     sqlx::query(come).execute(&mut server.sql().await).await.expect("time can be made to pass");
     eventually("bob is served", async || server.promoted("e").await == ["bob"]).await;
@@ -137,7 +137,7 @@ async fn who_waits_is_served_when_booking_begins() {
 }
 
 #[tokio::test]
-async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
+async fn expiry_promotes_entries_in_its_own_transaction() {
     let server = TestServer::with(&patient_and(&[("waitlist.promotion_interval", "1h")])).await;
     let events: Vec<_> = (0..4).map(|n| format!("event-{n}")).collect();
     let mut observers = Vec::new();
@@ -153,7 +153,7 @@ async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
         observers.push(Observer::of(&server, event_id).await);
     }
     for event_id in &events {
-        eventually("all three places went to the line", async || server.promoted(event_id).await.len() >= 2).await;
+        eventually("all three places went to the waitlist", async || server.promoted(event_id).await.len() >= 2).await;
     }
     for observer in observers {
         observer.finish().await;
@@ -163,7 +163,7 @@ async fn a_sweep_gives_what_lapsed_to_those_who_wait_in_its_own_transaction() {
 }
 
 #[tokio::test]
-async fn a_cancelled_event_ends_its_line_in_one_step() {
+async fn a_cancelled_event_ends_its_waitlist_in_one_step() {
     let server = TestServer::with(&PATIENT).await;
     full(&server, "e", 3, strict()).await;
     for n in 0..10 {
@@ -183,7 +183,7 @@ async fn a_cancelled_event_ends_its_line_in_one_step() {
     assert_eq!((entry.state(), entry.version), (State::Ended, version + 1 + 7));
     assert_eq!(server.history("e", Some("user-7")).await, ["WAITLIST_JOINED", "WAITLIST_ENDED"]);
 
-    // What PostgreSQL wrote into the history is read as what the program would have written.
+    // The history that PostgreSQL wrote reads like one that the program would have written.
     let leave = pb::LeaveWaitlistRequest { request_id: "late".into(), ..leave("e", "user-7") };
     let told =
         "UPDATE changes SET request_id = 'late', fingerprint = $1 WHERE kind = 'WAITLIST_ENDED' AND user_id = 'user-7'";
@@ -194,7 +194,7 @@ async fn a_cancelled_event_ends_its_line_in_one_step() {
 }
 
 #[tokio::test]
-async fn a_smaller_event_ends_the_wait_of_parties_that_it_has_no_room_for() {
+async fn a_smaller_capacity_ends_the_entries_of_larger_parties() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 4, strict()).await;
     for (user, quantity, min_quantity) in [("a", 4, 4), ("b", 4, 2), ("c", 1, 1)] {

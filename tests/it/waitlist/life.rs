@@ -75,7 +75,7 @@ async fn an_offer_that_lapses_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_repeated_join_is_told_its_first_answer_also_when_it_was_served_meanwhile() {
+async fn a_repeated_join_returns_its_first_answer_even_after_promotion() {
     let server = TestServer::start().await;
     for strategy in STRATEGIES {
         let event_id = strategy.as_str_name();
@@ -123,7 +123,7 @@ async fn validate_only_answers_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn entries_are_listed_page_by_page_in_the_order_of_the_line() {
+async fn entries_are_listed_page_by_page_in_the_order_of_the_waitlist() {
     let server = TestServer::start().await;
     for event_id in ["a", "b"] {
         full(&server, event_id, 1, strict()).await;
@@ -164,7 +164,7 @@ async fn entries_are_listed_page_by_page_in_the_order_of_the_line() {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_kept_as_long_as_answers_are() {
+async fn ended_entries_are_kept_as_long_as_changes() {
     let server = TestServer::with(&[("retention.changes", "24h")]).await;
     full(&server, "e", 1, strict()).await;
     for user in ["old", "young", "waiting"] {
@@ -174,13 +174,13 @@ async fn what_has_ended_is_kept_as_long_as_answers_are() {
     server.leave(leave("e", "young")).await.expect("it waits");
     let age = "UPDATE waitlist SET update_time = update_time - interval '25 hours' WHERE user_id <> 'young'";
     sqlx::query(age).execute(&mut server.sql().await).await.expect("entries can be made old");
-    // A server looks for what is old when it starts.
+    // A server deletes old entries when it starts.
     let twin = server.twin_with(&[("retention.changes", "24h")]).await;
     let get = async |user: &str| {
         let request = pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user(user) };
         server.waitlist().get_waitlist_entry(request).await
     };
-    eventually("what is old is forgotten", async || get("old").await.is_err()).await;
+    eventually("the old entry is deleted", async || get("old").await.is_err()).await;
     assert_refused(get("old").await, Code::NotFound, "WAITLIST_ENTRY_NOT_FOUND");
     get("young").await.expect("it is kept");
     assert_eq!(get("waiting").await.expect("it waits").into_inner().position, 1, "however long");
@@ -189,7 +189,7 @@ async fn what_has_ended_is_kept_as_long_as_answers_are() {
 }
 
 #[tokio::test]
-async fn without_a_waitlist_everything_is_as_it_was() {
+async fn an_event_without_a_waitlist_takes_no_joins() {
     let server = TestServer::start().await;
     let event = server.event("e", 1).await;
     assert_eq!((event.waitlist, event.waiting), (None, 0));

@@ -1,5 +1,5 @@
-//! The line under concurrency: nobody promoted twice, no place idle while a fitting entry waits, FIFO
-//! kept, capacity kept at each instant. For each strategy and for all at once; on one server and two.
+//! The waitlist under concurrency: no entry is promoted twice, no place is idle while it fits a waiting entry, and the
+//! order and the capacity hold at each instant. With each strategy alone and with all mixed; on one server and on two.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use crate::support::{
     reason, reserve, skipping, sorted, strict,
 };
 
-/// Nothing is served but by the calls of the test and the sweeper.
+/// Only the calls of the test and the expiry worker promote entries.
 const BY_CALLS: (&str, &str) = ("waitlist.promotion_interval", "1h");
 
 /// The users of an event in the order in which they joined.
 async fn joined(server: &TestServer, event_id: &str) -> Vec<String> {
     let users = "SELECT user_id FROM waitlist WHERE event_id = $1 ORDER BY ticket";
-    sqlx::query_scalar(users).bind(event_id).fetch_all(&mut server.sql().await).await.expect("the line can be read")
+    sqlx::query_scalar(users).bind(event_id).fetch_all(&mut server.sql().await).await.expect("the waitlist can be read")
 }
 
 /// Over all events: every promoted entry has one promotion, one reservation, and no other entry has any.
@@ -38,20 +38,20 @@ async fn assert_promoted_once(server: &TestServer) {
 }
 
 #[tokio::test]
-async fn places_that_many_free_at_once_go_to_the_first_in_line() {
+async fn places_freed_at_once_go_to_the_head_of_the_waitlist() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     let twin = server.twin_with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
         server.event_with_waitlist(event_id, 12, strict()).await;
         all((0..CONNECTIONS).map(|n| server.reserve(reserve(event_id, &format!("has-{n}"))))).await;
-        // They join at once: their order is that in which they got the event.
+        // They join at once: their order is that in which they got the event's lock.
         let joins = (0..16).map(|n| {
             let request = join(event_id, &format!("wants-{n}"), 1);
             server.join(pb::JoinWaitlistRequest { options: by_turns(mix, n), ..request })
         });
         let (waiting, refused) = sorted(all(joins).await);
         assert_eq!((waiting.len(), refused.len()), (16, 0), "{refused:?}");
-        let line = joined(&server, event_id).await;
+        let queue = joined(&server, event_id).await;
 
         let observer = Observer::of(&server, event_id).await;
         let cancels = (0..CONNECTIONS).map(|n| {
@@ -61,7 +61,7 @@ async fn places_that_many_free_at_once_go_to_the_first_in_line() {
         });
         let (done, refused) = sorted(server.race(event_id, CONNECTIONS, cancels).await);
         assert_eq!((done.len(), refused.len()), (12, 0), "{refused:?}");
-        assert_eq!(server.promoted(event_id).await, line[..12], "{event_id}");
+        assert_eq!(server.promoted(event_id).await, queue[..12], "{event_id}");
         observer.finish().await;
     }
     twin.app.stop().await;
@@ -70,7 +70,7 @@ async fn places_that_many_free_at_once_go_to_the_first_in_line() {
 }
 
 #[tokio::test]
-async fn a_join_and_the_cancellation_that_it_would_wait_for_do_not_miss_each_other() {
+async fn a_join_and_a_concurrent_cancellation_do_not_miss_each_other() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 4, strict()).await;
@@ -96,7 +96,7 @@ async fn a_join_and_the_cancellation_that_it_would_wait_for_do_not_miss_each_oth
 }
 
 #[tokio::test]
-async fn who_leaves_while_a_place_comes_free_leaves_or_is_served() {
+async fn an_entry_that_leaves_while_a_place_becomes_free_leaves_or_is_promoted() {
     let server = TestServer::with(&patient_and(&[BY_CALLS])).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 5, strict()).await;
@@ -129,7 +129,7 @@ async fn who_leaves_while_a_place_comes_free_leaves_or_is_served() {
 }
 
 #[tokio::test]
-async fn one_place_in_the_line_for_a_user_however_many_race() {
+async fn one_waiting_entry_for_a_user_however_many_race() {
     let server = TestServer::with(&PATIENT).await;
     for (event_id, mix) in MIXES {
         full(&server, event_id, 1, strict()).await;
@@ -145,8 +145,8 @@ async fn one_place_in_the_line_for_a_user_however_many_race() {
     server.check_and_stop().await;
 }
 
-/// All that a user of a busy event may do: reserve or wait, leave or take what is offered, and give it
-/// back, in part or as a whole; some just let it lapse.
+/// The calls of a user of a busy event: reserve or wait, leave or take the offer, and cancel it, in part or in whole;
+/// some users let it lapse.
 async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: usize) -> Vec<Status> {
     let (user, options) = (format!("user-{n}"), by_turns(mix, n));
     let quantity = i32::try_from(n % 3 + 1).expect("small");
@@ -173,14 +173,15 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
 }
 
 #[tokio::test]
-async fn a_rush_on_a_small_event_with_a_line_keeps_every_promise_at_every_instant() {
+async fn a_rush_on_a_small_event_with_a_waitlist_keeps_every_promise_at_every_instant() {
     let settings = patient_and(&[BY_CALLS, ("expiry.interval", "5ms")]);
     let server = TestServer::with(&settings).await;
     let twin = server.twin_with(&settings).await;
     for (event_id, mix) in MIXES {
         let policy = pb::WaitlistPolicy { offer_ttl: millis(100), ..skipping(1000) };
         full(&server, event_id, 6, policy).await;
-        // Whom nothing fits while ann has anything: so there is a line at all times, and all go through it.
+        // This party fits only once ann has no units left: so entries wait at all times, and all users go through the
+        // waitlist.
         server.join(join(event_id, "large", 6)).await.expect("it is sold out");
         server.cancel(cancel(event_id, "ann", 5)).await.expect("she has six");
         let observer = Observer::of(&server, event_id).await;
@@ -190,7 +191,7 @@ async fn a_rush_on_a_small_event_with_a_line_keeps_every_promise_at_every_instan
         let reasons: BTreeSet<String> = refused.collect();
         assert!(reasons.iter().all(|reason| known.contains(&reason.as_str())), "{reasons:?}");
         assert!(reasons.contains("WAITLIST_AHEAD"), "some waited: {reasons:?}");
-        // The others take what is offered, or let it lapse.
+        // The others take the offer, or let it lapse.
         eventually("all but one were served", async || server.get_event(event_id).await.waiting == 1).await;
         assert_eq!(server.entry(event_id, "large").await.position, 1);
         let large = server.entry(event_id, "large").await.entry.expect("it waits");
@@ -211,7 +212,7 @@ async fn newcomers_do_not_overtake_however_many_there_are() {
         for user in ["a", "b", "c"] {
             server.join(join(event_id, user, 2)).await.expect("it is sold out");
         }
-        // Six places come free one by one among those who ask for them: three parties of two wait.
+        // Six places become free one by one among concurrent Reserves: three parties of two wait.
         let calls = (0..30).map(async |n| {
             let options = by_turns(mix, n);
             if n % 5 == 0 {
@@ -220,7 +221,7 @@ async fn newcomers_do_not_overtake_however_many_there_are() {
                 server.reserve(pb::ReserveRequest { options, ..reserve(event_id, &format!("new-{n}")) }).await
             }
         });
-        // Those who are refused without a lock do not wait; the cancellations do.
+        // Reserves that are refused without a lock do not wait; the cancellations do.
         let (done, refused) = sorted(server.race(event_id, 4, calls).await);
         assert_eq!(done.len(), 6, "{event_id}: the six cancellations");
         let reasons: BTreeSet<_> = refused.iter().map(reason).collect();

@@ -1,4 +1,4 @@
-//! The refusals of the waitlist: what stands in the way is told, and nothing is changed.
+//! The refusals of the waitlist: each names its reason and changes nothing.
 
 use reservd::rpc::pb::{self, WaitlistEntryState as State};
 use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, NotFound};
@@ -16,7 +16,7 @@ fn assert_told(status: &tonic::Status, pairs: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn who_waits_comes_before_newcomers_in_every_way_of_reserving() {
+async fn waiting_entries_come_before_newcomers_under_every_strategy() {
     let server = TestServer::start().await;
     full(&server, "e", 3, strict()).await;
     server.join(join("e", "bob", 2)).await.expect("it is sold out");
@@ -97,7 +97,7 @@ async fn a_join_is_refused_for_its_reason() {
 }
 
 #[tokio::test]
-async fn only_who_waits_can_leave() {
+async fn only_a_waiting_user_can_leave() {
     let server = TestServer::start().await;
     full(&server, "e", 1, strict()).await;
     let entry = server.join(join("e", "bob", 1)).await.expect("it is sold out");
@@ -110,13 +110,13 @@ async fn only_who_waits_can_leave() {
         let status = assert_refused(server.leave(request).await, FailedPrecondition, "NOT_WAITING");
         assert_told(&status, &[("state", "PROMOTED")]);
     }
-    // The offer is given up as any reservation is; it has the entry's id.
+    // The offer can be cancelled like any reservation; it has the entry's id.
     let request = pb::CancelRequest { reservation: by_id(&entry.entry_id), ..cancel("e", "bob", 0) };
     server.cancel(request).await.expect("it is held");
 
     let calls: Vec<Call> = vec![
-        leave("e", "nobody").into(),
-        pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user("nobody") }.into(),
+        leave("e", "absent").into(),
+        pb::GetWaitlistEntryRequest { event_id: "e".into(), entry: entry_of_user("absent") }.into(),
         pb::GetWaitlistEntryRequest { event_id: "gone".into(), entry: entry_of_user("bob") }.into(),
     ];
     for call in calls {
@@ -129,7 +129,7 @@ async fn only_who_waits_can_leave() {
 }
 
 #[tokio::test]
-async fn a_newcomer_who_may_overtake_takes_what_fits_nobody_before_him() {
+async fn a_newcomer_may_overtake_only_with_units_that_fit_no_entry_before() {
     let server = TestServer::start().await;
     let policy = pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() };
     for strategy in STRATEGIES {
@@ -139,8 +139,11 @@ async fn a_newcomer_who_may_overtake_takes_what_fits_nobody_before_him() {
         server.join(join(event_id, "cid", 3)).await.expect("it is sold out");
         server.cancel(cancel(event_id, "ann", 2)).await.expect("she has four");
         server.reserve(pb::ReserveRequest { options, ..reserve(event_id, "new") }).await.expect("she may overtake");
-        // So may who waits: with what he gets he waits no longer.
-        server.reserve(pb::ReserveRequest { options, ..reserve(event_id, "cid") }).await.expect("he may as well");
+        // A waiting user may reserve too, and then leaves the waitlist.
+        server
+            .reserve(pb::ReserveRequest { options, ..reserve(event_id, "cid") })
+            .await
+            .expect("a waiting user may as well");
         let cid = server.entry(event_id, "cid").await.entry.expect("it has joined");
         assert_eq!(cid.state(), State::Left);
         assert_eq!(server.history(event_id, Some("cid")).await, ["WAITLIST_JOINED", "WAITLIST_LEFT", "HELD"]);

@@ -1,4 +1,4 @@
-//! Where a watch begins: now, or after any version that is kept, also on another server.
+//! The beginning of a watch: now, or after any version whose changes are kept, also on another server.
 
 use reservd::rpc::pb;
 use tonic::Code;
@@ -7,7 +7,7 @@ use super::{cancel, cancel_event, large, listed, reserve_for};
 use crate::support::{TestServer, all, assert_refused, bad_fields, eventually, metadata, reserve};
 
 #[tokio::test]
-async fn a_watch_begins_with_the_event_as_it_is_and_then_tells_every_change() {
+async fn a_watch_begins_with_the_current_event_and_then_sends_every_change() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     server.event("other", 5).await;
@@ -25,7 +25,7 @@ async fn a_watch_begins_with_the_event_as_it_is_and_then_tells_every_change() {
 }
 
 #[tokio::test]
-async fn a_watch_after_a_version_tells_what_followed_it() {
+async fn a_watch_after_a_version_sends_the_changes_that_followed() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob"]).await;
@@ -37,7 +37,7 @@ async fn a_watch_after_a_version_tells_what_followed_it() {
         }
         assert_eq!(watcher.changes, whole[usize::try_from(version).expect("small")..], "after {version}");
     }
-    // Level with the event, there is nothing to tell until something happens.
+    // The watch is up to date, so it sends nothing until the next change.
     let mut watcher = server.watch_after("e", 3).await.expect("it is kept");
     reserve_for(&server, "e", ["cid"]).await;
     watcher.until(4).await;
@@ -46,7 +46,7 @@ async fn a_watch_after_a_version_tells_what_followed_it() {
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_exist_yet_is_refused_and_so_is_nonsense() {
+async fn future_and_invalid_versions_are_refused() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     for version in [2, i64::MAX, -1, i64::MIN] {
@@ -63,7 +63,7 @@ async fn a_version_that_does_not_exist_yet_is_refused_and_so_is_nonsense() {
 }
 
 #[tokio::test]
-async fn a_version_older_than_what_is_kept_is_too_old() {
+async fn a_version_older_than_the_kept_changes_is_too_old() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob", "cid"]).await;
@@ -76,12 +76,12 @@ async fn a_version_older_than_what_is_kept_is_too_old() {
     }
     let mut watcher = server.watch_after("e", 2).await.expect("what follows it is kept");
     watcher.until(4).await;
-    // The usual last check takes a history that begins late for a loss.
+    // The final check takes a history that begins late for a loss.
     server.app.stop().await;
 }
 
 #[tokio::test]
-async fn any_server_goes_on_where_another_one_stopped() {
+async fn a_watch_resumes_on_any_server() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     server.event("e", 100).await;
@@ -90,7 +90,7 @@ async fn any_server_goes_on_where_another_one_stopped() {
     first.until(6).await;
     let mut second = twin.watch_after("e", first.version).await.expect("it is kept");
     drop(first);
-    // What the first server commits, the second finds by looking.
+    // The second server finds the commits of the first by polling.
     reserve_for(&server, "e", (0..10).map(|number| format!("b{number}"))).await;
     second.until(21).await;
     twin.app.stop().await;
@@ -98,7 +98,7 @@ async fn any_server_goes_on_where_another_one_stopped() {
 }
 
 #[tokio::test]
-async fn a_watch_may_begin_within_what_was_committed_at_once() {
+async fn a_watch_may_begin_inside_a_batch_of_changes() {
     let server = TestServer::start().await;
     server.event("e", 20).await;
     reserve_for(&server, "e", (0..10).map(|number| format!("u{number}"))).await;
@@ -106,7 +106,7 @@ async fn a_watch_may_begin_within_what_was_committed_at_once() {
     cancel_event(&server, "e").await;
     witness.receive().await.expect("no error").expect("what happened");
     assert_eq!(witness.version, 22, "ten ends and the event's own, in one message");
-    // The witness has not left, and with it its tail has what it told.
+    // The witness still watches, so its tail still has the changes in its buffer.
     for version in [10, 11, 12, 16, 21] {
         let mut watcher = server.watch_after("e", version).await.expect("it is kept");
         watcher.ends_well().await;
@@ -143,7 +143,7 @@ async fn watches_that_begin_while_the_event_changes_miss_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_past_comes_in_messages_that_every_client_takes() {
+async fn a_long_past_is_sent_in_messages_that_every_client_accepts() {
     let server = TestServer::start().await;
     server.event("e", 1000).await;
     all((0..200).map(|number| server.reserve(large("e", &format!("u{number}")))))
@@ -163,7 +163,7 @@ async fn a_long_past_comes_in_messages_that_every_client_takes() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_that_is_not_committed() {
+async fn only_committed_changes_are_sent() {
     let server = TestServer::with(&[("watch.heartbeat_interval", "100ms"), ("watch.poll_interval", "10ms")]).await;
     server.event("e", 5).await;
     let (mut watcher, _) = server.watch("e").await;

@@ -1,4 +1,4 @@
-//! How a watch ends: clearly, with where to go on, and leaving nothing behind.
+//! The end of a watch: with a clear reason and the version to resume from, and without leftovers.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ fn watch_of(event_id: &str) -> pb::WatchEventRequest {
 }
 
 #[tokio::test]
-async fn a_slow_watcher_is_told_so_and_goes_on_where_it_was() {
+async fn a_slow_watcher_gets_an_error_and_resumes_where_it_was() {
     let server = TestServer::with(&[("watch.buffer_bytes", "65536")]).await;
     server.event("e", 1000).await;
-    // On a connection of its own: what it does not read would be in the way of all others there.
+    // On a connection of its own: its unread data would block all other streams there.
     let mut client = ReservationServiceClient::new(server.narrow_channel().await);
     let request = pb::WatchEventRequest { event_id: "e".into(), after_version: Some(1) };
     let mut slow = Watcher::new(client.watch_event(request).await.expect("it is kept").into_inner(), 1);
     let (mut quick, _) = server.watch("e").await;
-    // Eight times what is remembered, beside what is under way to the slow one.
+    // Eight times the tail's buffer, besides the data on its way to the slow watcher.
     let load = async {
         for number in 0..100 {
             server.reserve(large("e", &format!("u{number}"))).await.expect("there is room");
@@ -30,7 +30,7 @@ async fn a_slow_watcher_is_told_so_and_goes_on_where_it_was() {
     tokio::join!(load, quick.until(101));
     let status = slow.ends_for("WATCH_TOO_SLOW").await;
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(slow.version < 101, "it can't have been told everything: {}", slow.version);
+    assert!(slow.version < 101, "it can't have got everything: {}", slow.version);
     let mut again = server.watch_after("e", slow.version).await.expect("it is kept");
     again.until(101).await;
     slow.changes.append(&mut again.changes);
@@ -40,7 +40,7 @@ async fn a_slow_watcher_is_told_so_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_cancelled_event_ends_its_watches_well_once_all_is_told() {
+async fn a_cancelled_event_ends_its_watches_after_the_last_change() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let (mut watcher, _) = server.watch("e").await;
@@ -58,7 +58,7 @@ async fn a_cancelled_event_ends_its_watches_well_once_all_is_told() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_watches_at_once_with_where_to_go_on() {
+async fn a_stop_ends_watches_at_once_with_the_version_to_resume_from() {
     let server = TestServer::with(&[("server.drain_limit", "1h")]).await;
     let twin = server.twin().await;
     server.event("e", 5).await;
@@ -74,7 +74,7 @@ async fn a_stop_ends_watches_at_once_with_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn only_a_deadline_of_the_callers_own_ends_a_watch() {
+async fn only_the_callers_own_deadline_ends_a_watch() {
     let settings =
         [("server.default_deadline", "100ms"), ("server.max_deadline", "200ms"), ("watch.heartbeat_interval", "100ms")];
     let server = TestServer::with(&settings).await;
@@ -93,7 +93,7 @@ async fn only_a_deadline_of_the_callers_own_ends_a_watch() {
 }
 
 #[tokio::test]
-async fn watches_take_no_place_of_calls_and_have_a_bound_of_their_own() {
+async fn watches_have_a_limit_of_their_own_and_take_no_place_of_calls() {
     let server = TestServer::with(&[("server.max_in_flight", "2"), ("watch.max_watches", "4")]).await;
     server.event("e", 5).await;
     let mut watchers = Vec::new();
@@ -115,11 +115,11 @@ async fn watches_take_no_place_of_calls_and_have_a_bound_of_their_own() {
 }
 
 #[tokio::test]
-async fn changes_that_go_while_they_are_still_to_be_told_end_the_watch() {
+async fn changes_deleted_before_they_are_sent_end_the_watch() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     reserve_for(&server, "e", ["ann", "bob"]).await;
-    // The tail has begun after them, and reads nothing of the past: this watcher has to.
+    // The tail has begun after these changes and does not read the past: the watcher must read them itself.
     let (mut witness, _) = server.watch("e").await;
     let hole = sqlx::query("DELETE FROM changes WHERE event_id = 'e' AND version = 2");
     hole.execute(&mut server.sql().await).await.expect("changes can be deleted");
@@ -132,7 +132,7 @@ async fn changes_that_go_while_they_are_still_to_be_told_end_the_watch() {
 }
 
 #[tokio::test]
-async fn a_watch_outlives_a_database_that_is_away() {
+async fn a_watch_survives_an_outage_of_the_database() {
     let server = TestServer::with(&[("watch.poll_interval", "20ms")]).await;
     server.event("e", 50).await;
     let (mut watcher, _) = server.watch("e").await;
@@ -152,7 +152,7 @@ async fn a_watch_outlives_a_database_that_is_away() {
 }
 
 #[tokio::test]
-async fn what_many_watch_is_read_once() {
+async fn changes_are_read_once_for_all_watchers() {
     let server = TestServer::with(&[("watch.poll_interval", "1h")]).await;
     server.event("e", 100).await;
     let mut watchers: Vec<_> = all((0..50).map(|_| server.watch("e"))).await.into_iter().map(|it| it.0).collect();

@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn watchers_that_come_back_after_a_kill_see_no_gap() {
+async fn watchers_that_reconnect_after_a_kill_see_no_gap() {
     let database = TestDatabase::new().await;
     let mut server = Process::on(&database.url, &[]).await;
     let event = pb::Event { event_id: "e".into(), capacity: 10_000, ..Default::default() };
@@ -31,7 +31,7 @@ async fn watchers_that_come_back_after_a_kill_see_no_gap() {
         });
         watcher.until(version + 50).await;
         server.kill().await;
-        // Whatever was still under way to it counts as well; then the connection is gone.
+        // Messages that were still on their way count as well; then the connection is gone.
         while let Ok(Some(_)) = watcher.receive().await {}
         load.await.expect("it ends with the connection");
         seen.append(&mut watcher.changes);

@@ -65,7 +65,7 @@ fn full(capacity: u32, policy: Policy) -> World {
 }
 
 #[test]
-fn strict_fifo_serves_nobody_before_the_first() {
+fn strict_fifo_promotes_no_entry_before_the_first() {
     let mut world = full(4, OPEN);
     world.yes(join(1, 3, 3));
     world.yes(join(2, 1, 1));
@@ -87,7 +87,7 @@ fn a_party_too_large_is_passed_over_so_often_and_then_everybody_waits_for_it() {
     assert_eq!(world.promoted(), [(user(2), 1), (user(3), 1)]);
     assert_eq!(world.entry(1).skips, 2);
     world.yes(cancel(0, 1));
-    assert_eq!(world.promoted().len(), 2, "nobody passes the first a third time");
+    assert_eq!(world.promoted().len(), 2, "no entry passes the first a third time");
     world.yes(cancel(0, 1));
     assert_eq!(world.promoted()[2..], [(user(1), 2)]);
     world.yes(cancel(2, 1));
@@ -95,7 +95,7 @@ fn a_party_too_large_is_passed_over_so_often_and_then_everybody_waits_for_it() {
 }
 
 #[test]
-fn who_takes_fewer_gets_what_is_free() {
+fn an_entry_that_takes_fewer_gets_the_free_units() {
     let mut world = full(4, OPEN);
     world.yes(join(1, 4, 2));
     world.yes(cancel(0, 1));
@@ -119,7 +119,7 @@ fn an_offer_is_a_hold_that_goes_on_to_the_next_when_it_lapses() {
 }
 
 #[test]
-fn whoever_frees_places_serves_the_line() {
+fn every_command_that_frees_places_promotes() {
     type Free = fn(&mut World);
     let frees: [(&str, Free); 6] = [
         ("a cancellation", |world| world.yes(cancel(0, 4))),
@@ -160,7 +160,7 @@ fn resize(capacity: u32) -> Action {
 }
 
 #[test]
-fn a_line_that_stood_still_while_the_event_was_closed_is_served_when_it_opens() {
+fn a_waitlist_that_stood_still_while_the_event_was_closed_is_promoted_when_it_opens() {
     let mut world = full(2, OPEN);
     world.yes(join(1, 1, 1));
     world.yes(Action::CloseEvent);
@@ -171,7 +171,7 @@ fn a_line_that_stood_still_while_the_event_was_closed_is_served_when_it_opens() 
 }
 
 #[test]
-fn a_line_that_loses_its_first_or_gets_another_policy_is_looked_at_anew() {
+fn a_waitlist_that_loses_its_head_or_gets_another_policy_is_looked_at_again() {
     let mut world = full(4, OPEN);
     world.yes(join(1, 4, 4));
     world.yes(join(2, 2, 2));
@@ -189,7 +189,7 @@ fn a_line_that_loses_its_first_or_gets_another_policy_is_looked_at_anew() {
 }
 
 #[test]
-fn newcomers_overtake_where_the_policy_says_so_and_only_with_what_fits_nobody_before_them() {
+fn newcomers_overtake_only_under_the_policy_and_only_with_units_that_fit_no_entry_before_them() {
     let mut world = full(4, Policy { newcomers_may_overtake: true, ..OPEN });
     world.yes(join(1, 2, 2));
     world.yes(cancel(0, 1));
@@ -198,7 +198,7 @@ fn newcomers_overtake_where_the_policy_says_so_and_only_with_what_fits_nobody_be
     let more = |quantity| Action::Amend { target: Target::User(user(2)), quantity: Some(quantity), labels: None };
     world.yes(more(2));
     world.yes(cancel(0, 2));
-    assert_eq!(world.promoted(), [(user(1), 2)], "what comes free goes to the line first");
+    assert_eq!(world.promoted(), [(user(1), 2)], "units that become free go to the waitlist first");
 
     let mut world = full(4, OPEN);
     world.yes(join(1, 2, 2));
@@ -249,7 +249,7 @@ fn lapsed_holds_are_nothing_to_wait_for() {
 }
 
 #[test]
-fn nobody_waits_for_more_than_there_is() {
+fn no_entry_waits_for_more_than_the_capacity() {
     let mut world = full(4, OPEN);
     world.yes(join(1, 4, 4));
     world.yes(join(2, 4, 2));
@@ -262,7 +262,7 @@ fn nobody_waits_for_more_than_there_is() {
 }
 
 #[test]
-fn a_line_ends_with_its_event() {
+fn a_waitlist_ends_with_its_event() {
     let mut world = full(4, OPEN);
     world.yes(join(1, 1, 1));
     world.yes(join(2, 1, 1));
@@ -273,10 +273,10 @@ fn a_line_ends_with_its_event() {
 }
 
 proptest! {
-    /// Under strict FIFO the order of promotions is that of the line; with skips nobody is overtaken more
+    /// Under strict FIFO the order of promotions is that of the waitlist; with skips no entry is overtaken more
     /// often than the rule says: so many times while it is the first, and while each before it was.
     #[test]
-    fn nobody_is_overtaken_more_often_than_the_rule_says(
+    fn no_entry_is_overtaken_more_often_than_the_policy_says(
         max_skips in 0..3_u32,
         history in a_history(prop_oneof![
             3 => a_join(40),

@@ -124,7 +124,7 @@ impl World {
         queue
     }
 
-    /// Whether places are free that fit somebody whose turn it is.
+    /// Whether free places fit an entry whose turn it is.
     fn is_unserved(&self) -> bool {
         let free = self.event.definition.capacity - self.event.counters.reserved();
         let fits = |entry: &&Entry| free > 0 && entry.min_quantity <= free;
@@ -212,14 +212,14 @@ impl World {
             assert_eq!(row.state == State::Held, row.expire_time.is_some() && row.state.is_live(), "{id}");
         }
         let queue = self.queue();
-        assert_eq!(waiting as usize, queue.len(), "the count of who waits");
+        assert_eq!(waiting as usize, queue.len(), "the count of waiting entries");
         for entry in &queue {
             assert!(queue.iter().filter(|other| other.user_id == entry.user_id).count() == 1, "a user waits twice");
             let has = |row: &Reservation| row.user_id == entry.user_id && row.state.is_live();
             assert!(!self.rows.values().any(has), "{entry:?} waits for what its user has");
             assert!(entry.min_quantity <= self.event.definition.capacity, "{entry:?} waits in vain");
         }
-        assert!(!self.is_unserved(), "places are free, and somebody waits whom they fit: {self:#?}");
+        assert!(!self.is_unserved(), "free places fit a waiting entry: {self:#?}");
         for entry in self.entries.values() {
             let promotions = self.changes.iter().filter(|change| {
                 change.kind == ChangeKind::WaitlistPromoted

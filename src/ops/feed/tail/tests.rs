@@ -52,7 +52,7 @@ fn cut(news: News) -> Vec<Page> {
     pages(news, PAGE_BYTES)
 }
 
-/// The versions that a page tells.
+/// The versions of a page's changes.
 fn versions(page: &Page) -> Vec<i64> {
     page.changes.iter().map(|change| change.version).collect()
 }
@@ -109,7 +109,7 @@ fn who_is_level_waits_and_who_is_not_finds_the_page_with_the_change_that_follows
 }
 
 #[test]
-fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
+fn the_buffer_is_bounded_and_drops_the_oldest_first() {
     let mut recent = recent(0, 5 * change(1, 100).footprint());
     for version in 1..=20 {
         cut(news(version..=version, version, 100)).into_iter().for_each(|page| recent.push(page));
@@ -124,7 +124,7 @@ fn memory_is_bounded_and_the_oldest_is_forgotten_first() {
 }
 
 #[test]
-fn nobody_is_led_over_a_gap() {
+fn no_watcher_crosses_a_gap() {
     let mut recent = recent(0, usize::MAX);
     cut(news(1..=2, 2, 0)).into_iter().for_each(|page| recent.push(page));
     cut(news(5..=6, 6, 0)).into_iter().for_each(|page| recent.push(page));

@@ -1,4 +1,4 @@
-//! The books after the wave: every flight verified, every acknowledged answer found again.
+//! The audit after the wave: every flight is verified, and every acknowledged answer is found again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,8 +15,8 @@ use super::{Plan, tally::Tally, traveller::SHORT_HOLD};
 
 /// Questions asked at once.
 const AT_ONCE: usize = 32;
-/// How long the sweeper may take to release what has lapsed. It takes about a second.
-const SWEPT_WITHIN: Duration = Duration::from_secs(20);
+/// How long the expiry worker may take to release lapsed holds. It takes about a second.
+const RELEASED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How many reservations, and how many seats in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct Sum {
     pub seats: i64,
 }
 
-/// What the books say.
+/// The result of the audit.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Audit {
     /// Flights whose counters, reservations and changes agree.
     pub clean_flights: usize,
     pub flights: usize,
@@ -37,14 +37,14 @@ pub struct Books {
     pub held: i64,
     /// The wave's reservations.
     pub by_state: BTreeMap<ReservationState, Sum>,
-    /// Acknowledged reservations that are in the books as acknowledged.
+    /// Acknowledged reservations that were found as acknowledged.
     pub found_again: usize,
     pub problems: Vec<String>,
 }
 
-pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &ProgressBar) -> Result<Books, Status> {
+pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &ProgressBar) -> Result<Audit, Status> {
     bar.set_length(bar.length().unwrap_or(0) + (plan.flights.len() + plan.travellers) as u64);
-    let mut books = Books::default();
+    let mut audit = Audit::default();
     // Until the last hold that is meant to lapse has done so.
     sleep(SHORT_HOLD).await;
     let flights = stream::iter(&plan.flights).map(|flight| async {
@@ -54,7 +54,7 @@ pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &Progress
     });
     let flights: Vec<_> = flights.buffer_unordered(AT_ONCE).try_collect().await?;
     for (event_id, verified) in &flights {
-        books.enter_flight(event_id, verified);
+        audit.enter_flight(event_id, verified);
     }
 
     let users = stream::iter(0..plan.travellers).map(|number| async move {
@@ -64,16 +64,16 @@ pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &Progress
     });
     let recorded: Vec<Vec<Reservation>> = users.buffer_unordered(AT_ONCE).try_collect().await?;
     for reservation in recorded.iter().flatten() {
-        books.enter_reservation(reservation, tally);
+        audit.enter_reservation(reservation, tally);
     }
     let (told, recorded) = (tally.acknowledged.len(), recorded.iter().map(Vec::len).sum::<usize>());
     if told != recorded {
-        books.problems.push(format!("{told} reservations were acknowledged, {recorded} are in the books"));
+        audit.problems.push(format!("{told} reservations were acknowledged, {recorded} are recorded"));
     }
-    Ok(books)
+    Ok(audit)
 }
 
-impl Books {
+impl Audit {
     fn enter_flight(&mut self, event_id: &str, verified: &VerifyEventResponse) {
         self.flights += 1;
         self.seats += i64::from(verified.capacity);
@@ -100,7 +100,7 @@ impl Books {
     }
 }
 
-/// Whether the books say what the last answer said; only a hold may have lapsed since.
+/// Whether the reservation is as the last answer said; only a hold may have lapsed since.
 fn is_as_told(recorded: &Reservation, told: &Reservation) -> bool {
     if (told.state(), recorded.state()) == (ReservationState::Held, ReservationState::Expired) {
         return recorded.version > told.version && recorded.quantity == told.quantity;
@@ -114,7 +114,7 @@ async fn verify(event_id: &str, channel: &Channel) -> Result<VerifyEventResponse
     let asked = Instant::now();
     loop {
         let verified = client.verify_event(VerifyEventRequest { event_id: event_id.into() }).await?.into_inner();
-        if verified.lapsed_rows == 0 || asked.elapsed() > SWEPT_WITHIN {
+        if verified.lapsed_rows == 0 || asked.elapsed() > RELEASED_WITHIN {
             return Ok(verified);
         }
         sleep(Duration::from_millis(50)).await;

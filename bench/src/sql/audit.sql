@@ -1,4 +1,4 @@
--- Events whose books are wrong, and why: what VerifyEvent looks at, for all events at once. Of the
+-- Events whose counters are wrong, and why: what VerifyEvent looks at, for all events at once. Of the
 -- peers' events only counters and rows, since the peers write no changes.
 WITH rows AS (
     SELECT event_id,

@@ -1,5 +1,6 @@
-//! A Reserve is decided on what is remembered and presumed: whoever is wrong about that writes nothing, and
-//! reads. A slow machine reads where a fast one presumes, so tests try until it was presumed.
+//! Speculation: a Reserve is accepted from the cache, without a read. If the cache was wrong, nothing is written, and
+//! the command is decided again on a read. A slow machine may read where a fast one speculates, so tests repeat until a
+//! command was speculative.
 
 use futures::future::join_all;
 use prost_types::FieldMask;
@@ -9,8 +10,8 @@ use tonic::{Code, Response, Status};
 
 use crate::support::{TestServer, assert_refused, eventually, join, of_user, reason, reserve, strict, with};
 
-const PRESUMED: &str = "reservd_batch_speculative_total";
-const MISTAKEN: &str = "reservd_batch_mispredicted_total";
+const SPECULATIVE: &str = "reservd_batch_speculative_total";
+const MISPREDICTED: &str = "reservd_batch_mispredicted_total";
 const TRIES: u32 = 500;
 
 fn wish(user: &str) -> pb::ReserveRequest {
@@ -21,7 +22,7 @@ async fn reserved(server: &TestServer, wish: pb::ReserveRequest) -> Result<pb::R
     server.reservations().reserve(wish).await.map(Response::into_inner)
 }
 
-/// Tries until this metric has grown.
+/// Repeats until this metric has grown.
 async fn until_more(server: &TestServer, metric: &str, mut attempt: impl AsyncFnMut(u32)) {
     let before = server.metric(metric).await;
     for number in 0..TRIES {
@@ -37,7 +38,7 @@ async fn until_more(server: &TestServer, metric: &str, mut attempt: impl AsyncFn
 async fn a_user_who_has_a_reservation_gets_no_second_one() {
     let server = TestServer::start().await;
     server.event("e", 1_000_000).await;
-    until_more(&server, MISTAKEN, async |number| {
+    until_more(&server, MISPREDICTED, async |number| {
         let user = format!("user-{number}");
         reserved(&server, wish(&user)).await.expect("there is room");
         assert_refused(reserved(&server, wish(&user)).await, Code::AlreadyExists, "ALREADY_RESERVED");
@@ -47,17 +48,17 @@ async fn a_user_who_has_a_reservation_gets_no_second_one() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_is_known_is_answered_from_the_history() {
+async fn a_known_request_id_is_answered_from_the_history() {
     let server = TestServer::start().await;
     server.event("e", 1_000_000).await;
-    until_more(&server, MISTAKEN, async |number| {
+    until_more(&server, MISPREDICTED, async |number| {
         let request_id = format!("request-{number}");
         let first = pb::ReserveRequest { request_id: request_id.clone(), ..wish(&format!("ann-{number}")) };
         let other = pb::ReserveRequest { request_id, ..wish(&format!("bob-{number}")) };
         let made = reserved(&server, first.clone()).await.expect("there is room");
-        // Bob has nothing; that the request_id stands for something else is all that speaks against it.
+        // Bob has no reservation; only the request_id, which stands for another payload, causes the refusal.
         assert_refused(reserved(&server, other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
-        let again = reserved(&server, first).await.expect("told again");
+        let again = reserved(&server, first).await.expect("answered again");
         assert_eq!((again.reservation, again.execution.expect("a report").replayed), (made.reservation, true));
     })
     .await;
@@ -65,7 +66,7 @@ async fn a_request_id_that_is_known_is_answered_from_the_history() {
 }
 
 #[tokio::test]
-async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
+async fn changes_by_others_count_and_not_the_cache() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     server.event("e", 1_000_000).await;
@@ -73,8 +74,8 @@ async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
         pb::CloseEventRequest { event_id: "e".into(), ..Default::default() },
         pb::OpenEventRequest { event_id: "e".into(), ..Default::default() },
     );
-    until_more(&server, MISTAKEN, async |number| {
-        // Each mistake makes it more careful: it has to be right for a while before it presumes again.
+    until_more(&server, MISPREDICTED, async |number| {
+        // Each misprediction raises the penalty: predictions must be right for a while before the next speculation.
         for user in 0..3 {
             reserved(&server, wish(&format!("user-{number}-{user}"))).await.expect("it is open");
         }
@@ -88,9 +89,9 @@ async fn what_others_did_to_the_event_counts_and_not_what_is_remembered() {
     server.check_and_stop().await;
 }
 
-/// A replica that takes over may not have heard of the last commits; versions are then given anew.
+/// A replica that takes over may lack the last commits; their versions are then assigned a second time.
 #[tokio::test]
-async fn after_an_outage_nothing_is_remembered() {
+async fn after_an_outage_the_cache_is_empty() {
     const LOST: &str = "
         WITH last AS (SELECT version, reservation_id FROM changes WHERE event_id = 'e' ORDER BY version DESC LIMIT 1),
         lost AS (DELETE FROM reservations r USING last WHERE r.event_id = 'e' AND r.reservation_id = last.reservation_id),
@@ -105,7 +106,7 @@ async fn after_an_outage_nothing_is_remembered() {
         server.event(event_id, 1_000_000).await;
     }
     for round in 0..5 {
-        until_more(&server, PRESUMED, async |number| {
+        until_more(&server, SPECULATIVE, async |number| {
             reserved(&server, wish(&format!("user-{round}-{number}"))).await.expect("there is room");
         })
         .await;
@@ -126,7 +127,7 @@ async fn after_an_outage_nothing_is_remembered() {
 }
 
 #[tokio::test]
-async fn nobody_is_refused_for_what_is_remembered_only() {
+async fn a_refusal_never_comes_from_the_cache() {
     let server = TestServer::start().await;
     let twin = server.twin().await;
     let limit = |max| pb::Event {
@@ -138,7 +139,7 @@ async fn nobody_is_refused_for_what_is_remembered_only() {
     let mut users = 0..;
     let mut user = || format!("user-{}", users.next().expect("there are enough"));
     for _ in 0..5 {
-        until_more(&server, PRESUMED, async |_| {
+        until_more(&server, SPECULATIVE, async |_| {
             reserved(&server, wish(&user())).await.expect("there is room");
         })
         .await;
@@ -159,14 +160,14 @@ async fn nobody_is_refused_for_what_is_remembered_only() {
 }
 
 #[tokio::test]
-async fn who_waits_and_reserves_instead_leaves_the_line() {
+async fn a_waiting_user_who_reserves_leaves_the_waitlist() {
     let server = TestServer::start().await;
     server.event_with_waitlist("e", 10, pb::WaitlistPolicy { newcomers_may_overtake: true, ..strict() }).await;
     reserved(&server, pb::ReserveRequest { quantity: 8, ..wish("many") }).await.expect("there is room");
     for round in 0..20 {
         let waiting = format!("waiting-{round}");
         server.join(join("e", &waiting, 3)).await.expect("it does not fit");
-        // What is remembered of the event now is that somebody waits, but not who.
+        // The cache now knows that an entry waits, but not which.
         reserved(&server, wish("other")).await.expect("there is room");
         reserved(&server, wish(&waiting)).await.expect("there is room");
         assert_eq!(server.entry("e", &waiting).await.entry.expect("a record").state(), EntryState::Left);
@@ -179,7 +180,7 @@ async fn who_waits_and_reserves_instead_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
+async fn a_returning_user_does_not_affect_the_others_of_a_batch() {
     let server = TestServer::with(&[("execution.lanes", "1")]).await;
     let events = ["a", "b", "c"];
     for event_id in events {
@@ -189,9 +190,9 @@ async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
         let event_id = events[number % events.len()].to_owned();
         reserved(&server, pb::ReserveRequest { event_id, ..wish(&format!("user-{round}-{number}")) })
     };
-    until_more(&server, MISTAKEN, async |round| {
+    until_more(&server, MISPREDICTED, async |round| {
         assert!(join_all((0..60).map(|number| call(round, number))).await.iter().all(Result::is_ok));
-        // All of them new, but for one.
+        // All users are new, except one.
         let answers = join_all((60..119).chain([7]).map(|number| call(round, number))).await;
         let (again, new) = answers.split_last().expect("there are answers");
         assert!(new.iter().all(Result::is_ok));
@@ -202,7 +203,7 @@ async fn in_a_crowd_those_who_come_again_take_nothing_from_the_others() {
 }
 
 #[tokio::test]
-async fn of_a_batch_only_the_events_are_passed_over_that_it_mispredicts() {
+async fn only_the_mispredicted_events_of_a_batch_are_not_written() {
     const WRITTEN: &str = "WRITTEN";
     const WRONG: &str = "MISPREDICTED";
     const BATCH: &str = "
@@ -220,7 +221,7 @@ async fn of_a_batch_only_the_events_are_passed_over_that_it_mispredicts() {
     }
     let mut sql = server.sql().await;
     for (users, requests, expected) in [
-        // Everybody is new; d has another version.
+        // All users are new; d has another version.
         (["bob"; 3], [None; 3], [WRITTEN, WRITTEN, WRITTEN]),
         (["ann", "bob", "ann"], [None; 3], [WRONG, WRITTEN, WRITTEN]),
         (["bob"; 3], [None, Some("first"), Some("first")], [WRITTEN, WRONG, WRITTEN]),
@@ -234,10 +235,10 @@ async fn of_a_batch_only_the_events_are_passed_over_that_it_mispredicts() {
     server.check_and_stop().await;
 }
 
-/// Plans live as long as their connections. One that was made when the tables were empty, and begins with all
-/// rows of an event, would read these for each batch when there are many.
+/// Plans live as long as their connections. A plan made on empty tables may begin with all rows of an event, and would
+/// later read many rows for each batch.
 #[tokio::test]
-async fn plans_made_on_empty_tables_serve_full_ones() {
+async fn plans_made_on_empty_tables_work_on_full_ones() {
     const OTHERS: i64 = 30_000;
     const FILL: &str = "
         INSERT INTO reservations (event_id, reservation_id, user_id, quantity, state, extensions, version,
@@ -258,7 +259,7 @@ async fn plans_made_on_empty_tables_serve_full_ones() {
         });
         join_all(calls).await.into_iter().for_each(|answer| drop(answer.expect("there is room")));
     };
-    until_more(&server, PRESUMED, async |round| {
+    until_more(&server, SPECULATIVE, async |round| {
         crowd(&format!("first-{round}"), &["e"]).await;
         crowd(&format!("second-{round}"), &["e", "f"]).await;
     })

@@ -1,11 +1,12 @@
-//! The sweeper: first lapsed, first released; in time without looking all the time; and never in the way.
+//! The expiry worker: it releases holds in the order in which they lapsed, in time without constant polling, and
+//! without delaying commands.
 
 use crate::support::{TestServer, all, eventually, millis, reserve};
 use reservd::rpc::pb;
 
-const UNSWEPT: (&str, &str) = ("expiry.interval", "1h");
+const NO_EXPIRY: (&str, &str) = ("expiry.interval", "1h");
 
-/// Holds of one unit for so many users, spread over some events.
+/// Holds of one unit for this many users, spread over some events.
 async fn hold(server: &TestServer, events: &[&str], users: usize) {
     for event_id in events {
         server.event(event_id, 1000).await;
@@ -14,7 +15,7 @@ async fn hold(server: &TestServer, events: &[&str], users: usize) {
     all(holds).await.into_iter().for_each(|answer| drop(answer.expect("there is room")));
 }
 
-/// Moves the end of every hold to a moment of its own some hours ago, in an order that is no order.
+/// Moves the end of every hold to a moment of its own some hours ago, in a random order.
 async fn lapse_hours_ago(server: &TestServer) {
     const SQL: &str = "
         UPDATE reservations SET expire_time = clock_timestamp() - interval '9 hours'
@@ -28,14 +29,14 @@ async fn held(server: &TestServer) -> i64 {
 }
 
 #[tokio::test]
-async fn after_an_outage_of_hours_holds_are_released_in_the_order_in_which_they_lapsed() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn after_a_long_outage_holds_are_released_in_the_order_in_which_they_lapsed() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     hold(&server, &["a", "b", "c"], 300).await;
     lapse_hours_ago(&server).await;
-    // A server sweeps when it starts, and goes on while it finds as much as it may do at once.
-    let twin = server.twin_with(&[UNSWEPT, ("expiry.batch", "20")]).await;
+    // A server runs expiry when it starts, and again at once while a run reaches its limit.
+    let twin = server.twin_with(&[NO_EXPIRY, ("expiry.batch", "20")]).await;
     eventually("all are released", async || held(&server).await == 0).await;
-    // One transaction after the other, and in each event one version after the other.
+    // In this order over all transactions, and over the versions of each event.
     const OVERTAKEN: &str = "
         SELECT count(*) FROM changes x JOIN changes y ON x.kind = 'EXPIRED' AND y.kind = 'EXPIRED'
          WHERE x.expire_time < y.expire_time
@@ -47,13 +48,13 @@ async fn after_an_outage_of_hours_holds_are_released_in_the_order_in_which_they_
 }
 
 #[tokio::test]
-async fn a_sweeper_that_knows_of_a_hold_sleeps_no_longer_than_that_lasts() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn expiry_sleeps_no_longer_than_until_the_next_hold_lapses() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     server.event("e", 5).await;
     let request = pb::ReserveRequest { hold_ttl: millis(2000), ..reserve("e", "ann") };
     let hold = server.reserve(request).await.expect("there is room").reservation;
-    // It looks for the next time in an hour, unless something is due before.
-    let twin = server.twin_with(&[UNSWEPT]).await;
+    // The next run is in an hour, unless a hold lapses earlier.
+    let twin = server.twin_with(&[NO_EXPIRY]).await;
     assert_eq!(held(&server).await, 1, "not before its time");
     server.until(hold.expire_time, 0).await;
     eventually("the hold is released", async || held(&server).await == 0).await;
@@ -66,7 +67,7 @@ async fn a_hold_that_lapsed_long_before_its_commit_was_seen_is_found_by_a_full_l
     let server = TestServer::with(&[("expiry.interval", "10ms")]).await;
     server.event("e", 5).await;
     server.reserve(reserve("e", "ann")).await.expect("there is room");
-    // The first look of this server was a full one; what is put behind it, another server finds.
+    // The first run of this server was a full look; the first run of another server finds holds moved behind it.
     lapse_hours_ago(&server).await;
     let twin = server.twin().await;
     eventually("the hold is released", async || held(&server).await == 0).await;
@@ -75,18 +76,18 @@ async fn a_hold_that_lapsed_long_before_its_commit_was_seen_is_found_by_a_full_l
 }
 
 #[tokio::test]
-async fn lag_and_backlog_are_told_while_a_busy_event_keeps_the_sweeper_waiting() {
-    let server = TestServer::with(&[UNSWEPT]).await;
+async fn lag_and_backlog_are_reported_while_a_busy_event_delays_expiry() {
+    let server = TestServer::with(&[NO_EXPIRY]).await;
     hold(&server, &["e"], 5).await;
     lapse_hours_ago(&server).await;
     let row = server.hold_row("e").await;
     let twin = server.twin().await;
-    eventually("the backlog is told", async || twin.metric("reservd_expiry_backlog").await == 5.0).await;
+    eventually("the backlog is reported", async || twin.metric("reservd_expiry_backlog").await == 5.0).await;
     assert!(twin.metric("reservd_expiry_lag_seconds").await > 3600.0);
     row.release().await;
     eventually("all are released", async || held(&server).await == 0).await;
     let delays = "reservd_expiry_delay_seconds_count";
-    eventually("the delays are told", async || twin.metric(delays).await == 5.0).await;
+    eventually("the delays are reported", async || twin.metric(delays).await == 5.0).await;
     twin.app.stop().await;
     server.check_and_stop().await;
 }

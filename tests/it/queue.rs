@@ -1,6 +1,6 @@
-//! COALESCED: what arrives together is committed together, and nobody notices but by the speed.
+//! COALESCED: commands that arrive together are committed together, and callers notice only the speed.
 //!
-//! A row lock held beside the service makes a queue form; once it is let go, the queue is one batch.
+//! A row lock of the test makes a queue form; when it is released, the queue becomes one batch.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use crate::support::{
     TestServer, assert_refused, by_id, eventually, millis, of_user, process::TempFolder, reason, reserve, soon, with,
 };
 
-/// The database takes no reservation of this user.
+/// The database refuses reservations of this user.
 const POISON: &str = "
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN IF NEW.user_id = 'poison' THEN RAISE 'poison'; END IF; RETURN NEW; END $$;
@@ -33,13 +33,12 @@ fn send(server: &TestServer, wish: pb::ReserveRequest) -> JoinHandle<Answer> {
     tokio::spawn(async move { client.reserve(wish).await })
 }
 
-/// Sends calls one after the other, each when the one before is known to wait; the first of them for
-/// the row's lock.
+/// Sends calls one after the other, each when the one before waits; the first waits for the row lock.
 async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<JoinHandle<Answer>> {
     let mut calls = Vec::new();
     for wish in wishes {
         calls.push(send(server, wish));
-        in_line(server, calls.len()).await;
+        await_queued(server, calls.len()).await;
         if calls.len() == 1 {
             server.waiting(1).await;
         }
@@ -47,8 +46,8 @@ async fn queue_up(server: &TestServer, wishes: Vec<pb::ReserveRequest>) -> Vec<J
     calls
 }
 
-/// Until so many commands are in the lanes.
-async fn in_line(server: &TestServer, count: usize) {
+/// Waits until this many commands are in the lanes.
+async fn await_queued(server: &TestServer, count: usize) {
     let commands = async || server.database.commands_in_lanes() == [count];
     eventually("the commands are in the lanes", commands).await;
 }
@@ -77,7 +76,7 @@ async fn a_lone_command_is_a_batch_of_one() {
 }
 
 #[tokio::test]
-async fn what_waits_is_committed_together_in_the_order_of_arrival() {
+async fn waiting_commands_are_committed_together_in_the_order_of_arrival() {
     let server = TestServer::start().await;
     server.event("e", 6).await;
     let held = server.hold_row("e").await;
@@ -99,7 +98,7 @@ async fn what_waits_is_committed_together_in_the_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
+async fn a_locked_event_delays_only_its_own_callers() {
     let server = TestServer::with(&[("execution.lanes", "1")]).await;
     server.event("locked", 5).await;
     server.event("free", 50).await;
@@ -107,7 +106,7 @@ async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
     let waiting = queue_up(&server, vec![wish("locked", "ann"), wish("locked", "bob")]).await;
     for user in 0..20 {
         let call = send(&server, wish("free", &format!("user-{user}")));
-        soon("an event that nobody has locked", call).await.expect("no panic").expect("there is room");
+        soon("an event that is not locked", call).await.expect("no panic").expect("there is room");
     }
     assert!(waiting.iter().all(|call| !call.is_finished()));
     held.release().await;
@@ -116,7 +115,7 @@ async fn a_locked_event_holds_nobody_up_but_its_own_callers() {
 }
 
 #[tokio::test]
-async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other() {
+async fn equal_commands_in_one_batch_are_decided_one_after_the_other() {
     let server = TestServer::start().await;
     server.event("e", 9).await;
     let held = server.hold_row("e").await;
@@ -136,7 +135,7 @@ async fn one_batch_may_ask_twice_for_the_same_and_it_is_as_one_after_the_other()
     let calls = queue_up(&server, calls).await;
     held.release().await;
     let answers = answers(calls).await;
-    let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("told again"));
+    let (ann, again) = (answers[1].as_ref().expect("made"), answers[2].as_ref().expect("answered again"));
     assert_eq!(ann.reservation, again.reservation);
     assert_eq!([ann, again].map(|answer| answer.execution.expect("a report").replayed), [false, true]);
     assert_eq!(answers[3].as_ref().map_err(reason).map(|_| ()), Err("ALREADY_RESERVED".to_owned()));
@@ -156,14 +155,14 @@ async fn a_whole_life_fits_into_one_batch() {
     let mut client = server.reservations();
     let confirm = pb::ConfirmRequest { event_id, reservation, options, ..Default::default() };
     let confirm = tokio::spawn(async move { client.confirm(confirm).await });
-    in_line(&server, 3).await;
+    await_queued(&server, 3).await;
     let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
     let mut client = server.reservations();
     let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
     let cancel = tokio::spawn(async move { client.cancel(cancel).await });
-    in_line(&server, 4).await;
+    await_queued(&server, 4).await;
     calls.push(send(&server, wish("e", "ann")));
-    in_line(&server, 5).await;
+    await_queued(&server, 5).await;
     held.release().await;
 
     let confirmed = soon("confirmed", confirm).await.expect("no panic").expect("a hold").into_inner();
@@ -198,19 +197,19 @@ async fn a_command_that_the_database_refuses_fails_alone() {
     server.check_and_stop().await;
 }
 
-/// The next batch is decided while one is written, as if that had been done already.
+/// While one batch is written, the next one is decided as if the first were done.
 #[tokio::test]
-async fn what_a_batch_was_to_do_is_nobodys_answer_until_it_is_done() {
+async fn no_caller_is_answered_before_its_batch_is_committed() {
     let server = TestServer::with(&[("execution.max_batch", "1"), ("execution.lanes", "1")]).await;
     server.event("e", 5).await;
     server.sql().await.execute(sqlx::raw_sql(POISON)).await.expect("the trigger is made");
     let mut sql = server.sql().await;
-    sql.execute("BEGIN; LOCK TABLE changes IN EXCLUSIVE MODE").await.expect("nobody can write");
+    sql.execute("BEGIN; LOCK TABLE changes IN EXCLUSIVE MODE").await.expect("no command can write");
     let twice = pb::ReserveRequest { request_id: "once".into(), ..wish("e", "poison") };
     let mut calls = Vec::new();
     for wish in [wish("e", "ann"), twice.clone(), twice] {
         calls.push(send(&server, wish));
-        in_line(&server, calls.len()).await;
+        await_queued(&server, calls.len()).await;
     }
     server.waiting(1).await;
     sql.execute("COMMIT").await.expect("it goes on");
@@ -237,16 +236,16 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
+async fn a_command_whose_deadline_passes_in_the_queue_is_not_executed() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let held = server.hold_row("e").await;
     let calls = queue_up(&server, vec![wish("e", "ann"), wish("e", "bob")]).await;
     let mut hasty = Request::new(wish("e", "hasty"));
     hasty.set_timeout(std::time::Duration::from_millis(150));
-    let refused = server.reservations().reserve(hasty).await.expect_err("nobody gets the lock");
-    // The client has a clock of its own, which says CANCELLED where it is first; and a slow machine may
-    // foresee that the time is too short.
+    let refused = server.reservations().reserve(hasty).await.expect_err("no command gets the lock");
+    // The client has a timer of its own, and reports CANCELLED if that fires first; and a slow machine may know in
+    // advance that the time is too short.
     let late = [Code::DeadlineExceeded, Code::Cancelled, Code::ResourceExhausted];
     assert!(late.contains(&refused.code()), "{refused:?}");
     held.release().await;
@@ -258,7 +257,7 @@ async fn a_command_whose_time_is_over_before_its_turn_is_not_carried_out() {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_kept_to_one_event() {
+async fn a_batch_can_be_limited_to_one_event() {
     let server = TestServer::with(&[("execution.batch_scope", "EVENT"), ("execution.lanes", "1")]).await;
     for event_id in ["a", "b", "c"] {
         server.event(event_id, 20).await;
@@ -269,7 +268,7 @@ async fn a_batch_may_be_kept_to_one_event() {
 }
 
 #[tokio::test]
-async fn the_contention_report_names_the_event_that_callers_wait_for() {
+async fn the_contention_report_names_the_contended_event() {
     let server = TestServer::start().await;
     server.event("quiet", 5).await;
     server.event("hot", 50).await;
@@ -299,7 +298,7 @@ async fn a_full_disk_is_logged_once_for_all_callers_of_a_batch() {
     server.sql().await.execute(sqlx::raw_sql(DISK_FULL)).await.expect("inserts can be made to fail");
     let folder = TempFolder::new();
     let file = Arc::new(File::create(folder.path("log")).expect("a file can be made"));
-    // Of this thread, and so of this test's server only.
+    // Only this thread's log, and so only that of this test's server.
     let subscriber = tracing_subscriber::fmt().with_writer(file).with_ansi(false).finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let held = server.hold_row("e").await;
@@ -311,10 +310,10 @@ async fn a_full_disk_is_logged_once_for_all_callers_of_a_batch() {
     drop(guard);
     let log = fs::read_to_string(folder.path("log")).expect("the log can be read");
     let told: Vec<_> = log.lines().filter(|line| line.contains("the database is unavailable")).collect();
-    // The first was a batch by itself, the other seven are the next.
+    // The first command was a batch by itself, the other seven are the next batch.
     let [first, second] = told.as_slice() else { panic!("two batches failed: {log}") };
     assert!(first.contains("callers=1") && second.contains("callers=7"), "{log}");
-    assert!(told.iter().all(|line| line.contains("no space left")), "the cause is told: {log}");
+    assert!(told.iter().all(|line| line.contains("no space left")), "the cause is logged: {log}");
     server.check_and_stop().await;
 }
 
@@ -329,7 +328,7 @@ async fn two_servers_and_three_strategies_on_the_same_events_never_deadlock() {
     for round in 0..25 {
         let mut calls = Vec::new();
         for number in 0..48 {
-            // Most are coalesced: batches of several events meet each other, and single commands.
+            // Most are coalesced: batches of several events conflict with each other and with single commands.
             let strategy = if number % 6 == 5 { Strategy::Pessimistic } else { Strategy::Coalesced };
             let event_id = &events[number * 5 % events.len()];
             let wish =
@@ -337,7 +336,7 @@ async fn two_servers_and_three_strategies_on_the_same_events_never_deadlock() {
             calls.push(send(if number % 2 == 0 { &server } else { &twin }, wish));
         }
         for answer in answers(calls).await {
-            answer.expect("nobody is in another's way for long");
+            answer.expect("no call blocks another for long");
         }
     }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";

@@ -74,7 +74,7 @@ impl EventAudit {
             self.waiting_though_reserved == 0,
             format!("{} users wait for what they have reserved", self.waiting_though_reserved),
         );
-        check(!self.is_unserved, "places are free, and somebody waits whom they fit".to_owned());
+        check(!self.is_unserved, "units are free that fit a waiting entry whose turn it is".to_owned());
         check(
             self.state != EventState::Cancelled || self.waiting_rows == 0,
             format!("the event is cancelled, and {} entries still wait", self.waiting_rows),

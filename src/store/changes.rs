@@ -31,7 +31,7 @@ pub async fn by_request(
     );
     let (event_ids, request_ids): (Vec<_>, Vec<_>) = requests.iter().copied().unzip();
     let rows = sqlx::query(SQL).bind(event_ids).bind(request_ids).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Change::of(row)).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(Change::of).collect::<Result<_, _>>()?)
 }
 
 /// Which changes to list.
@@ -87,7 +87,7 @@ pub async fn list(
         sql.push(" AND c.version").push(beyond).push_bind(version);
     }
     sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Change::of(row)).await
+    page::read(sql.build().fetch(conn), size, Change::of).await
 }
 
 /// The news of an event, read in one snapshot.

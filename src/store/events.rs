@@ -112,7 +112,7 @@ pub async fn list(
             .push(")");
     }
     sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Event::of(row)).await
+    page::read(sql.build().fetch(conn), size, Event::of).await
 }
 
 /// The availability of an event.

@@ -140,7 +140,7 @@ impl Session {
              WHERE r.republish ORDER BY r.event_id, r.version LIMIT $1"
         );
         let rows = sqlx::query(SQL).bind(i64::from(limit)).fetch_all(&mut self.connection).await?;
-        Ok(rows.iter().map(|row| Change::of(row)).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(Change::of).collect::<Result<_, _>>()?)
     }
 
     /// Records the results of publishing changes again: those in `returned` wait for the operator's next request, the

@@ -78,7 +78,7 @@ pub async fn list(
         sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
     }
     sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Reservation::of(row)).await
+    page::read(sql.build().fetch(conn), size, Reservation::of).await
 }
 
 /// Deletes up to `limit` reservations that ended longer than `age` ago, the oldest first, and returns how

@@ -34,7 +34,7 @@ pub async fn of_targets(conn: &mut PgConnection, targets: &[(&EventId, Target)])
     let user_ids: Vec<_> =
         targets.iter().map(|(_, t)| if let Target::User(id) = t { Some(id) } else { None }).collect();
     let rows = sqlx::query(SQL).bind(event_ids).bind(entry_ids).bind(user_ids).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Entry::of(row)).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(Entry::of).collect::<Result<_, _>>()?)
 }
 
 /// Reads the entries that wait for more units than `capacity`.
@@ -45,7 +45,7 @@ pub async fn larger_than(conn: &mut PgConnection, id: &EventId, capacity: u32) -
         " FROM waitlist w WHERE w.event_id = $1 AND w.state = 'WAITING' AND w.min_quantity > $2"
     );
     let rows = sqlx::query(SQL).bind(id).bind(capacity.cast_signed()).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Entry::of(row)).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(Entry::of).collect::<Result<_, _>>()?)
 }
 
 /// Reads enough of an event's queue to tell which entries are offered up to `units` units: that many entries from its
@@ -67,7 +67,7 @@ pub async fn head(conn: &mut PgConnection, id: &EventId, units: u32, may_skip: b
     );
     let sizes = if may_skip { units.min(*limits::QUANTITY.end()) } else { 0 };
     let rows = sqlx::query(SQL).bind(id).bind(i64::from(units)).bind(sizes.cast_signed()).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| Entry::of(row)).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(Entry::of).collect::<Result<_, _>>()?)
 }
 
 /// Finds events where free units fit a waiting entry whose turn it is, without a lock.
@@ -162,7 +162,7 @@ pub async fn list(
         sql.push(" AND (w.event_id, w.ticket) > (").push_bind(event_id).push(", ").push_bind(ticket).push(")");
     }
     sql.push(" ORDER BY w.event_id, w.ticket LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, |row| Entry::of(row)).await
+    page::read(sql.build().fetch(conn), size, Entry::of).await
 }
 
 /// How many of an event's entries were promoted.

@@ -195,11 +195,11 @@ fn write_events(writes: &[EventWrite<'_>], mode: WriteMode) -> Statement {
 /// The statement of plain values that does the same for one event, if there is one: it returns a row if it has written.
 fn plain_statement(writes: &[EventWrite<'_>]) -> Option<Statement> {
     let [write] = writes else { return None };
-    let is_plain = |commit: &&Commit| {
+    let is_plain = |commit: &&Commit| -> bool {
         let has_reservations_only = commit.changes.iter().all(|change| change.reservation().is_some());
         has_reservations_only && commit.entries.is_empty() && commit.counters.waiting == write.seen.waiting
     };
-    if !write.commits.iter().all(|commit| is_plain(commit)) {
+    if !write.commits.iter().all(is_plain) {
         return None;
     }
     if let [Commit { changes, creates, .. }] = write.commits[..]
@@ -209,7 +209,7 @@ fn plain_statement(writes: &[EventWrite<'_>]) -> Option<Statement> {
         return Some(one_change(write, change, reservation, *creates == Some(reservation.id)));
     }
     let is_new = |commit: &&Commit| commit.changes.len() == 1 && commit.creates.is_some();
-    write.commits.iter().all(|commit| is_new(commit)).then(|| new_reservations(write))
+    write.commits.iter().all(is_new).then(|| new_reservations(write))
 }
 
 /// The conditions under which an event is written, and its counters: `free` and `counted`. Assumptions are still true

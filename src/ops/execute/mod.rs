@@ -113,7 +113,7 @@ pub(super) async fn execute_own<D: Database>(
     commands: Vec<Command>,
     deadline: Instant,
     max_lock_wait: Duration,
-) -> Result<Vec<Box<Change>>, OpError> {
+) -> Result<Vec<Change>, OpError> {
     let jobs = commands.into_iter().map(|command| Single::new(command, deadline)).collect();
     let by_version = ConcurrencyControl::Version { waits: false };
     let mut mode = Mode {
@@ -152,14 +152,14 @@ async fn run_all<D: Database>(
 
 /// The replies to commands of the ledger's own.
 struct OwnReplies {
-    changes: Vec<Box<Change>>,
+    changes: Vec<Change>,
     failure: Option<OpError>,
 }
 
 impl Replies<Single> for OwnReplies {
     fn reply(&mut self, _: Single, reply: Reply, _: ExecStats, _: Instant) {
         match reply {
-            Ok((change, _)) => self.changes.push(change),
+            Ok((change, _)) => self.changes.push(*change),
             Err(OpError::Refused(_) | OpError::LockTimeout) => {}
             Err(error) => self.failure = Some(error),
         }

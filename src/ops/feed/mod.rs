@@ -146,7 +146,7 @@ impl Ledger {
         until: Option<Instant>,
     ) -> Result<Watch, OpError> {
         let place = Arc::clone(&self.env.feed.shared.places).try_acquire_owned();
-        let place = place.map_err(|_| OpError::Busy("too many watches are under way"))?;
+        let place = place.map_err(|_| OpError::Busy("too many watches are open"))?;
         let (event, oldest) = self.kept(event_id, deadline).await?;
         let version = event.counters.version;
         if let Some(after) = after {

@@ -10,7 +10,10 @@ const DRIFTS: [(&str, &str); 5] = [
     ("UPDATE events SET waiting = 3", "3 waitlist entries counted, 2 in rows"),
     ("UPDATE waitlist SET state = 'LEFT' WHERE user_id = 'a'", "2 waitlist entries counted, 1 in rows"),
     ("UPDATE waitlist SET user_id = 'ann' WHERE user_id = 'a'", "1 users wait for what they have reserved"),
-    ("UPDATE waitlist SET min_quantity = 1 WHERE user_id = 'a'", "places are free, and somebody waits whom they fit"),
+    (
+        "UPDATE waitlist SET min_quantity = 1 WHERE user_id = 'a'",
+        "units are free that fit a waiting entry whose turn it is",
+    ),
     ("UPDATE events SET state = 'CANCELLED'", "the event is cancelled, and 2 entries still wait"),
 ];
 

@@ -54,7 +54,7 @@ enum Next<T> {
     /// It is being read for.
     Reading(Upon),
     /// It is decided. While it is open, a Reserve that needs no read joins it as it comes.
-    Ready { jobs: Vec<T>, draft: Speculation, is_open: bool },
+    Ready { jobs: Vec<T>, draft: Box<Speculation>, is_open: bool },
 }
 
 /// What a read is overlaid with, since it may show it or not.
@@ -169,6 +169,12 @@ impl<T: Job> Lane<T> {
         self.waiting.len() + self.in_hand + self.next.len()
     }
 
+    /// Whether nothing waits, is read for or written.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.len() == 0 && self.writing.is_none() && matches!(self.next, Next::None)
+    }
+
     /// How long a command that comes now will have to wait, if all goes on as it does.
     fn expected_wait(&self) -> Duration {
         let batches = self.len() / self.settings.max_batch.max(1) + usize::from(self.writing.is_some());
@@ -232,7 +238,7 @@ impl<T: Job> Lane<T> {
             let context = Context { now: all.now, snapshots: all.snapshots };
             let decided = decide(&jobs, context, effects.map(|effects| &**effects), now);
             if let Some(set) = decided.filter(WorkingSet::is_all_accepted) {
-                let draft = Speculation { set, speculative: all.is_speculative, connections };
+                let draft = Box::new(Speculation { set, speculative: all.is_speculative, connections });
                 self.next = Next::Ready { jobs, draft, is_open: true };
                 return;
             }
@@ -285,7 +291,7 @@ impl<T: Job> Lane<T> {
         match draft {
             Some(draft) => {
                 let is_open = draft.set.is_all_decided();
-                self.next = Next::Ready { jobs, draft, is_open };
+                self.next = Next::Ready { jobs, draft: Box::new(draft), is_open };
             }
             // What can't be decided here is read, decided and written in one attempt.
             None if !is_ahead && cached.is_none() => self.write(jobs, None, now, steps),

@@ -28,7 +28,7 @@
 //! event take turns.
 //!
 //! The [`lane`] is a pure state machine with one transition function; the code here does what it says. What happens in
-//! which order is explored by [simulation](super::simulation).
+//! which order is explored by the simulation beside it.
 
 mod lane;
 mod speculation;

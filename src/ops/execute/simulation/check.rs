@@ -1,4 +1,4 @@
-//! What has to be so at the end of a run: the books of each event are right, and what callers were told is true.
+//! What has to be so at the end of a run: the counters of each event are right, and what callers were told is true.
 
 use super::{
     caller::{Asked, Told},

@@ -10,7 +10,7 @@
 //! to the last bit. The engine is the one that serves; only the [`database`] is a model. Its statements take time to
 //! travel and to work, wait for rows that others have locked, break with their connection before or after they took
 //! effect, and meet a standby that lacks the last commits. The [`callers`](caller) ask, repeat what they asked, and stop
-//! waiting. Then it is [checked](check) that the books are right, that each answer is in the history with the same
+//! waiting. Then it is [checked](check) that the counters are right, that each answer is in the history with the same
 //! content, that nothing was done twice, nothing that was refused was done, and no command was left without its answer.
 //!
 //! `make simulate SEEDS=1000000` runs many seeds; `make simulate SEED=17` runs one, and prints what happens.
@@ -165,7 +165,7 @@ async fn simulate(seed: u64) -> Result<u64, Vec<String>> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let asked = callers.asked.lock();
     let problems = catch_unwind(AssertUnwindSafe(|| check::check(&shared, &asked)));
-    let problems = problems.unwrap_or_else(|_| vec!["the books are wrong, as said above".into()]);
+    let problems = problems.unwrap_or_else(|_| vec!["the counters are wrong, as said above".into()]);
     if problems.is_empty() { Ok(shared.digest()) } else { Err(problems) }
 }
 

@@ -10,8 +10,11 @@ use crate::{
     tally::{Sample, Spread},
 };
 
-/// What builds are compared by, and how a sample says it.
-pub const MEASURES: [(&str, fn(&Sample) -> Option<f64>); 5] = [
+/// What builds are compared by: its name, and how a sample says it.
+type Measure = (&'static str, fn(&Sample) -> Option<f64>);
+
+/// What builds are compared by.
+pub const MEASURES: [Measure; 5] = [
     ("successes a second", |sample| Some(sample.per_second)),
     ("p50", |sample| sample.latency_ms.map(|latency| latency.p50)),
     ("p99", |sample| sample.latency_ms.map(|latency| latency.p99)),

@@ -91,6 +91,31 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// A confirmed reservation that is made at `now`. Its version comes with the change that creates it.
+    pub fn new(id: ReservationId, event_id: EventId, user_id: UserId, quantity: u32, now: Timestamp) -> Self {
+        Self {
+            id,
+            event_id,
+            user_id,
+            quantity,
+            state: State::Confirmed,
+            expire_time: None,
+            confirm_time: Some(now),
+            extensions: 0,
+            cancel_reason: None,
+            labels: Labels::default(),
+            version: 0,
+            create_time: now,
+            update_time: now,
+        }
+    }
+
+    /// The same as a hold.
+    #[must_use]
+    pub fn held_until(self, expire_time: Timestamp) -> Self {
+        Self { state: State::Held, expire_time: Some(expire_time), confirm_time: None, ..self }
+    }
+
     /// Names this version of the reservation.
     pub fn etag(&self) -> String {
         format!("r{}", self.version)

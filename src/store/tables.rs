@@ -34,10 +34,30 @@ pub fn rows<'a, T>(values: impl IntoIterator<Item = &'a T>) -> Vec<Row<'a, T>> {
     values.into_iter().map(Row).collect()
 }
 
-/// Declares a table: the value, the type that it is written as, a name and an alias for the list of its columns; then
+/// Declares a table: the value, the type that it is written as, a name and an alias for the list of its columns, and
+/// maybe a name for the list of assignments that updates a row; then
 /// each column with the type that it is read as and the expression that is written; last, the value that is made of
 /// what was read.
 macro_rules! table {
+    ($value:ident as $row:literal, $list:ident of $alias:literal, $assignments:ident, |$it:ident| {
+        $first:ident: $first_type:ty = $write_first:expr,
+        $second:ident: $second_type:ty = $write_second:expr,
+        $($column:ident: $type:ty = $write:expr,)+
+    } => $read:expr) => {
+        #[doc = concat!("Assigns the columns of `", $row, "` but for its key from an alias `w`.")]
+        macro_rules! $assignments {
+            () => {
+                concat!($(stringify!($column), " = w.", stringify!($column), ", ",)+ "event_id = w.event_id")
+            };
+        }
+        pub(super) use $assignments;
+
+        table!($value as $row, $list of $alias, |$it| {
+            $first: $first_type = $write_first,
+            $second: $second_type = $write_second,
+            $($column: $type = $write,)+
+        } => $read);
+    };
     ($value:ident as $row:literal, $list:ident of $alias:literal, |$it:ident| {
         $first:ident: $first_type:ty = $write_first:expr,
         $($column:ident: $type:ty = $write:expr,)+
@@ -136,7 +156,7 @@ table!(Event as "event_row", event_columns of "e", |it| {
     update_time,
 });
 
-table!(Reservation as "reservation_row", reservation_columns of "r", |it| {
+table!(Reservation as "reservation_row", reservation_columns of "r", reservation_assignments, |it| {
     event_id: EventId = &it.event_id,
     reservation_id: ReservationId = it.id,
     user_id: UserId = &it.user_id,

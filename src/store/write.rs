@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     StoreError,
-    tables::{Row, rows},
+    tables::{Row, reservation_assignments, rows},
 };
 use crate::domain::{
     caller::Actor,
@@ -245,11 +245,9 @@ fn one_change(write: &EventWrite<'_>, change: &Change, reservation: &Reservation
         "-- write::one_change\n",
         counted_sql!(),
         "reserved AS (
-             UPDATE reservations AS r
-                SET quantity = w.quantity, state = w.state, expire_time = w.expire_time,
-                    confirm_time = w.confirm_time, extensions = w.extensions, cancel_reason = w.cancel_reason,
-                    labels = w.labels, version = w.version, update_time = w.update_time
-               FROM counted, (SELECT ($9::reservation_row).*) AS w
+             UPDATE reservations AS r SET ",
+        reservation_assignments!(),
+        "  FROM counted, (SELECT ($9::reservation_row).*) AS w
               WHERE r.event_id = $1 AND r.reservation_id = w.reservation_id)
          INSERT INTO changes SELECT ($10::change_row).* FROM counted RETURNING clock_timestamp()"
     );

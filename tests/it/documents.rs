@@ -83,7 +83,7 @@ fn settings_and_metrics_have_the_names_that_the_documents_use() {
             if !is_routing_key
                 && let Some((section, key)) = name.split_once('.')
                 && let Some(section) = settings.get(section).and_then(toml::Value::as_table)
-                && !Path::new(&name).extension().is_some_and(|extension| extension == "rs")
+                && Path::new(&name).extension().is_none_or(|extension| extension != "rs")
             {
                 assert!(section.contains_key(key), "{}: {name} is no setting", page.display());
             }

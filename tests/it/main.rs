@@ -16,6 +16,7 @@ mod drain;
 mod embedded;
 mod errors;
 mod event_cancellation;
+mod event_commands;
 mod events;
 mod expiry;
 mod expiry_worker;

@@ -9,7 +9,7 @@ use crate::domain::{
     event::Event,
     ids::{Target, UserId},
     refusal::Refusal,
-    reservation::{Reservation, State},
+    reservation::Reservation,
     time::Timestamp,
 };
 
@@ -24,8 +24,7 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
     };
 
     release_own(draft, &wish.user_id)?;
-    let confirmed = expire_time.is_none();
-    if let Some(limit) = hold_limit.filter(|_| !confirmed) {
+    if let Some(limit) = hold_limit.filter(|_| expire_time.is_some()) {
         return Err(Refusal::HoldLimit(limit));
     }
     take(draft, wish.quantity)?;
@@ -36,24 +35,14 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
     }
 
     draft.rests_on(event.definition.booking_close_time);
-    draft.create(
-        if confirmed { ChangeKind::Confirmed } else { ChangeKind::Held },
-        Reservation {
-            id: wish.id,
-            event_id: event.id.clone(),
-            user_id: wish.user_id.clone(),
-            quantity: wish.quantity,
-            state: if confirmed { State::Confirmed } else { State::Held },
-            expire_time,
-            confirm_time: confirmed.then_some(now),
-            extensions: 0,
-            cancel_reason: None,
-            labels: wish.labels.clone(),
-            version: 0,
-            create_time: now,
-            update_time: now,
-        },
-    );
+    let new = Reservation {
+        labels: wish.labels.clone(),
+        ..Reservation::new(wish.id, event.id.clone(), wish.user_id.clone(), wish.quantity, now)
+    };
+    match expire_time {
+        Some(expire_time) => draft.create(ChangeKind::Held, new.held_until(expire_time)),
+        None => draft.create(ChangeKind::Confirmed, new),
+    }
     Ok(())
 }
 

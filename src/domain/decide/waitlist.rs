@@ -9,7 +9,7 @@ use crate::domain::{
     commit::Commit,
     ids::Target,
     refusal::Refusal,
-    reservation::{Reservation, State},
+    reservation::Reservation,
     snapshot::Snapshot,
     time::Timestamp,
     waitlist::{Entry, EntryState},
@@ -101,21 +101,11 @@ pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {
         draft.pass_over(first);
     }
     let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default);
+    let quantity = next.quantity.min(free);
     let offer = Reservation {
-        id: next.id,
-        event_id: event.id.clone(),
-        user_id: next.user_id.clone(),
-        quantity: next.quantity.min(free),
-        state: State::Held,
-        expire_time: Some(now.after(ttl)),
-        confirm_time: None,
-        extensions: 0,
-        cancel_reason: None,
         labels: next.labels.clone(),
-        version: 0,
-        create_time: now,
-        update_time: now,
+        ..Reservation::new(next.id, event.id.clone(), next.user_id.clone(), quantity, now)
     };
-    draft.promote(next, offer);
+    draft.promote(next, offer.held_until(now.after(ttl)));
     Some(draft.finish())
 }

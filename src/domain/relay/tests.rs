@@ -6,28 +6,15 @@ use super::*;
 use crate::domain::{
     change::{ChangeKind, Subject},
     ids::{ReservationId, UserId},
-    limits::Labels,
-    reservation::{Reservation, State},
+    reservation::Reservation,
     time::Timestamp,
 };
 
 fn change(event: usize, version: i64) -> Change {
     let time = Timestamp::MIN;
-    let reservation = Reservation {
-        id: ReservationId(uuid::Uuid::nil()),
-        event_id: EventId::parse(&format!("event-{event}")).expect("an id"),
-        user_id: UserId::parse("ann").expect("an id"),
-        quantity: 1,
-        state: State::Confirmed,
-        expire_time: None,
-        confirm_time: None,
-        extensions: 0,
-        cancel_reason: None,
-        labels: Labels::default(),
-        version,
-        create_time: time,
-        update_time: time,
-    };
+    let (id, event_id) = (ReservationId(uuid::Uuid::nil()), EventId::parse(&format!("event-{event}")).expect("an id"));
+    let user_id = UserId::parse("ann").expect("an id");
+    let reservation = Reservation { version, ..Reservation::new(id, event_id, user_id, 1, time) };
     let subject = Subject::Reservation(Box::new(reservation));
     Change { version, kind: ChangeKind::Confirmed, time, request: None, actor: None, subject }
 }

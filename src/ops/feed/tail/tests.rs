@@ -5,7 +5,7 @@ use crate::domain::{
     change::{ChangeKind, Subject},
     ids::{ReservationId, UserId},
     limits::Labels,
-    reservation::{Reservation, State},
+    reservation::Reservation,
     time::Timestamp,
 };
 
@@ -15,21 +15,9 @@ fn now() -> Timestamp {
 
 fn change(version: i64, label_bytes: usize) -> Change {
     let labels = Labels([("k".to_owned(), "x".repeat(label_bytes))].into());
-    let reservation = Reservation {
-        id: ReservationId(uuid::Uuid::nil()),
-        event_id: EventId::parse("e").expect("an id"),
-        user_id: UserId::parse("u").expect("an id"),
-        quantity: 1,
-        state: State::Held,
-        expire_time: None,
-        confirm_time: None,
-        extensions: 0,
-        cancel_reason: None,
-        labels,
-        version,
-        create_time: now(),
-        update_time: now(),
-    };
+    let (id, event_id) = (ReservationId(uuid::Uuid::nil()), EventId::parse("e").expect("an id"));
+    let user_id = UserId::parse("u").expect("an id");
+    let reservation = Reservation { labels, version, ..Reservation::new(id, event_id, user_id, 1, now()) };
     let subject = Subject::Reservation(Box::new(reservation));
     Change { version, kind: ChangeKind::Held, time: now(), request: None, actor: None, subject }
 }

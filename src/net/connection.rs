@@ -15,7 +15,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-use super::{connection_limit::Slot, preface_timeout::Replayed, read_throttle::ReadThrottle, slow_client::Client};
+use super::{
+    connection_limit::Slot, preface_timeout::PrefaceTimeout, read_throttle::ReadThrottle, slow_client::Client,
+};
 use crate::auth::guard::Peer;
 
 /// The bytes of a connection: plain or TLS.
@@ -32,7 +34,7 @@ pub struct Remote {
 
 /// An accepted connection.
 pub struct Connection {
-    wire: ReadThrottle<Replayed<Wire>>,
+    wire: PrefaceTimeout<ReadThrottle<Wire>>,
     remote: Remote,
     /// Whether this write has waited for others that are ready.
     has_gathered: bool,
@@ -41,7 +43,7 @@ pub struct Connection {
 
 impl Connection {
     /// Wraps what has been accepted.
-    pub const fn new(wire: ReadThrottle<Replayed<Wire>>, remote: Remote, slot: Slot) -> Self {
+    pub const fn new(wire: PrefaceTimeout<ReadThrottle<Wire>>, remote: Remote, slot: Slot) -> Self {
         Self { wire, remote, has_gathered: false, _slot: slot }
     }
 
@@ -65,7 +67,7 @@ impl Connection {
     }
 
     fn writer(&mut self) -> Pin<&mut Wire> {
-        Pin::new(self.wire.inner.get_mut().1)
+        Pin::new(&mut self.wire.inner.inner)
     }
 }
 
@@ -114,6 +116,6 @@ impl AsyncWrite for Connection {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.wire.inner.get_ref().1.is_write_vectored()
+        self.wire.inner.inner.is_write_vectored()
     }
 }

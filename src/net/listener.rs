@@ -1,4 +1,4 @@
-//! Accepts connections, within the limits that hold before HTTP/2 begins: how many, TLS in time, the preface in time.
+//! Accepts connections, within the limits that hold before HTTP/2 begins.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     connection::{Connection, Remote, Wire},
     connection_limit::{ConnectionLimit, Slot},
     handshake_limit::HandshakeLimit,
-    preface_timeout::await_preface,
+    preface_timeout::PrefaceTimeout,
     read_throttle::ReadThrottle,
     slow_client::SlowClients,
     tls::Tls,
@@ -103,7 +103,7 @@ impl Listener {
         }
     }
 
-    /// Makes a connection ready for HTTP/2; None if the client does not do its part in time.
+    /// Makes a connection ready for HTTP/2; None if TLS fails.
     async fn prepare(
         &self,
         stream: TcpStream,
@@ -121,8 +121,8 @@ impl Listener {
         };
         let certificate = certificate.map(|certificate| self.guard.check_certificate(certificate));
         let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
-        let wire = await_preface(wire, self.handshake_timeout).await.ok()?;
         let wire = ReadThrottle::new(wire, Arc::clone(&self.concurrency), self.metrics.reads_throttled.clone());
+        let wire = PrefaceTimeout::new(wire, self.handshake_timeout);
         Some(Connection::new(wire, Remote { peer, client: self.slow_clients.connect() }, slot))
     }
 

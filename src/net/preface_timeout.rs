@@ -1,37 +1,51 @@
 //! A time limit for the client's HTTP/2 preface. A connection that opens and stays silent, or stops inside the
-//! preface, would otherwise live for ever: HTTP/2's own pings begin only after it.
+//! preface, would otherwise live for ever and delay every graceful stop: HTTP/2's own pings begin only after it.
 
 use std::{
-    io::{Cursor, Error, ErrorKind, Result},
+    io::{Error, ErrorKind, Result},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, Chain},
-    time::timeout,
+    io::{AsyncRead, ReadBuf},
+    time::{Sleep, sleep},
 };
 
-/// The bytes that every HTTP/2 client begins with.
+/// The length of the bytes that every client begins with, "PRI * HTTP/2.0" and some more.
 /// Source: RFC 9113, section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: usize = 24;
 
-/// A stream that replays the bytes read from it so far.
-pub type Replayed<T> = Chain<Cursor<Vec<u8>>, T>;
-
-/// Waits for the preface. Other bytes are passed on at once: HTTP/2 answers them.
-pub async fn await_preface<T: AsyncRead + Unpin>(mut stream: T, limit: Duration) -> Result<Replayed<T>> {
-    let mut received = Vec::with_capacity(PREFACE.len());
-    timeout(limit, async {
-        while received.len() < PREFACE.len() && PREFACE.starts_with(&received) {
-            if stream.read_buf(&mut received).await? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok::<_, Error>(())
-    })
-    .await??;
-    Ok(Cursor::new(received).chain(stream))
+/// A connection that fails unless the preface arrives in time.
+pub struct PrefaceTimeout<T> {
+    /// The connection itself, for writing: only reads are timed.
+    pub inner: T,
+    timer: Option<Pin<Box<Sleep>>>,
+    received: usize,
 }
 
-#[cfg(test)]
-mod tests;
+impl<T> PrefaceTimeout<T> {
+    /// Times a connection that has just been accepted.
+    pub fn new(inner: T, limit: Duration) -> Self {
+        Self { inner, timer: Some(Box::pin(sleep(limit))), received: 0 }
+    }
+}
+
+// Hand-polled: it can't be awaited before HTTP/2 begins, since the server sends its own preface meanwhile.
+impl<T: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        self.received = self.received.saturating_add(buffer.filled().len() - before);
+        if self.received >= PREFACE {
+            self.timer = None;
+        } else if let Some(timer) = &mut self.timer
+            && polled.is_pending()
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the connection did not begin in time")));
+        }
+        polled
+    }
+}

@@ -4,6 +4,11 @@
 //! cancelled inside a transaction (launchbadge/sqlx #4385). Here a connection goes back only when its
 //! borrower says that it is clean; any other is closed, and PostgreSQL rolls back what it had open.
 //!
+//! While callers wait for a connection to begin a transaction on, a transaction that ends begins the next one in the same
+//! round trip ([`idle`]).
+
+mod idle;
+
 use std::{
     ops::{Deref, DerefMut},
     sync::{
@@ -21,10 +26,15 @@ use tokio::{
 };
 
 use super::{StoreError, relay::Session};
+use idle::{Idle, Waiting};
+
+pub(super) use idle::End;
 
 /// A connection that was idle for longer than this is checked before it is lent: a firewall or a failover may have cut
 /// it silently.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
+/// The same where a transaction is begun on it, which PostgreSQL ends, and the connection with it, after ten seconds.
+const TRY_BEGUN_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long that check, and an orderly close, may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -52,8 +62,7 @@ struct Shared {
     settings: PoolSettings,
     on_connect: String,
     permits: Arc<Semaphore>,
-    /// The idle connections, the one used last at the end.
-    idle: Mutex<Vec<Pooled>>,
+    idle: Mutex<Idle>,
     made: AtomicU64,
 }
 
@@ -61,12 +70,16 @@ struct Pooled {
     connection: PgConnection,
     connected: Instant,
     idle_since: Instant,
+    /// Whether a transaction was begun on it, which has done nothing yet.
+    is_begun: bool,
 }
 
 /// A lent connection. Dropped without [`Lease::give_back`], it is closed.
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
+    /// Whether a transaction is being begun on it for a caller that waits.
+    has_promised: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -89,21 +102,32 @@ impl Pool {
     /// Lends a connection, waiting for one until `deadline` or the acquire timeout. Each statement on it is a
     /// transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(deadline, false).await
+    }
+
+    /// Lends a connection to begin a transaction on, where that has not been done: see [`Lease::take_begun`].
+    pub(super) async fn lease_to_begin(&self, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(deadline, true).await
+    }
+
+    async fn lend(&self, deadline: Instant, to_begin: bool) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
         let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
+        let waiting = (shared.permits.available_permits() == 0).then(|| Waiting::new(&shared.idle, to_begin));
         let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
             .await
             .map_err(|_| too_late(StoreError::PoolExhausted))?
             .map_err(|_| StoreError::PoolExhausted)?;
+        let idle = waiting.map_or_else(|| shared.idle.lock().take(to_begin), Waiting::take);
         let connected = timeout_at(limit, async {
-            match shared.idle_connection().await {
+            match shared.checked(idle, to_begin).await {
                 Some(pooled) => Ok(pooled),
                 None => shared.connect().await,
             }
         });
         let pooled = connected.await.map_err(|_| too_late(silent()))??;
-        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), _permit: permit })
+        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), has_promised: false, _permit: permit })
     }
 
     /// A connection outside the pool, for a long session.
@@ -125,7 +149,7 @@ impl Pool {
     /// each would cause an error for one more caller.
     pub fn note(&self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) {
-            self.shared.idle.lock().clear();
+            self.shared.idle.lock().connections.clear();
         }
     }
 
@@ -144,7 +168,7 @@ impl Pool {
     /// Closes idle connections and lends no more. Lent connections end with their borrowers.
     pub async fn close(&self) {
         self.shared.permits.close();
-        let idle = std::mem::take(&mut *self.shared.idle.lock());
+        let idle = std::mem::take(&mut self.shared.idle.lock().connections);
         for pooled in idle {
             let _ = timeout(TRIAL_LIMIT, pooled.connection.close()).await;
         }
@@ -152,25 +176,33 @@ impl Pool {
 }
 
 impl Shared {
-    /// The connection that was used last, if it still answers. Using the warm one first lets surplus connections reach
-    /// their maximum age.
-    async fn idle_connection(&self) -> Option<Pooled> {
-        loop {
-            let mut pooled = self.idle.lock().pop()?;
-            if pooled.idle_since.elapsed() < TRY_AFTER_IDLE {
+    /// This connection, or another, if it still answers. It is in no transaction but one that `to_begin` asks for.
+    async fn checked(&self, idle: Option<Pooled>, to_begin: bool) -> Option<Pooled> {
+        let mut next = idle;
+        while let Some(mut pooled) = next {
+            let limit = if pooled.is_begun { TRY_BEGUN_AFTER_IDLE } else { TRY_AFTER_IDLE };
+            let answers = async {
+                if pooled.is_begun && !to_begin {
+                    pooled.connection.execute("ROLLBACK").await?;
+                    pooled.is_begun = false;
+                } else if pooled.idle_since.elapsed() >= limit {
+                    pooled.connection.ping().await?;
+                }
+                Ok::<_, sqlx::Error>(())
+            };
+            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, answers).await {
                 return Some(pooled);
             }
-            if let Ok(Ok(())) = timeout(TRIAL_LIMIT, pooled.connection.ping()).await {
-                return Some(pooled);
-            }
+            next = self.idle.lock().take(to_begin);
         }
+        None
     }
 
     async fn connect(&self) -> Result<Pooled, StoreError> {
         self.made.fetch_add(1, Ordering::SeqCst);
         let mut connection = self.options.connect().await.map_err(unavailable)?;
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
-        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now() })
+        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now(), is_begun: false })
     }
 }
 
@@ -203,12 +235,51 @@ fn on_connect(settings: &PoolSettings) -> String {
 }
 
 impl Lease {
-    /// Returns the connection to the pool. It must be in no transaction, and no statement may be running on it.
+    /// Returns the connection to the pool. It must be in no transaction that has done anything, and no statement may be
+    /// running on it.
     pub fn give_back(mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
-        if pooled.connected.elapsed() < self.shared.settings.max_lifetime && !self.shared.permits.is_closed() {
-            pooled.idle_since = Instant::now();
-            self.shared.idle.lock().push(pooled);
+        if pooled.connected.elapsed() >= self.shared.settings.max_lifetime || self.shared.permits.is_closed() {
+            return;
+        }
+        pooled.idle_since = Instant::now();
+        let unwanted = self.shared.idle.lock().give_back(pooled);
+        if unwanted.is_some() {
+            self.pooled = unwanted;
+            tokio::spawn(self.end_unwanted());
+        }
+    }
+
+    /// Whether a transaction is begun on it for its borrower; from now on it is the borrower's to end.
+    pub(super) fn take_begun(&mut self) -> bool {
+        std::mem::take(&mut self.pooled_mut().is_begun)
+    }
+
+    /// Ends the borrower's transaction, by COMMIT or ROLLBACK, and begins the next one where a caller waits for that.
+    pub(super) async fn end(&mut self, how: End) -> Result<(), sqlx::Error> {
+        let begins_next = self.shared.idle.lock().promise();
+        self.has_promised = begins_next;
+        self.execute(how.sql(begins_next)).await?;
+        self.pooled_mut().is_begun = begins_next;
+        Ok(())
+    }
+
+    async fn end_unwanted(mut self) {
+        if let Ok(Ok(_)) = timeout(TRIAL_LIMIT, self.execute("ROLLBACK")).await {
+            self.pooled_mut().is_begun = false;
+            self.give_back();
+        }
+    }
+
+    fn pooled_mut(&mut self) -> &mut Pooled {
+        self.pooled.as_mut().expect("a lease has its connection until it is given back")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.has_promised {
+            self.shared.idle.lock().promise_is_kept();
         }
     }
 }
@@ -223,6 +294,6 @@ impl Deref for Lease {
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.pooled.as_mut().expect("a lease has its connection until it is given back").connection
+        &mut self.pooled_mut().connection
     }
 }

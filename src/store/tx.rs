@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span, field, info_span};
 
-use super::{Lease, Pool, StoreError};
+use super::{Lease, Pool, StoreError, pool::End};
 
 /// How long a rollback may take before the connection is closed instead.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
@@ -74,7 +74,10 @@ impl Pool {
 
     async fn begin_with(&self, name: &'static str, budget: Budget, is_limited: bool) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
-        let mut lease = self.lease(budget.deadline).instrument(span.clone()).await?;
+        let leased = async {
+            if is_limited { self.lease(budget.deadline).await } else { self.lease_to_begin(budget.deadline).await }
+        };
+        let mut lease = leased.instrument(span.clone()).await?;
         let Some(limits) = budget.limits() else {
             lease.give_back();
             return Err(StoreError::Deadline);
@@ -84,7 +87,7 @@ impl Pool {
             // BEGIN and its limits in one round trip.
             let sql = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
             lease.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        } else {
+        } else if !lease.take_begun() {
             lease.execute("BEGIN").await?;
         }
         Ok(Tx { lease, deadline: budget.deadline, limits, span })
@@ -120,8 +123,8 @@ impl Tx {
             self.rollback().await;
             return Err(StoreError::Deadline);
         }
-        match self.lease.execute("COMMIT").instrument(self.span.clone()).await {
-            Ok(_) => {
+        match self.lease.end(End::Commit).instrument(self.span.clone()).await {
+            Ok(()) => {
                 self.span.record("outcome", "commit");
                 self.lease.give_back();
                 Ok(())
@@ -143,7 +146,7 @@ impl Tx {
     /// Rolls back, and keeps the connection if it still answers.
     pub async fn rollback(mut self) {
         self.span.record("outcome", "rollback");
-        if let Ok(Ok(_)) = timeout(ROLLBACK_LIMIT, self.lease.execute("ROLLBACK")).await {
+        if let Ok(Ok(())) = timeout(ROLLBACK_LIMIT, self.lease.end(End::Rollback)).await {
             self.lease.give_back();
         }
     }

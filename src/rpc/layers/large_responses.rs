@@ -45,7 +45,8 @@ impl Middleware for LargeResponses {
                 layer.metrics.rpcs_shed.inc();
                 return Ok(status::overloaded("too many lists and batches are waiting").into_http());
             };
-            hold(Some(Arc::new(permit)), inner.call(request)).await
+            // Called inside `hold`: the layers within add their own permit to the one that is held.
+            hold(Some(Arc::new(permit)), async move { inner.call(request).await }).await
         })
     }
 }

@@ -73,7 +73,7 @@ enum Upon {
 pub(super) enum Input<T> {
     /// A command comes.
     Submit(T),
-    /// A write is on its way to PostgreSQL.
+    /// A write is on its way to PostgreSQL, or commands have come since.
     Sent,
     /// A read has ended. None: it failed.
     Read(Reading<T>, Option<Context>),
@@ -135,7 +135,13 @@ impl<T: Job> Lane<T> {
     pub(super) fn transition(&mut self, input: Input<T>, connections: u64, now: Instant) -> Vec<Step<T>> {
         let mut steps = Vec::new();
         match input {
-            Input::Submit(job) => self.submit(job, now, &mut steps),
+            Input::Submit(job) => {
+                self.submit(job, now, &mut steps);
+                // While a batch is being written, what comes is decided when its writer has nothing more urgent to do.
+                if self.writing.is_some() {
+                    return steps;
+                }
+            }
             Input::Sent => {
                 if let Some(writing) = &mut self.writing {
                     writing.is_sent = true;

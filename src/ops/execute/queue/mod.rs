@@ -38,13 +38,19 @@ use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
     panic::AssertUnwindSafe,
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
 };
 
-use futures::{FutureExt, poll};
+use futures::{
+    FutureExt,
+    future::{Either, select},
+    poll,
+};
 use parking_lot::Mutex;
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -106,8 +112,20 @@ impl Job for BoxedItem {
 /// The lanes. Clones share them.
 #[derive(Clone)]
 pub(in crate::ops) struct Queue {
-    lanes: Arc<[Mutex<Lane<BoxedItem>>]>,
+    lanes: Arc<[LaneOfItems]>,
     hasher: RandomState,
+}
+
+/// A lane, and the news for its writer that commands have come.
+struct LaneOfItems {
+    state: Mutex<Lane<BoxedItem>>,
+    arrivals: Notify,
+}
+
+impl LaneOfItems {
+    fn new(settings: Execution) -> Self {
+        Self { state: Mutex::new(Lane::new(settings)), arrivals: Notify::new() }
+    }
 }
 
 /// What is sent to the database.
@@ -119,14 +137,14 @@ enum Io {
 
 impl Queue {
     pub(in crate::ops) fn new(settings: Execution) -> Self {
-        let lanes = (0..settings.lanes.max(1)).map(|_| Mutex::new(Lane::new(settings))).collect();
+        let lanes = (0..settings.lanes.max(1)).map(|_| LaneOfItems::new(settings)).collect();
         Self { lanes, hasher: RandomState::new() }
     }
 
     /// Whether nothing waits, is read for or written.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.lock().is_idle())
+        self.lanes.iter().all(|lane| lane.state.lock().is_idle())
     }
 
     /// Puts the command into its lane and waits for the answer. Once it is there it is executed, whether or not the
@@ -146,6 +164,9 @@ impl Queue {
         env.metrics.batch_commands.inc();
         let driver = Driver { queue: self.clone(), lane, env: env.clone() };
         let steps = driver.transition(Input::Submit(item));
+        if steps.is_empty() {
+            self.lanes[lane].arrivals.notify_one();
+        }
         for io in driver.start(steps, &mut Vec::new()) {
             driver.spawn(io);
         }
@@ -164,7 +185,7 @@ struct Driver<D> {
 impl<D: Database> Driver<D> {
     fn transition(&self, input: Input<BoxedItem>) -> Vec<Step<BoxedItem>> {
         let connections = self.env.database.connections_made();
-        self.queue.lanes[self.lane].lock().transition(input, connections, Instant::now())
+        self.queue.lanes[self.lane].state.lock().transition(input, connections, Instant::now())
     }
 
     /// Splits what is to be done: what goes to the database, and what can be replied to once that is on its way.
@@ -199,13 +220,10 @@ impl<D: Database> Driver<D> {
             let sent = poll!(&mut sending);
             // It is on its way: while PostgreSQL works, the batch before is replied to, and the next one decided.
             executed.drain(..).for_each(|done| done.reply(&mut self));
-            if is_write && sent.is_pending() {
-                let steps = self.transition(Input::Sent);
-                self.start(steps, &mut executed).into_iter().for_each(|io| self.spawn(io));
-            }
             let input = match sent {
-                std::task::Poll::Ready(input) => input,
-                std::task::Poll::Pending => sending.await,
+                Poll::Ready(input) => input,
+                Poll::Pending if is_write => self.decide_meanwhile(sending).await,
+                Poll::Pending => sending.await,
             };
             let steps = self.transition(input);
             let mut ios = self.start(steps, &mut executed).into_iter();
@@ -213,6 +231,22 @@ impl<D: Database> Driver<D> {
             ios.for_each(|io| self.spawn(io));
         }
         executed.drain(..).for_each(|done| done.reply(&mut self));
+    }
+
+    /// Until a write has ended, decides what comes behind it. The write comes first: as soon as it has ended, the next
+    /// batch is sent as it is.
+    async fn decide_meanwhile(
+        &self,
+        mut sending: Pin<Box<impl Future<Output = Input<BoxedItem>>>>,
+    ) -> Input<BoxedItem> {
+        loop {
+            let steps = self.transition(Input::Sent);
+            self.start(steps, &mut Vec::new()).into_iter().for_each(|io| self.spawn(io));
+            let arrived = pin!(self.queue.lanes[self.lane].arrivals.notified());
+            if let Either::Left((input, _)) = select(&mut sending, arrived).await {
+                return input;
+            }
+        }
     }
 
     /// Does one thing on the database. A panic ends the batch, and not the lane.

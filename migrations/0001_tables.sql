@@ -59,7 +59,7 @@ CREATE TABLE events (
     held               integer     NOT NULL, -- units in HELD reservations, lapsed ones included
     confirmed          integer     NOT NULL, -- units in CONFIRMED reservations
     version            bigint      NOT NULL, -- one more for each change, assigned under the row lock
-    waiting            integer     NOT NULL, -- WAITING entries; the waitlist is read only where there are any
+    waiting            integer     NOT NULL DEFAULT 0, -- WAITING entries; only if there are any is the waitlist read
     create_time        timestamptz NOT NULL,
     update_time        timestamptz NOT NULL, -- of the last change of the event itself
 

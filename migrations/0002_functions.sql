@@ -106,6 +106,7 @@ DECLARE
     ours         text[];
     mispredicted text[];
     outcomes     text[];
+    valid_until  timestamptz;
     ignored      text;
     ending       end_all;
 BEGIN
@@ -172,6 +173,7 @@ BEGIN
         p_ends := ARRAY(SELECT w FROM unnest(p_ends) AS w WHERE w.event_id = ANY (ours));
     END IF;
 
+    valid_until := (SELECT min(w.valid_until) FROM unnest(p_events) AS w);
     IF cardinality(p_definitions) > 0 THEN
         -- In one update: a capacity may shrink to what lapsed holds make room for.
         UPDATE events AS e
@@ -195,9 +197,9 @@ BEGIN
     -- What ends makes way first: a user's lapsed hold, for that user's next one.
     IF cardinality(p_known) > 0 THEN
         UPDATE reservations AS r
-           SET quantity = w.quantity, state = w.state, expire_time = w.expire_time, confirm_time = w.confirm_time,
-               extensions = w.extensions, cancel_reason = w.cancel_reason, labels = w.labels,
-               version = w.version, update_time = w.update_time
+           SET user_id = w.user_id, quantity = w.quantity, state = w.state, expire_time = w.expire_time,
+               confirm_time = w.confirm_time, extensions = w.extensions, cancel_reason = w.cancel_reason,
+               labels = w.labels, version = w.version, update_time = w.update_time
           FROM unnest(p_known) AS w
          WHERE r.event_id = w.event_id AND r.reservation_id = w.reservation_id;
     END IF;
@@ -218,7 +220,7 @@ BEGIN
     END LOOP;
     INSERT INTO changes SELECT w.* FROM unnest(p_changes) AS w;
     -- Seldom: the update waited, for a lock of the whole table, say. All is undone, and decided again.
-    IF clock_timestamp() >= (SELECT min(w.valid_until) FROM unnest(p_events) AS w) THEN
+    IF clock_timestamp() >= valid_until THEN
         RAISE 'a moment on which a decision rests has come' USING ERRCODE = 'serialization_failure';
     END IF;
     RETURN outcomes;

@@ -217,7 +217,7 @@ fn plain_statement(writes: &[EventWrite<'_>]) -> Option<Statement> {
 /// beginning with all rows of the event.
 macro_rules! counted_sql {
     () => {
-        "WITH free AS (
+        "WITH free AS ( -- of what is in the way
              SELECT 1 FROM events
               WHERE event_id = $1 AND version = $2 AND (clock_timestamp() >= $3) IS NOT TRUE
                 AND NOT EXISTS (SELECT FROM unnest($7::text[]) AS q (user_id), LATERAL (

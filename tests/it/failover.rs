@@ -59,7 +59,7 @@ impl Failover {
             ("database.max_connections", "2"),
             ("execution.lanes", "1"),
             ("expiry.interval", "1h"),
-            ("waitlist.serve_interval", "1h"),
+            ("waitlist.promotion_interval", "1h"),
         ]);
         let server = TestServer::on(before.database.clone(), &settings).await;
         let failover = Self { before, replica, proxy, server };

@@ -163,7 +163,7 @@ async fn a_malformed_file_is_refused_before_any_call() {
         (b"", "the header line has no column event_id"),
         (b"event_id\na\n", "the header line has no column capacity"),
         (b"capacity\n1\n", "the header line has no column event_id"),
-        (b"event_id,capacity,colour\n", "unknown column \"colour\"; known are event_id, display_name"),
+        (b"event_id,capacity,colour\n", "unknown column \"colour\"; the columns are event_id, display_name"),
         (b"event_id,capacity,capacity\n", "the header line has the column capacity twice"),
         (b"\xff,capacity\n", "the header line is not valid UTF-8"),
     ];

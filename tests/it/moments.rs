@@ -113,7 +113,7 @@ async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, aft
     let settings = patient_and(&[
         // Only these calls release holds and promote entries.
         ("expiry.interval", "1h"),
-        ("waitlist.serve_interval", "1h"),
+        ("waitlist.promotion_interval", "1h"),
         ("execution.max_lock_wait", "5min"),
     ]);
     let server = TestServer::with(&[&settings[..], &[("database.max_connections", "32")]].concat()).await;

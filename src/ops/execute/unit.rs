@@ -1,4 +1,4 @@
-//! What is executed, how, and what comes of it.
+//! The types of an execution: its options, its answer, how it is exclusive, its jobs and what becomes of each.
 
 use std::sync::Arc;
 

@@ -165,7 +165,7 @@ async fn malformed_commands_are_dead_letters_with_the_reason() {
         // The sender gets a reply too.
         let order = |id: &ShortString| id.to_string();
         let id = properties.message_id().as_ref().map(order).unwrap_or_default();
-        let asking = properties.with_reply_to(format!("answers-{}", broker.commands).into());
+        let asking = properties.with_reply_to(format!("replies-{}", broker.commands).into());
         client.send_raw(asking, body).await;
         let reply = client.reply().await;
         let status = reply.refused();

@@ -48,7 +48,7 @@ async fn an_explicit_setting_or_a_loopback_address_is_enough() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let server = Process::on(&database.url, &[&format!("server.listen={address}")]).await;
         let output = server.log().join("\n");
-        assert!(output.contains("not asked who they are") && output.contains("\"loopback_only\":true"), "{output}");
+        assert!(output.contains("authentication is off") && output.contains("\"loopback_only\":true"), "{output}");
         server.stop().await;
     }
 }
@@ -63,7 +63,7 @@ async fn a_problem_with_a_file_is_one_line_without_its_content() {
             vec!["auth.jwks=/nowhere/jwks.json".to_owned(), "auth.issuer=x".into()],
             vec!["auth.jwks", "/nowhere/jwks.json"],
         ),
-        (vec![format!("auth.jwks={jwks}"), "auth.issuer=x".into()], vec!["auth.jwks", "no key that can be used"]),
+        (vec![format!("auth.jwks={jwks}"), "auth.issuer=x".into()], vec!["auth.jwks", "no usable key"]),
         (vec![format!("auth.jwks={canary}"), "auth.issuer=x".into()], vec!["auth.jwks", "not a JSON Web Key Set"]),
         (vec![format!("auth.jwks={jwks}")], vec!["auth.issuer must be set"]),
         (

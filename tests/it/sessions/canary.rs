@@ -82,7 +82,7 @@ async fn session_tokens_and_the_password_of_redis_are_printed_nowhere() {
     capture.add_refusal(ask(&shop).await);
     let started = server.log().join("\n");
     let log = [started, server.stop().await.join("\n")].concat();
-    assert!(log.contains("Redis refuses"), "{log}");
+    assert!(log.contains("Redis refused"), "{log}");
     capture.add("the log of a wrong password", log);
 
     let spans = collector.spans.lock().expect("no holder panics").clone();

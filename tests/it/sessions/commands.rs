@@ -71,7 +71,7 @@ async fn wrong_usage_of_sessions_is_reported() {
     let away = TestRedis { url: "redis://:s3cret@127.0.0.1:1/0".into(), ..redis };
     let output = run(&away, &["list", "--user", "ann"]).await;
     assert!(
-        output.code == Some(1) && output.err.contains("Redis can't be reached") && !output.err.contains("s3cret"),
+        output.code == Some(1) && output.err.contains("Redis is unreachable") && !output.err.contains("s3cret"),
         "{output:?}"
     );
 }

@@ -170,7 +170,7 @@ async fn a_run_measures_everything_audits_the_events_and_reports() {
 
 fn check_page(path: &Path) {
     let html = fs::read_to_string(path).expect("there is a page");
-    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    assert!(html.to_lowercase().starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
     assert_eq!(html.matches("<svg ").count(), html.matches("</svg>").count());
     assert!(html.matches("<svg ").count() >= 8, "plots are missing");
     let [summary, targets] = ["Against SQL alone", "<h2>Targets"].map(|title| html.find(title).expect("a section"));

@@ -2,9 +2,9 @@
 -- 9 units confirmed and 1 held, and so at version 11. With their creation as their first change.
 WITH made AS (
     INSERT INTO events (event_id, display_name, state, max_quantity, hold_ttl_default, hold_ttl_max, max_extensions,
-                        capacity, held, confirmed, version, create_time, update_time)
+                        capacity, held, confirmed, version, waiting, create_time, update_time)
     SELECT 'bench-' || n, t.display_name, t.state, t.max_quantity, t.hold_ttl_default, t.hold_ttl_max,
-           t.max_extensions, t.capacity, 1, 9, 11, t.create_time, t.update_time
+           t.max_extensions, t.capacity, 1, 9, 11, 0, t.create_time, t.update_time
       FROM generate_series($1::integer, $2::integer) AS n, events AS t
      WHERE t.event_id = 'bench-0'
     RETURNING event_id

@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value};
 use super::{
     denial::TokenProblem,
     principal::{Principal, Role, Roles},
+    unique_json::UniqueJson,
 };
 use crate::{
     config::Auth,
@@ -68,7 +69,9 @@ impl Expectations {
 
     /// Checks the payload of a token with a valid signature. `now` is in seconds since 1970.
     pub fn check(&self, payload: &[u8], now: i64) -> Result<VerifiedClaims, TokenProblem> {
-        let claims: Claims = serde_json::from_slice(payload).map_err(|_| TokenProblem::Claims)?;
+        // A claim that is there twice means one thing to reservd, and another to what the token passed on its way.
+        let UniqueJson(payload) = serde_json::from_slice(payload).map_err(|_| TokenProblem::Claims)?;
+        let claims = Claims::deserialize(payload).map_err(|_| TokenProblem::Claims)?;
         if claims.iss != self.issuer {
             return Err(TokenProblem::Issuer);
         }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: a [`principal`] has roles; [`permissions`] is the table of the roles that each RPC needs;
 //! an [`access`] is what a call is granted, a [`denial`] why it is refused. [`tokens`] authenticates JWTs: [`jws`]
-//! is the signature, [`claims`] the payload, [`keys`] the trusted keys from a [`jwks`] that is read or
+//! is the signature, [`claims`] the payload in [`unique_json`], [`keys`] the trusted keys from a [`jwks`] that is read or
 //! [`fetch`]ed. [`certificate`] names the bearer of a client certificate. [`sessions`] authenticates a
 //! [`session_token`] by Redis. [`rate_limit`] limits calls. The [`guard`] checks every call with all of them.
 //!
@@ -26,3 +26,4 @@ pub mod rate_limit;
 pub mod session_token;
 pub mod sessions;
 pub mod tokens;
+pub mod unique_json;

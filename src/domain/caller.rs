@@ -12,9 +12,10 @@ pub const MAX_ACTOR_LENGTH: usize = 256;
 pub struct Actor(Arc<str>);
 
 impl Actor {
-    /// The name that `text` spells: 1 to [`MAX_ACTOR_LENGTH`] bytes, no control characters.
+    /// The name that `text` spells: 1 to [`MAX_ACTOR_LENGTH`] bytes, no control characters, and none that would show
+    /// the name otherwise than it is.
     pub fn parse(text: &str) -> Option<Self> {
-        let good = (1..=MAX_ACTOR_LENGTH).contains(&text.len()) && !text.chars().any(char::is_control);
+        let good = (1..=MAX_ACTOR_LENGTH).contains(&text.len()) && !text.contains(is_deceptive);
         good.then(|| Self(text.into()))
     }
 
@@ -22,6 +23,12 @@ impl Actor {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Control characters, and what has no width, separates lines or changes the direction of text.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl fmt::Display for Actor {

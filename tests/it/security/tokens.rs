@@ -169,6 +169,19 @@ fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, &'static str, String)> {
             "CLAIMS",
             texts(&header().to_string(), &good_claims().to_string().replacen('{', "{\"exp\":99999999999,", 1)),
         ),
+        (
+            "roles twice",
+            "CLAIMS",
+            texts(&header().to_string(), &good_claims().to_string().replacen('{', "{\"roles\":[\"admin\"],", 1)),
+        ),
+        (
+            "roles twice, further in",
+            "CLAIMS",
+            texts(
+                &header().to_string(),
+                &good_claims().to_string().replacen('{', "{\"realm\":[{\"roles\":[],\"roles\":[\"admin\"]}],", 1),
+            ),
+        ),
         ("an end that is text", "CLAIMS", body("exp", json!((NOW() + 60).to_string()))),
         ("an end that is null", "CLAIMS", body("exp", Value::Null)),
         ("an end before all time", "CLAIMS", body("exp", json!(-1))),
@@ -194,6 +207,9 @@ fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, &'static str, String)> {
         // Subjects and roles.
         ("an empty subject", "SUBJECT", body("sub", json!(""))),
         ("a subject with a line of a log in it", "SUBJECT", body("sub", json!("ann\n2026 INFO all is well"))),
+        ("a subject that reads backwards", "SUBJECT", body("sub", json!("ann\u{202e}nimda"))),
+        ("a subject with another kind of line", "SUBJECT", body("sub", json!("ann\u{2028}all is well"))),
+        ("a subject with a character that nobody sees", "SUBJECT", body("sub", json!("ann\u{200b}"))),
         ("a subject that is too long", "SUBJECT", body("sub", json!("x".repeat(300)))),
         ("a user that is no user_id", "SUBJECT", body("sub", json!("Ann Example"))),
         ("roles that are a number", "ROLES", body("roles", json!(7))),

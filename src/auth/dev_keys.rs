@@ -48,14 +48,14 @@ impl DevKeys {
         let (key, jwks) = (folder.join(KEY), folder.join(JWKS));
         fs::create_dir_all(folder).map_err(|cause| DevKeysError::File { file: folder.to_owned(), cause })?;
         if !key.exists() {
-            write(&key, 0o600, new_key_pem().as_bytes())?;
+            write_new(&key, 0o600, new_key_pem().as_bytes())?;
         }
         let pem = fs::read(&key).map_err(|cause| DevKeysError::File { file: key.clone(), cause })?;
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| DevKeysError::Key(key.clone()))?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
         let keys = Self { pair: pair.map_err(|_| DevKeysError::Key(key))? };
         if !jwks.exists() {
-            write(&jwks, 0o644, format!("{:#}\n", keys.jwks()).as_bytes())?;
+            write_new(&jwks, 0o644, format!("{:#}\n", keys.jwks()).as_bytes())?;
         }
         Ok(keys)
     }
@@ -88,7 +88,7 @@ fn new_key_pem() -> String {
 }
 
 /// Writes a new file, and never overwrites one.
-fn write(file: &Path, mode: u32, content: &[u8]) -> Result<(), DevKeysError> {
+pub fn write_new(file: &Path, mode: u32, content: &[u8]) -> Result<(), DevKeysError> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(file);
     let written = opened.and_then(|mut opened| opened.write_all(content));
     written.map_err(|cause| DevKeysError::File { file: file.to_owned(), cause })

@@ -101,7 +101,7 @@ impl Cli {
             Command::Probe(probe) => probe.run(|| settings.load()).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
             Command::Sessions(command) => command.run(settings.load()?).await,
-            Command::Token(token) => token.print(),
+            Command::Token(token) => token.run(),
             Command::Config { defaults } => {
                 print!("{}", if defaults { DEFAULTS.to_owned() } else { settings.load()?.to_toml() });
                 Ok(())

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::{failure::Failure, token::parse_role};
+use super::{
+    failure::Failure,
+    token::{TokenOutput, parse_role},
+};
 use crate::{
     auth::{
         principal::{Role, Roles},
@@ -51,6 +54,8 @@ pub struct Create {
     /// A description for lists of sessions
     #[arg(long, default_value = "")]
     description: String,
+    #[command(flatten)]
+    output: TokenOutput,
 }
 
 /// The options of `reservd sessions list`.
@@ -103,8 +108,7 @@ impl Create {
             created_by: "command line".to_owned(),
             description: self.description,
         };
-        println!("{}", sessions.open(&new).await?.token.expose());
-        Ok(())
+        self.output.put(sessions.open(&new).await?.token.expose())
     }
 }
 

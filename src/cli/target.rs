@@ -1,9 +1,9 @@
 //! The server that a command calls, and the token that it presents.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, Uri, header::AUTHORIZATION, uri::Scheme};
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -25,6 +25,9 @@ pub struct Target {
     /// A file with the token to present; RESERVD_TOKEN in the environment is the token itself
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Present the token over http to another machine, for everyone on the way to read
+    #[arg(long)]
+    insecure_token: bool,
 }
 
 /// A connection on which each call presents a token.
@@ -46,15 +49,24 @@ impl Interceptor for Bearer {
 impl Target {
     /// Connects.
     pub async fn connect(&self) -> Result<Wire, Failure> {
-        Ok(InterceptedService::new(self.channel().await?, self.bearer()?))
+        let (endpoint, bearer) = (self.endpoint()?, self.bearer()?);
+        let is_safe = endpoint.uri().scheme() == Some(&Scheme::HTTPS) || is_local(endpoint.uri());
+        if bearer.0.is_some() && !is_safe && !self.insecure_token {
+            let problem = "a token is not sent over http to another machine: use https, or --insecure-token";
+            return Err(format!("{}: {problem}", self.server).into());
+        }
+        Ok(InterceptedService::new(self.channel(endpoint).await?, bearer))
     }
 
-    async fn channel(&self) -> Result<Channel, Failure> {
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
         let scheme = if self.server.contains("://") { "" } else { "http://" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
-            .map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?
-            .connect_timeout(Duration::from_secs(3));
-        if self.server.starts_with("https://") {
+        let endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server));
+        Ok(endpoint.map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?)
+    }
+
+    async fn channel(&self, endpoint: Endpoint) -> Result<Channel, Failure> {
+        let mut endpoint = endpoint.connect_timeout(Duration::from_secs(3));
+        if endpoint.uri().scheme() == Some(&Scheme::HTTPS) {
             let tls = match &self.ca {
                 None => ClientTlsConfig::new().with_native_roots(),
                 Some(file) => {
@@ -85,7 +97,7 @@ impl Target {
 
     /// Succeeds if the server is healthy.
     pub async fn check_health(&self) -> Result<(), Failure> {
-        let mut client = HealthClient::new(self.channel().await?);
+        let mut client = HealthClient::new(self.channel(self.endpoint()?).await?);
         let mut request = Request::new(HealthCheckRequest::default());
         request.set_timeout(Duration::from_secs(3));
         let status = client.check(request).await?.into_inner().status();
@@ -95,4 +107,10 @@ impl Target {
             Err(format!("{} is {}", self.server, status.as_str_name()).into())
         }
     }
+}
+
+/// Whether a URL leads to this machine and nowhere else.
+fn is_local(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }

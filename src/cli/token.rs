@@ -6,7 +6,11 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::failure::Failure;
-use crate::auth::{clock, dev_keys::DevKeys, principal::Role};
+use crate::auth::{
+    clock,
+    dev_keys::{DevKeys, write_new},
+    principal::Role,
+};
 
 /// The options of `reservd token`.
 #[derive(Debug, Args)]
@@ -41,11 +45,32 @@ pub struct Token {
     /// The audience, which must match the server's auth.audience
     #[arg(long, default_value = "reservd")]
     audience: String,
+    #[command(flatten)]
+    output: TokenOutput,
+}
+
+/// Where a new token goes.
+#[derive(Debug, Args)]
+pub struct TokenOutput {
+    /// Write the token to this new file, which only its owner can read, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl TokenOutput {
+    /// Prints or writes a token.
+    pub fn put(&self, token: &str) -> Result<(), Failure> {
+        match &self.out {
+            None => println!("{token}"),
+            Some(file) => write_new(file, 0o600, format!("{token}\n").as_bytes())?,
+        }
+        Ok(())
+    }
 }
 
 impl Token {
-    /// Prints a token.
-    pub fn print(self) -> Result<(), Failure> {
+    /// Makes a token.
+    pub fn run(self) -> Result<(), Failure> {
         let keys = DevKeys::in_folder(&self.keys)?;
         let who = [(self.user, Some(Role::User)), (self.service, Some(Role::Service)), (self.admin, Some(Role::Admin))];
         let named = who.into_iter().chain([(self.subject, None)]).find_map(|(name, role)| Some((name?, role)));
@@ -56,8 +81,7 @@ impl Token {
         let claims = json!({
             "iss": self.issuer, "aud": self.audience, "sub": subject, "roles": roles, "iat": now, "nbf": now, "exp": end,
         });
-        println!("{}", keys.sign(&claims));
-        Ok(())
+        self.output.put(&keys.sign(&claims))
     }
 }
 

@@ -58,6 +58,43 @@ async fn a_server_with_the_keys_accepts_tokens_of_the_program() {
 }
 
 #[tokio::test]
+async fn a_token_does_not_cross_a_network_in_the_clear() {
+    let (database, folder) = (TestDatabase::new().await, TempFolder::new());
+    let server = Process::on(&database.url, &[]).await;
+    let (csv, file) = (folder.file("events.csv", "event_id,capacity\nconcert,5\n"), folder.file("token", "canary"));
+    // For the program not an address of this machine only, though it leads to the server.
+    let url = format!("http://0.0.0.0:{}", server.address.port());
+    let import = ["events", "import", &csv, "--server", &url];
+    for output in [
+        run_with("canary", &import).await,
+        finish(program([&import[..], &["--token-file", &file]].concat())).await,
+        run_with("canary", &["events", "import", &csv, "--server", &url.replace("http", "HTTP")]).await,
+    ] {
+        assert!(output.code == Some(1) && output.err.contains("--insecure-token"), "{output:?}");
+    }
+    assert_eq!(finish(program(import)).await.code, Some(0), "without a token there is nothing to lose");
+    let output = run_with("canary", &[&import[..], &["--insecure-token"]].concat()).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_in_a_file_is_for_its_owner_only() {
+    let folder = TempFolder::new();
+    let (keys, file) = (folder.path("keys").display().to_string(), folder.path("ann.token"));
+    let arguments = ["token", "--user", "ann", "--keys", &keys, "--out", &file.display().to_string()];
+    let output = finish(program(arguments)).await;
+    assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), "", ""), "{output:?}");
+    let (written, mode) =
+        (std::fs::read_to_string(&file), std::fs::metadata(&file).expect("made").permissions().mode());
+    let written = written.expect("made");
+    assert_eq!((written.trim_end().split('.').count(), mode & 0o777), (3, 0o600));
+    let output = finish(program(arguments)).await;
+    assert!(output.code == Some(1) && output.err.contains("ann.token"), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), written, "no file is overwritten");
+}
+
+#[tokio::test]
 async fn wrong_usage_of_token_is_reported() {
     for wrong in
         [&["token"][..], &["token", "--user", "a", "--admin", "b"], &["token", "--user", "a", "--role", "king"]]

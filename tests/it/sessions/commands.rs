@@ -1,9 +1,11 @@
 //! `reservd sessions` works without a server, and every server applies its revocations.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::{ask, guarded, list};
 use crate::support::{
     TestRedis, eventually,
-    process::{CommandOutput, finish, program},
+    process::{CommandOutput, TempFolder, finish, program},
 };
 
 async fn run(redis: &TestRedis, arguments: &[&str]) -> CommandOutput {
@@ -37,6 +39,14 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
         let id = format!("{id:A<43}");
         assert_eq!(run(&redis, &["revoke", &id]).await.out, "0 revoked\n", "{id} is an id");
     }
+
+    let folder = TempFolder::new();
+    let file = folder.path("ann.token").display().to_string();
+    let output = run(&redis, &["create", "--user", "ann", "--out", &file]).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(0), ""), "{output:?}");
+    assert_eq!(std::fs::metadata(&file).expect("made").permissions().mode() & 0o777, 0o600);
+    ask(&guarded.with_token(std::fs::read_to_string(&file).expect("made").trim_end())).await.expect("a user");
+    assert_eq!(run(&redis, &["revoke", "--user", "ann"]).await.out, "1 revoked\n");
 
     let tokens =
         [run(&redis, &["create", "--user", "ann"]).await.out, run(&redis, &["create", "--user", "ann"]).await.out];

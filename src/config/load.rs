@@ -1,8 +1,8 @@
-//! Overlays the defaults with the file, the environment and the flags. Each problem is one line with the key
+//! Overlays the defaults, which differ on a network, with the file, the environment and the flags. Each problem is one line with the key
 //! and the place where it is set; for an unknown key it names the closest setting, for a renamed key the new
 //! name. A message never quotes a line of a file, which may hold a secret.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, net::SocketAddr, path::Path};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -14,7 +14,7 @@ use figment::{
 
 use super::{
     problems::ConfigError,
-    settings::{Config, DEFAULTS},
+    settings::{Config, DEFAULTS, NETWORK_DEFAULTS, is_loopback},
 };
 
 /// The settings of a command line, as `section.key` and value.
@@ -77,7 +77,13 @@ impl Config {
         if !renamed.is_empty() {
             return Err(ConfigError(renamed));
         }
-        let figment = layers.into_iter().fold(Figment::from(Toml::string(DEFAULTS)), Figment::merge);
+        let overlaid = |defaults: Figment| layers.iter().fold(defaults, Figment::merge);
+        let defaults = Figment::from(Toml::string(DEFAULTS));
+        let mut figment = overlaid(defaults.clone());
+        // An address that can't be read is reported below.
+        if figment.extract_inner("server.listen").is_ok_and(|listen: SocketAddr| !is_loopback(listen)) {
+            figment = overlaid(defaults.merge(Toml::string(NETWORK_DEFAULTS)));
+        }
         let config: Self = figment
             .extract()
             .map_err(|errors| ConfigError(errors.into_iter().map(|error| explain(&error)).collect()))?;

@@ -17,6 +17,6 @@ pub use secret_url::SecretUrl;
 pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
 pub use sessions::{SessionKind, Sessions};
 pub use settings::{
-    BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Execution, Expiry, LogFormat, Retention, Server,
-    Strategy, StrategyDefaults, Telemetry, Waitlist, Watch,
+    BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Execution, Expiry, LogFormat, NETWORK_DEFAULTS,
+    Retention, Server, Strategy, StrategyDefaults, Telemetry, Waitlist, Watch, is_loopback,
 };

@@ -133,7 +133,7 @@ pub struct Limits {
     pub live_holds_per_user: u32,
 }
 
-/// A file or a URL. A URL prints without its password and query.
+/// A file or a URL. A URL prints without its secrets.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Location(String);
@@ -146,12 +146,14 @@ impl Location {
 
     /// The URL with its secrets; none if this is a file.
     pub fn url(&self) -> Option<&str> {
-        self.0.contains("://").then_some(self.0.as_str())
+        let scheme = self.0.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+        let is_url = self.0.contains("://") || ["http", "https"].contains(&scheme.as_str());
+        is_url.then_some(self.0.as_str())
     }
 
     /// The file; none if this is a URL.
     pub fn file(&self) -> Option<&Path> {
-        (!self.0.contains("://")).then_some(Path::new(&self.0))
+        self.url().is_none().then_some(Path::new(&self.0))
     }
 }
 

@@ -15,6 +15,8 @@ use super::{
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("../defaults.toml");
+/// Those that differ where other machines can reach `server.listen`.
+pub const NETWORK_DEFAULTS: &str = include_str!("../network_defaults.toml");
 
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,6 +56,11 @@ impl Config {
     pub fn has_authentication(&self) -> bool {
         !self.auth.jwks.is_empty() || !self.tls.client_ca.is_empty() || self.sessions.is_configured()
     }
+}
+
+/// Whether only this machine reaches an address.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// `[server]`
@@ -230,7 +237,7 @@ pub struct Diagnostics {
 pub struct Telemetry {
     pub log: String,
     pub log_format: LogFormat,
-    pub otlp_endpoint: String,
+    pub otlp_endpoint: SecretUrl,
     pub service_name: String,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A connection and its calls meet the limits in this order, a call from *deadline* on, in the layers of `rpc::layers`.
 //! A limit has the setting and default that are named here, or is a constant of its file. A rate or count of 0 is no
-//! limit.
+//! limit. The defaults *on a network* are those of a `server.listen` that other machines can reach.
 //!
 //! | limit | setting and default | beyond it | where |
 //! | --- | --- | --- | --- |
@@ -23,11 +23,11 @@
 //! | time for a response to be read | `server.response_timeout = "60s"` | closed | [`slow_client`] |
 //! | deadline, if the caller sets none | `server.default_deadline = "10s"` | DEADLINE | `deadline` |
 //! | deadline | `server.max_deadline = "60s"` | DEADLINE | `deadline` |
-//! | calls a second of one address | `limits.address_rate = 0` | RATE_LIMITED | `auth` |
-//! | calls at once of one address | `limits.address_burst = 200` | RATE_LIMITED | `auth` |
-//! | calls a second of one principal | `limits.principal_rate = 0` | RATE_LIMITED | `auth` |
-//! | calls at once of one principal | `limits.principal_burst = 100` | RATE_LIMITED | `auth` |
-//! | streams of one principal | `limits.watches_per_principal = 0` | WATCH_LIMIT | `auth` |
+//! | calls a second of one address | `limits.address_rate = 0`; on a network `limits.address_rate = 10_000` | RATE_LIMITED | `auth` |
+//! | calls at once of one address | `limits.address_burst = 200`; on a network `limits.address_burst = 20_000` | RATE_LIMITED | `auth` |
+//! | calls a second of one principal | `limits.principal_rate = 0`; on a network `limits.principal_rate = 5_000` | RATE_LIMITED | `auth` |
+//! | calls at once of one principal | `limits.principal_burst = 100`; on a network `limits.principal_burst = 10_000` | RATE_LIMITED | `auth` |
+//! | streams of one principal | `limits.watches_per_principal = 0`; on a network `limits.watches_per_principal = 1_000` | WATCH_LIMIT | `auth` |
 //! | time for the message | `server.message_timeout = "10s"` | MESSAGE_LATE | `message_buffer` |
 //! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
 //! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |

@@ -20,15 +20,15 @@ pub enum TracesError {
     /// `telemetry.log` can't be parsed.
     #[error("telemetry.log {0:?} is not a log filter: {1}")]
     Filter(String, tracing_subscriber::filter::ParseError),
-    /// `telemetry.otlp_endpoint` can't be used.
-    #[error("telemetry.otlp_endpoint can't be used: {0}")]
+    /// `telemetry.otlp_endpoint` can't be used. The cause may quote it, so it is not printed.
+    #[error("telemetry.otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) can't be used")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 /// Sets up spans and logs for the process. Must run inside the runtime.
 pub fn init(settings: &Telemetry) -> Result<Traces, TracesError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| TracesError::Filter(settings.log.clone(), error))?;
-    let provider = if settings.otlp_endpoint.is_empty() { None } else { Some(otlp(settings)?) };
+    let provider = if settings.otlp_endpoint.expose().is_empty() { None } else { Some(otlp(settings)?) };
     let spans = provider.as_ref().map(|provider| {
         // Tracing the exporter's own calls would cause another export for each export.
         let own_spans = EnvFilter::new("off,reservd=info");
@@ -55,7 +55,7 @@ where
 }
 
 fn otlp(settings: &Telemetry) -> Result<SdkTracerProvider, TracesError> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.otlp_endpoint).build()?;
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(settings.otlp_endpoint.expose()).build()?;
     let resource = Resource::builder().with_service_name(settings.service_name.clone()).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

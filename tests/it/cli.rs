@@ -38,7 +38,44 @@ async fn config_prints_the_settings_without_secrets() {
         assert!(output.out.contains("***") && !output.out.contains("canary"), "{}", output.out);
     }
     let output = run(&["config", "--set", "database.url=postgres://me:canary@db.example/x"]).await;
-    assert!(output.out.contains("postgres://me:***@db.example/x"), "{}", output.out);
+    assert!(output.out.contains("postgres://***@db.example/x"), "{}", output.out);
+}
+
+#[tokio::test]
+async fn config_prints_no_secret_of_any_url_however_it_is_written() {
+    for setting in [
+        "telemetry.otlp_endpoint=https://me:canary@spans.example",
+        "telemetry.otlp_endpoint=https://canary@spans.example:4317/v1",
+        "telemetry.otlp_endpoint=https://spans.example/v1?key=canary",
+        "telemetry.otlp_endpoint=https://spans.example/v1#canary",
+        "database.url=postgres://me:canary?1@db.example/x",
+        "database.url=postgres://me:12/canary@db.example/x",
+        "database.url=postgres://me:12#canary@db.example/x",
+        "database.url=postgres:me:canary@db.example/x",
+        "database.url=postgres:///x?password=canary",
+        "auth.jwks=https://canary@id.example/keys",
+        "auth.jwks=https://id.example/keys#canary",
+    ] {
+        let output = run(&["config", "--set", "auth.issuer=x", "--set", setting]).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.out.contains("***") && !output.out.contains("canary"), "{setting}: {}", output.out);
+    }
+    for refused in ["auth.jwks=https:canary@id.example/keys", "telemetry.otlp_endpoint=canary://:spans"] {
+        let output = run(&["config", "--set", "auth.issuer=x", "--set", refused]).await;
+        assert!(output.code == Some(1) && !output.err.contains("canary"), "{refused}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn rates_are_limited_by_default_where_other_machines_reach_the_server() {
+    let rate = |table: &toml::Table, key: &str| table["limits"][key].as_integer().expect("a number");
+    for key in ["principal_rate", "address_rate", "watches_per_principal"] {
+        assert_eq!(rate(&printed(&[], &["--listen", "127.0.0.1:1"]).await, key), 0, "{key}");
+        let network = ["--listen", "0.0.0.0:1"];
+        assert!(rate(&printed(&[], &network).await, key) >= 1000, "{key}");
+        let chosen = format!("limits.{key}=0");
+        assert_eq!(rate(&printed(&[], &[&network[..], &["--set", &chosen]].concat()).await, key), 0, "{key}");
+    }
 }
 
 #[tokio::test]

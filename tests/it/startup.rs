@@ -153,7 +153,7 @@ async fn invalid_settings() {
         (&["--config", &binary], &["cannot read the configuration file", &binary]),
         (&["--config", &missing], &["there is no configuration file", &missing]),
         (&["--set", "telemetry.log=reservd=loud"], &["telemetry.log", "reservd=loud", "not a log filter"]),
-        (&["--set", "telemetry.otlp_endpoint=::"], &["telemetry.otlp_endpoint can't be used"]),
+        (&["--set", "telemetry.otlp_endpoint=canary:"], &["telemetry.otlp_endpoint", "is not a URL such as http:"]),
     ];
     for (arguments, words) in cases {
         assert_says(&refusal(None, arguments).await, words);

@@ -74,6 +74,8 @@ pub struct Guard {
     needs: HashMap<&'static str, Need>,
     principal_limit: Option<RateLimit>,
     address_limit: Option<RateLimit>,
+    /// For calls that need no authentication, so that they don't depend on other calls of their address.
+    public_limit: Option<RateLimit>,
     max_streams: u32,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
     hasher: RandomState,
@@ -119,6 +121,7 @@ impl Guard {
             needs: permissions::by_path(),
             principal_limit: RateLimit::new(limits.principal_rate, limits.principal_burst),
             address_limit: RateLimit::new(limits.address_rate, limits.address_burst),
+            public_limit: RateLimit::new(limits.address_rate, limits.address_burst),
             max_streams: limits.watches_per_principal,
             streams: Arc::default(),
             hasher: RandomState::new(),
@@ -149,15 +152,14 @@ impl Guard {
     /// Decides about a call.
     pub fn decide(&self, call: Call<'_>) -> Verdict {
         let need = self.needs.get(call.method).copied();
-        if need == Some(Need::Nothing) {
-            return Verdict::Granted(Access::unauthenticated());
-        }
-        if let Some(limit) = &self.address_limit
+        let is_public = need == Some(Need::Nothing);
+        let limit = if is_public { &self.public_limit } else { &self.address_limit };
+        if let Some(limit) = limit
             && let Err(wait) = limit.take(&network_of(call.peer.address), Instant::now())
         {
             return self.denied(call, None, Denial::Rate { of: "address", wait });
         }
-        if !self.has_authentication {
+        if is_public || !self.has_authentication {
             return Verdict::Granted(Access::unauthenticated());
         }
         match self.authenticate(call) {

@@ -32,8 +32,10 @@
 //! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
 //! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |
 //! | calls at once | `server.max_in_flight = 1024` | OVERLOADED | [`concurrency_limit`] |
-//! | health watches at once | 2048 | OVERLOADED | `stream_limits` |
-//! | reflection streams at once | 64 | OVERLOADED | `stream_limits` |
+//! | health watches of a connection, of an address | 8, 512 | OVERLOADED | [`peer_slots`] |
+//! | health watches at once | 2048 | the fullest address makes room | [`peer_slots`] |
+//! | reflection streams of a connection, of an address | 8, 32 | OVERLOADED | [`peer_slots`] |
+//! | reflection streams at once | 64 | the fullest address makes room | [`peer_slots`] |
 //! | time of a reflection stream | `server.max_deadline = "60s"` | DEADLINE | `stream_limits` |
 //! | bytes of a message, packed and unpacked | `server.max_request_bytes = 1_048_576` | MESSAGE_TOO_LARGE | tonic |
 //! | watches at once | `watch.max_watches = 10_000` | OVERLOADED | `ops` |
@@ -46,6 +48,7 @@ pub mod connection_limit;
 pub mod fair_queue;
 pub mod handshake_limit;
 pub mod listener;
+pub mod peer_slots;
 pub mod preface_timeout;
 pub mod read_throttle;
 pub mod slow_client;

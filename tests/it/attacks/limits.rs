@@ -94,7 +94,7 @@ async fn idle_reflection_ends() {
     let mut reflection =
         tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(server.channel());
     let mut streams = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..8 {
         let answers = reflection.server_reflection_info(tokio_stream::pending()).await;
         streams.push(answers.expect("there is room").into_inner());
     }

@@ -2,7 +2,7 @@
 
 use reservd::rpc::pb;
 use tonic::{Code, Status};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::support::{
@@ -38,11 +38,39 @@ async fn the_rate_limit_of_an_address_does_not_affect_its_health_checks() {
     assert!((5..40).contains(&good.len()), "{} passed", good.len());
     let status = assert_refused(Err::<(), _>(refused[0].clone()), Code::ResourceExhausted, "RATE_LIMITED");
     assert_eq!(metadata(&status)["of"], "address");
-    for _ in 0..20 {
-        let mut health = HealthClient::new(limited.channel());
-        health.check(HealthCheckRequest::default()).await.expect("health checks are not counted");
-    }
+    let mut health = HealthClient::new(limited.channel());
+    health.check(HealthCheckRequest::default()).await.expect("health checks have a bucket of their own");
+    let checks =
+        (0..40).map(|_| health.clone()).map(async |mut health| health.check(HealthCheckRequest::default()).await);
+    let (good, refused) = sorted(all(checks).await);
+    assert!((4..40).contains(&good.len()), "{} passed", good.len());
+    assert_refused(Err::<(), _>(refused[0].clone()), Code::ResourceExhausted, "RATE_LIMITED");
+    let watch = health.watch(HealthCheckRequest::default()).await;
+    assert_refused(watch.map(drop), Code::ResourceExhausted, "RATE_LIMITED");
     limited.app.stop().await;
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_few_clients_can_not_take_every_health_watch() {
+    let server = TestServer::start().await;
+    let (mut clients, mut watches) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let mut health = HealthClient::new(server.narrow_channel().await);
+        for _ in 0..500 {
+            match health.watch(HealthCheckRequest::default()).await {
+                Ok(watch) => watches.push(watch),
+                Err(status) => drop(assert_refused(Err::<(), _>(status), Code::ResourceExhausted, "OVERLOADED")),
+            }
+        }
+        // Its connection stays open.
+        clients.push(health);
+    }
+    let mut honest = HealthClient::new(server.narrow_channel().await);
+    let watch = honest.watch(HealthCheckRequest::default()).await.expect("there is room for others");
+    let first = watch.into_inner().message().await.expect("a status").expect("comes first");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    assert!(watches.len() < 100, "{} open", watches.len());
     server.check_and_stop().await;
 }
 

@@ -38,11 +38,11 @@ RUN apt-get update \
 USER 10001
 COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 
-# Others reach these addresses: it serves with TLS and authentication, or with the settings that name
-# the risk of doing without (docs/SECURITY.md).
-ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051 \
-    RESERVD_SERVER__METRICS_LISTEN=0.0.0.0:9464
-EXPOSE 50051 9464
+# Others reach this address: it serves with TLS and authentication, or with the settings that name
+# the risk of doing without (docs/SECURITY.md). The metrics stay on 127.0.0.1:9464, for the containers
+# that share this one's network; compose.yaml shows how others get them.
+ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051
+EXPOSE 50051
 
 # On another port, say so to the check as well: RESERVD_ADDRESS=http://127.0.0.1:PORT.
 HEALTHCHECK --interval=10s --timeout=7s --start-period=30s --retries=3 \

@@ -26,15 +26,12 @@ pub use self::{
     database::{Database, worker_threads},
     error::StartError,
 };
-use self::{
-    exposure::{is_loopback, refuse_exposure},
-    metrics_endpoint::serve_metrics,
-};
+use self::{exposure::refuse_exposure, metrics_endpoint::serve_metrics};
 use crate::{
     auth::{guard::Guard, sessions::Sessions},
     broker,
-    config::Config,
-    net::tls::Tls,
+    config::{self, Config},
+    net::{http_listener::HttpListener, tls::Tls},
     ops::Ledger,
     rpc::{
         health,
@@ -66,7 +63,7 @@ pub struct App {
     /// Ends what keeps certificates, keys and sessions fresh, after the last call.
     stop_guarding: CancellationToken,
     workers: TaskTracker,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    server: JoinHandle<()>,
     drain_limit: Duration,
 }
 
@@ -100,6 +97,7 @@ impl App {
         let stop = stop_serving.clone();
         let server = tokio::spawn(async move { server::serve(&settings, parts, health_service, listener, stop).await });
         if let Some(listener) = metrics_listener {
+            let listener = HttpListener::new(listener, ledger.metrics());
             workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
         }
         worker::start(config, &ledger, health.clone(), &workers, &stop_working);
@@ -110,7 +108,7 @@ impl App {
         let (tls, authentication) = (config.has_tls(), config.has_authentication());
         tracing::info!(%address, ?metrics_address, database = database_at, migrated, tls, authentication, "reservd serves");
         if !authentication {
-            let loopback_only = is_loopback(address);
+            let loopback_only = config::is_loopback(address);
             tracing::warn!(loopback_only, "authentication is off: every caller has full access");
         }
         let drain_limit = config.server.drain_limit;

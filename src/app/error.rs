@@ -25,11 +25,13 @@ pub enum StartError {
     },
     /// Others could reach the address, and no setting allows it.
     #[error(
-        "server.listen is {address}, which others can reach, and {risk}: set {cure}, or {setting}=true to take the risk"
+        "{listener} is {address}, which others can reach, and {risk}: {cure}, or set {setting}=true to take the risk"
     )]
     Exposed {
         /// The address.
         address: SocketAddr,
+        /// The setting that names it.
+        listener: &'static str,
         /// What they could do.
         risk: &'static str,
         /// What keeps them from that.

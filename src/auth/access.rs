@@ -21,9 +21,9 @@ pub enum Scope {
 pub struct Credentials {
     /// The caller.
     pub principal: Arc<Principal>,
-    /// When they expire, in seconds since 1970; none: with the connection.
+    /// When they expire, in seconds since 1970; none: never.
     pub expires_at: Option<i64>,
-    /// Cancelled when the key or the session behind them is revoked.
+    /// Cancelled when the key, the session or the certificate behind them is revoked.
     pub revoked: CancellationToken,
     /// Cancelled when it can no longer be verified whether they are revoked.
     pub unverifiable: CancellationToken,
@@ -32,7 +32,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials that are valid as long as the connection.
+    /// Credentials without an end.
     pub fn of(principal: Principal) -> Self {
         let (revoked, unverifiable) = Default::default();
         Self { principal: Arc::new(principal), expires_at: None, revoked, unverifiable, session: None }

@@ -1,64 +1,57 @@
-//! The name in a client certificate. TLS has already verified that a trusted authority signed it and that the
-//! client has its key.
+//! The name in a client certificate, and how long it is valid. TLS has already verified that a trusted authority
+//! signed it and that the client has its key.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use webpki::EndEntityCert;
+use tokio_util::sync::CancellationToken;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-/// DER tags.
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-/// 2.5.4.3, commonName.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+use super::clock;
+
+/// How long a client certificate is valid. The default has already expired.
+#[derive(Clone, Debug, Default)]
+pub struct Validity {
+    /// When it expires, in seconds since 1970.
+    pub expires_at: i64,
+    /// Cancelled when it is no longer verified: its authority is no longer trusted, or it was revoked.
+    pub withdrawn: CancellationToken,
+}
+
+impl Validity {
+    /// Waits for its end.
+    pub async fn ended(&self) {
+        tokio::select! {
+            () = self.withdrawn.cancelled() => {}
+            () = clock::reaches(self.expires_at) => {}
+        }
+    }
+}
+
+/// The last moment of a certificate, in seconds since 1970; none if it can't be read.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
 
 /// The name in a certificate: its SPIFFE id, or else `CN=` and the common name of its subject. None: it has no such
 /// name, or more than one.
 pub fn name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = EndEntityCert::try_from(certificate).ok()?;
-    let mut ids = certificate.valid_uri_names().filter(|uri| uri.starts_with("spiffe://"));
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let alternatives = certificate.subject_alternative_name().ok()?;
+    let alternatives = alternatives.map_or(&[][..], |extension| &extension.value.general_names);
+    let ids = alternatives.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.starts_with("spiffe://").then_some(*uri),
+        _ => None,
+    });
+    let mut ids = ids.fuse();
     match (ids.next(), ids.next()) {
         (Some(id), None) => Some(id.to_owned()),
         (Some(_), Some(_)) => None,
-        (None, _) => common_name(certificate.subject()).map(|name| format!("CN={name}")),
-    }
-}
-
-/// The one common name in the content of a distinguished name: a sequence of sets of pairs.
-fn common_name(mut subject: &[u8]) -> Option<&str> {
-    let mut found = None;
-    while !subject.is_empty() {
-        let mut set = element(&mut subject, SET)?;
-        while !set.is_empty() {
-            let mut pair = element(&mut set, SEQUENCE)?;
-            if element(&mut pair, OBJECT_IDENTIFIER)? != COMMON_NAME {
-                continue;
-            }
-            let tag = *pair.first()?;
-            let value = element(&mut pair, tag)?;
-            let name = matches!(tag, UTF8_STRING | PRINTABLE_STRING).then_some(value)?;
-            if found.replace(std::str::from_utf8(name).ok()?).is_some() {
-                return None;
-            }
+        (None, _) => {
+            let mut names = certificate.subject().iter_common_name();
+            let name = names.next().filter(|_| names.next().is_none())?;
+            Some(format!("CN={}", name.as_str().ok()?))
         }
     }
-    found
-}
-
-/// Takes an element with this tag from the front, and returns its content.
-fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
-    let (head, rest) = der.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    // A name never needs the longer forms.
-    let (length, rest) = match length {
-        0x81 => rest.split_first().map(|(length, rest)| (*length, rest))?,
-        short if *short < 0x80 => (*short, rest),
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length.into()).filter(|_| *head == tag)?;
-    *der = rest;
-    Some(content)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum Denial {
     SessionsUnavailable,
     /// Its certificate has no usable name.
     Certificate,
+    /// Its certificate has expired, or is no longer verified.
+    CredentialsEnded,
     /// The principal has none of these roles, one of which the RPC needs.
     Role(Vec<&'static str>),
     /// The table of permissions has no such RPC.
@@ -43,6 +45,7 @@ impl Denial {
             Self::SessionEnded => "SESSION_ENDED",
             Self::SessionsUnavailable => "SESSIONS_UNAVAILABLE",
             Self::Certificate => "CERTIFICATE_INVALID",
+            Self::CredentialsEnded => "CREDENTIALS_ENDED",
             Self::Role(_) => "ROLE_MISSING",
             Self::UnknownMethod => "METHOD_UNKNOWN",
             Self::Rate { .. } => "RATE_LIMITED",

@@ -4,10 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -17,19 +14,18 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::{
     access::{Access, Credentials},
-    certificate,
+    certificate::{self, Validity},
     denial::{Denial, TokenProblem},
     permissions::{self, Need},
     principal::{Principal, Roles},
-    rate_limit::RateLimit,
+    rate_limit::{LogLimit, RateLimit},
     session_token,
     sessions::Sessions,
     tokens::{LastToken, Tokens},
 };
 use crate::{config::Config, domain::caller::Actor, telemetry::metrics::Metrics};
 
-/// Denials logged per second, and in a burst. Further ones are only counted: denied callers must not be able to
-/// fill a disk.
+/// Denials logged per second, and in a burst. Further ones are only counted.
 const LOGGED_PER_SECOND: u32 = 5;
 const LOGGED_AT_ONCE: u32 = 50;
 
@@ -79,8 +75,7 @@ pub struct Guard {
     max_streams: u32,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
     hasher: RandomState,
-    log_limit: Option<RateLimit>,
-    unlogged: AtomicU64,
+    log_limit: LogLimit,
     metrics: Arc<Metrics>,
 }
 
@@ -125,8 +120,7 @@ impl Guard {
             max_streams: limits.watches_per_principal,
             streams: Arc::default(),
             hasher: RandomState::new(),
-            log_limit: RateLimit::new(LOGGED_PER_SECOND, LOGGED_AT_ONCE),
-            unlogged: AtomicU64::new(0),
+            log_limit: LogLimit::new(LOGGED_PER_SECOND, LOGGED_AT_ONCE),
             metrics,
         }
     }
@@ -142,11 +136,19 @@ impl Guard {
     }
 
     /// The credentials of a client certificate.
-    pub fn check_certificate(&self, certificate: &CertificateDer<'_>) -> Result<Arc<Credentials>, Denial> {
+    pub fn check_certificate(
+        &self,
+        certificate: &CertificateDer<'_>,
+        validity: &Validity,
+    ) -> Result<Arc<Credentials>, Denial> {
         let name = certificate::name(certificate).ok_or(Denial::Certificate)?;
         let roles = self.certificate_roles.get(&name).copied().unwrap_or_default();
         let name = Actor::parse(&format!("certificate:{name}")).ok_or(Denial::Certificate)?;
-        Ok(Arc::new(Credentials::of(Principal { name, roles, user_id: None })))
+        Ok(Arc::new(Credentials {
+            expires_at: Some(validity.expires_at),
+            revoked: validity.withdrawn.clone(),
+            ..Credentials::of(Principal { name, roles, user_id: None })
+        }))
     }
 
     /// Decides about a call.
@@ -188,7 +190,11 @@ impl Guard {
         match self.presented(call)? {
             Some(Presented::Jwt(tokens, token)) => tokens.check(token, &call.peer.last_token),
             Some(Presented::Session(sessions, token)) => sessions.check(token),
-            None => call.peer.certificate.clone().unwrap_or(Err(Denial::CredentialsMissing)).map(Some),
+            None => match &call.peer.certificate {
+                None => Err(Denial::CredentialsMissing),
+                Some(Ok(credentials)) if !credentials.are_good() => Err(Denial::CredentialsEnded),
+                Some(checked) => checked.clone().map(Some),
+            },
         }
     }
 
@@ -249,11 +255,7 @@ impl Guard {
     /// Counts a denied call, and logs it unless there are too many.
     pub fn record_denial(&self, call: Call<'_>, principal: Option<&Principal>, reason: &str) {
         self.metrics.calls_denied.with_label_values(&[reason]).inc();
-        if self.log_limit.as_ref().is_some_and(|limit| limit.take("", Instant::now()).is_err()) {
-            self.unlogged.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
+        let Some(unlogged) = self.log_limit.take() else { return };
         // Only known methods: text from the caller must not reach the log.
         let method = self.needs.get_key_value(call.method).map_or("unknown", |(method, _)| *method);
         let principal = principal.map_or("none", |principal| principal.name.as_str());

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -55,6 +56,28 @@ impl RateLimit {
             return Ok(());
         }
         Err(wait)
+    }
+}
+
+/// A rate limit for a line of the log that others can cause: they must not be able to fill a disk.
+pub struct LogLimit {
+    limit: Option<RateLimit>,
+    unlogged: AtomicU64,
+}
+
+impl LogLimit {
+    /// As [`RateLimit::new`].
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        Self { limit: RateLimit::new(per_second, burst), unlogged: AtomicU64::new(0) }
+    }
+
+    /// How many lines were left out since the last; none: leave this one out too.
+    pub fn take(&self) -> Option<u64> {
+        if self.limit.as_ref().is_some_and(|limit| limit.take("", Instant::now()).is_err()) {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.unlogged.swap(0, Ordering::Relaxed))
     }
 }
 

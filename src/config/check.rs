@@ -47,6 +47,7 @@ impl Server {
         problems.duration("server.response_timeout", self.response_timeout, MS..=HOUR);
         problems.duration("server.keepalive_interval", self.keepalive_interval, SECOND..=HOUR);
         problems.duration("server.keepalive_timeout", self.keepalive_timeout, 100 * MS..=HOUR);
+        problems.duration("server.max_connection_age", self.max_connection_age, Duration::ZERO..=30 * DAY);
         problems.duration("server.drain_limit", self.drain_limit, MS..=HOUR);
         problems.number("server.worker_threads", self.worker_threads, 0..=1024);
         problems.number("server.max_in_flight", self.max_in_flight, 1..=1_000_000);

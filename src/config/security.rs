@@ -17,6 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Security {
     pub allow_unauthenticated_network: bool,
     pub allow_plaintext_network: bool,
+    pub allow_metrics_network: bool,
 }
 
 /// `[tls]`
@@ -26,6 +27,7 @@ pub struct Tls {
     pub certificate: String,
     pub key: String,
     pub client_ca: String,
+    pub client_crl: String,
     pub client_certificates: ClientCertificates,
     #[serde(with = "humantime_serde")]
     pub reload_interval: Duration,
@@ -192,6 +194,10 @@ impl Tls {
         problems.require(
             self.client_ca.is_empty() || self.is_configured(),
             "tls.client_ca must not be set without tls.certificate",
+        );
+        problems.require(
+            self.client_crl.is_empty() || !self.client_ca.is_empty(),
+            "tls.client_crl must not be set without tls.client_ca",
         );
         problems.require(
             self.client_certificates == ClientCertificates::Optional || !self.client_ca.is_empty(),

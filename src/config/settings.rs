@@ -91,6 +91,8 @@ pub struct Server {
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
     #[serde(with = "humantime_serde")]
+    pub max_connection_age: Duration,
+    #[serde(with = "humantime_serde")]
     pub drain_limit: Duration,
 }
 

@@ -13,10 +13,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
-use tonic::transport::server::Connected;
 
 use super::{
-    connection_limit::Slot, preface_timeout::PrefaceTimeout, read_throttle::ReadThrottle, slow_client::Client,
+    client_certificates::ClientCertificate, connection_limit::Slot, preface_timeout::PrefaceTimeout,
+    read_throttle::ReadThrottle, slow_client::Client,
 };
 use crate::auth::guard::Peer;
 
@@ -30,12 +30,15 @@ pub struct Remote {
     pub peer: Peer,
     /// What it keeps the server waiting with.
     pub client: Arc<Client>,
+    /// Its certificate, if it has one.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// An accepted connection.
 pub struct Connection {
     wire: PrefaceTimeout<ReadThrottle<Wire>>,
-    remote: Remote,
+    /// Its other end.
+    pub remote: Remote,
     /// Whether this write has waited for others that are ready.
     has_gathered: bool,
     _slot: Slot,
@@ -71,15 +74,7 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Remote;
-
-    fn connect_info(&self) -> Remote {
-        self.remote.clone()
-    }
-}
-
-// Hand-polled, as is all that tonic takes for a connection: it checks and gathers inside reads and writes.
+// Hand-polled, as is all that hyper takes for a connection: it checks and gathers inside reads and writes.
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         self.check(cx)?;

@@ -1,14 +1,15 @@
-//! A limit on connections at once: from one address by the settings, in all by the file descriptors of the process.
+//! A limit on the connections of one listener: in all, and from one address. That of gRPC is by the file descriptors of
+//! the process; the others have few, among those that it leaves.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 
-/// File descriptors that are kept for everything else: the database, the broker, files.
+/// File descriptors that are kept for everything else: the database, the broker, files, other listeners.
 const OTHER_FILES: u64 = 256;
 
-/// The open connections of a server.
+/// The open connections of a listener.
 pub struct ConnectionLimit {
     max: usize,
     /// 0: no limit.
@@ -30,8 +31,13 @@ pub struct Slot {
 
 impl ConnectionLimit {
     /// As many connections as the system gives file descriptors for, and `max_per_address` from one address.
-    pub fn new(max_per_address: u32) -> Arc<Self> {
-        Arc::new(Self { max: file_descriptors(), max_per_address, open: Mutex::default() })
+    pub fn by_file_descriptors(max_per_address: u32) -> Arc<Self> {
+        Self::new(file_descriptors(), max_per_address)
+    }
+
+    /// `max` connections, and `max_per_address` from one address.
+    pub fn new(max: usize, max_per_address: u32) -> Arc<Self> {
+        Arc::new(Self { max, max_per_address, open: Mutex::default() })
     }
 
     /// A slot for a connection, or the reason for the metrics why there is none.

@@ -1,17 +1,18 @@
-//! Accepts connections, within the limits that hold before HTTP/2 begins.
+//! Accepts the connections of gRPC, within the limits that hold before HTTP/2 begins.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::either::Either;
 
 use super::{
+    acceptor::Acceptor,
     concurrency_limit::ConcurrencyLimit,
     connection::{Connection, Remote, Wire},
     connection_limit::{ConnectionLimit, Slot},
@@ -22,14 +23,12 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    auth::guard::{Guard, Peer, network_of},
+    auth::guard::{Guard, Peer},
     telemetry::metrics::Metrics,
 };
 
 /// Connections that are ready and that HTTP/2 has not taken yet.
 const READY: usize = 64;
-/// The pause after the system refused a connection, for example for want of file descriptors.
-const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What accepts connections.
 pub struct Listener {
@@ -51,7 +50,7 @@ pub struct Listener {
 
 impl Listener {
     /// The connections on `socket`, until the stream is dropped.
-    pub fn listen(self, socket: TcpListener) -> ReceiverStream<io::Result<Connection>> {
+    pub fn listen(self, socket: TcpListener) -> ReceiverStream<Connection> {
         let (ready, connections) = mpsc::channel(READY);
         let (slow_clients, closed) = (Arc::clone(&self.slow_clients), ready.clone());
         tokio::spawn(async move {
@@ -64,30 +63,14 @@ impl Listener {
         ReceiverStream::new(connections)
     }
 
-    async fn accept_all(self: Arc<Self>, socket: TcpListener, ready: mpsc::Sender<io::Result<Connection>>) {
-        let limit = ConnectionLimit::new(self.max_per_address);
+    async fn accept_all(self: Arc<Self>, socket: TcpListener, ready: mpsc::Sender<Connection>) {
+        let limit = ConnectionLimit::by_file_descriptors(self.max_per_address);
+        let acceptor = Acceptor::new(socket, limit, Arc::clone(&self.metrics));
         let handshakes = Arc::new(HandshakeLimit::default());
         loop {
-            let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+            let (stream, address, slot) = tokio::select! {
+                accepted = acceptor.accept() => accepted,
                 () = ready.closed() => return,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(FAILURE_PAUSE).await;
-                    continue;
-                }
-            };
-            // Small messages must not wait for more; an error here costs speed only.
-            let _ = stream.set_nodelay(true);
-            let slot = match limit.try_open(network_of(address.ip())) {
-                Ok(slot) => slot,
-                Err(why) => {
-                    self.note_refused(why);
-                    continue;
-                }
             };
             let (listener, handshakes, ready) = (Arc::clone(&self), Arc::clone(&handshakes), ready.clone());
             tokio::spawn(async move {
@@ -97,7 +80,7 @@ impl Listener {
                 };
                 if let Some(connection) = prepared {
                     // An error: the server stops, and takes no more connections.
-                    let _ = ready.send(Ok(connection)).await;
+                    let _ = ready.send(connection).await;
                 }
             });
         }
@@ -115,15 +98,17 @@ impl Listener {
             None => Either::Left(stream),
             Some(tls) => Either::Right(Box::new(self.handshake(tls, stream, address, handshakes).await?)),
         };
-        let certificate = match &wire {
-            Either::Left(_) => None,
-            Either::Right(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
+        let certificate = match (&wire, &self.tls) {
+            (Either::Right(stream), Some(tls)) => stream.get_ref().1.peer_certificates().and_then(|it| tls.admit(it)),
+            _ => None,
         };
-        let certificate = certificate.map(|certificate| self.guard.check_certificate(certificate));
-        let peer = Peer { address: address.ip(), certificate, last_token: Arc::default() };
+        let checked = certificate.as_ref().and_then(|certificate| {
+            certificate.own().map(|own| self.guard.check_certificate(own, &certificate.validity))
+        });
+        let peer = Peer { address: address.ip(), certificate: checked, last_token: Arc::default() };
         let wire = ReadThrottle::new(wire, Arc::clone(&self.concurrency), self.metrics.reads_throttled.clone());
         let wire = PrefaceTimeout::new(wire, self.handshake_timeout);
-        Some(Connection::new(wire, Remote { peer, client: self.slow_clients.connect() }, slot))
+        Some(Connection::new(wire, Remote { peer, client: self.slow_clients.connect(), certificate }, slot))
     }
 
     async fn handshake(

@@ -1,8 +1,8 @@
 //! Connections, from the socket to HTTP/2, and every limit on them and on their calls.
 //!
 //! A connection and its calls meet the limits in this order, a call from *deadline* on, in the layers of `rpc::layers`.
-//! A limit has the setting and default that are named here, or is a constant of its file. A rate or count of 0 is no
-//! limit. The defaults *on a network* are those of a `server.listen` that other machines can reach.
+//! A limit has the setting and default that are named here, or is a constant of its file. A rate, count or age of 0 is
+//! no limit. The defaults *on a network* are those of a `server.listen` that other machines can reach.
 //!
 //! | limit | setting and default | beyond it | where |
 //! | --- | --- | --- | --- |
@@ -12,6 +12,9 @@
 //! | time for the TLS handshake | `server.handshake_timeout = "10s"` | closed | [`listener`] |
 //! | time for the HTTP/2 preface | `server.handshake_timeout = "10s"` | closed | [`preface_timeout`] |
 //! | connections that wait for HTTP/2 | 64 | they wait | [`listener`] |
+//! | age of a connection, less up to a fifth | `server.max_connection_age = "1h"` | GOAWAY | [`serve`] |
+//! | age of its client certificate | the certificate's own, and a reload | GOAWAY | [`client_certificates`] |
+//! | time for its calls then | `server.drain_limit = "20s"` | closed | [`serve`] |
 //! | silence before a ping | `server.keepalive_interval = "30s"` | pinged | HTTP/2 |
 //! | time to answer a ping | `server.keepalive_timeout = "20s"` | closed | HTTP/2 |
 //! | streams on one connection | `server.max_streams_per_connection = 512` | stream refused | HTTP/2 |
@@ -41,16 +44,28 @@
 //! | watches at once | `watch.max_watches = 10_000` | OVERLOADED | `ops` |
 //! | commands that wait in a lane | `execution.max_queue = 4096` | OVERLOADED | `ops` |
 //! | time to finish when the server stops | `server.drain_limit = "20s"` | cut off | `app` |
+//!
+//! The metrics have a listener of their own, as any further plain HTTP has:
+//!
+//! | limit | constant | beyond it | where |
+//! | --- | --- | --- | --- |
+//! | connections in all, of one address | 32, 8 | closed | [`http_listener`] |
+//! | time for the header of the request | 5 s | closed | [`http_listener`] |
+//! | time for a connection, which is one request | 30 s | closed | [`http_listener`] |
 
+pub mod acceptor;
+pub mod client_certificates;
 pub mod concurrency_limit;
 pub mod connection;
 pub mod connection_limit;
 pub mod fair_queue;
 pub mod handshake_limit;
+pub mod http_listener;
 pub mod listener;
 pub mod peer_slots;
 pub mod preface_timeout;
 pub mod read_throttle;
+pub mod serve;
 pub mod slow_client;
 pub mod tls;
 

@@ -9,13 +9,14 @@ use tokio_rustls::{
     rustls::{
         self, RootCertStore, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::{VerifierBuilderError, WebPkiClientVerifier},
+        pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
+        server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, ClientCertificates};
+use super::client_certificates::{ClientCertificate, ClientCertificates};
+use crate::config;
 
 /// Why the files can't be used. It never quotes their content.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +44,8 @@ pub enum TlsError {
     /// The certificate and the key can't be used, or do not match.
     #[error("tls.certificate and tls.key can't be used together: {0}")]
     Pair(rustls::Error),
-    /// The authorities can't be used.
-    #[error("tls.client_ca: {0}")]
+    /// The authorities or their lists can't be used.
+    #[error("tls.client_ca and tls.client_crl: {0}")]
     Authorities(#[from] VerifierBuilderError),
 }
 
@@ -54,24 +55,36 @@ struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
 }
 
 /// The server's side of TLS.
 pub struct Tls {
     settings: config::Tls,
     current: RwLock<Arc<ServerConfig>>,
+    /// None: clients are not asked for certificates.
+    client_certificates: Option<ClientCertificates>,
 }
+
+/// What verifies client certificates; none where clients are not asked for them.
+type Verifier = Option<Arc<dyn ClientCertVerifier>>;
 
 impl Tls {
     /// Reads the files that the settings name.
     pub fn load(settings: &config::Tls) -> Result<Self, TlsError> {
-        let current = server_config(settings, &read(settings)?)?;
-        Ok(Self { settings: settings.clone(), current: RwLock::new(Arc::new(current)) })
+        let (current, verifier) = server_config(settings, &read(settings)?)?;
+        let client_certificates = verifier.map(ClientCertificates::new);
+        Ok(Self { settings: settings.clone(), current: RwLock::new(Arc::new(current)), client_certificates })
     }
 
     /// An acceptor with the current certificate, for a new connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.read()))
+    }
+
+    /// The certificate of a client whose handshake has succeeded, with those that it sent along.
+    pub fn admit(&self, chain: &[CertificateDer<'_>]) -> Option<Arc<ClientCertificate>> {
+        self.client_certificates.as_ref().map(|certificates| certificates.admit(chain))
     }
 
     /// Reloads the files when they change, until `stop`. It compares their content, not their times: that notices a
@@ -93,8 +106,11 @@ impl Tls {
         }
         let is_first = last.is_none();
         match seen.as_ref().map(|files| server_config(&self.settings, files)) {
-            Ok(Ok(config)) => {
+            Ok(Ok((config, verifier))) => {
                 *self.current.write() = Arc::new(config);
+                if let (Some(certificates), Some(verifier)) = (&self.client_certificates, verifier) {
+                    certificates.reload(verifier);
+                }
                 if !is_first {
                     tracing::info!("TLS: new connections use the new files");
                 }
@@ -113,31 +129,22 @@ fn read(settings: &config::Tls) -> Result<Files, TlsError> {
     let file = |setting, file: &str| {
         fs::read(Path::new(file)).map_err(|cause| TlsError::File { setting, file: file.to_owned(), cause })
     };
+    let optional = |setting, name: &str| (!name.is_empty()).then(|| file(setting, name)).transpose();
     Ok(Files {
         certificate: file("tls.certificate", &settings.certificate)?,
         key: file("tls.key", &settings.key)?,
-        client_ca: match settings.client_ca.as_str() {
-            "" => None,
-            name => Some(file("tls.client_ca", name)?),
-        },
+        client_ca: optional("tls.client_ca", &settings.client_ca)?,
+        client_crl: optional("tls.client_crl", &settings.client_crl)?,
     })
 }
 
-fn server_config(settings: &config::Tls, files: &Files) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-    let builder = builder.map_err(TlsError::Pair)?;
-    let builder = match &files.client_ca {
+fn server_config(settings: &config::Tls, files: &Files) -> Result<(ServerConfig, Verifier), TlsError> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Pair)?;
+    let verifier = client_verifier(settings, files)?;
+    let builder = match &verifier {
         None => builder.with_no_client_auth(),
-        Some(client_ca) => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(certificates("tls.client_ca", &settings.client_ca, client_ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(match settings.client_certificates {
-                ClientCertificates::Optional => verifier.allow_unauthenticated().build()?,
-                ClientCertificates::Required => verifier.build()?,
-            })
-        }
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let chain = certificates("tls.certificate", &settings.certificate, &files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|_| TlsError::Pem {
@@ -147,11 +154,42 @@ fn server_config(settings: &config::Tls, files: &Files) -> Result<ServerConfig, 
     })?;
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    if verifier.is_some() {
+        // A resumed handshake does not look at the client's certificate again, and would outlive it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok((config, verifier))
+}
+
+fn client_verifier(settings: &config::Tls, files: &Files) -> Result<Verifier, TlsError> {
+    let Some(client_ca) = &files.client_ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates("tls.client_ca", &settings.client_ca, client_ca)?);
+    let provider = Arc::new(ring::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(client_crl) = &files.client_crl {
+        let lists = CertificateRevocationListDer::pem_slice_iter(client_crl);
+        let what = "certificate revocation list";
+        builder = builder.with_crls(all_of(lists, "tls.client_crl", &settings.client_crl, what)?);
+    }
+    if settings.client_certificates == config::ClientCertificates::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    Ok(Some(builder.build()?))
 }
 
 fn certificates(setting: &'static str, file: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| TlsError::Pem { setting, file: file.to_owned(), what: "certificate" })
+    all_of(CertificateDer::pem_slice_iter(pem), setting, file, "certificate")
+}
+
+/// All items of a file, at least one.
+fn all_of<T, E>(
+    items: impl Iterator<Item = Result<T, E>>,
+    setting: &'static str,
+    file: &str,
+    what: &'static str,
+) -> Result<Vec<T>, TlsError> {
+    let found = items.collect::<Result<Vec<_>, _>>().ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| TlsError::Pem { setting, file: file.to_owned(), what })
 }

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     codec::CompressionEncoding,
     service::{LayerExt, Routes},
-    transport::Server,
 };
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_reflection::server as reflection;
@@ -43,7 +44,13 @@ use super::{
 use crate::{
     auth::guard::Guard,
     config::{self, Config},
-    net::{concurrency_limit::ConcurrencyLimit, listener::Listener, slow_client::SlowClients, tls::Tls},
+    net::{
+        concurrency_limit::ConcurrencyLimit,
+        listener::Listener,
+        serve::{self, Ends},
+        slow_client::SlowClients,
+        tls::Tls,
+    },
     ops::Ledger,
     telemetry::metrics::Metrics,
 };
@@ -87,7 +94,7 @@ pub async fn serve(
     health: HealthServer<impl Health>,
     socket: TcpListener,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) {
     let settings = &config.server;
     let concurrency = ConcurrencyLimit::new(settings.max_in_flight);
     let layers = layers(settings, &parts, &concurrency);
@@ -99,9 +106,6 @@ pub async fn serve(
             $service.max_decoding_message_size(settings.max_request_bytes).accept_compressed(CompressionEncoding::Gzip)
         };
     }
-    let limit = layer(StreamLimit::reflection(settings.max_deadline));
-    let v1 = reflection().build_v1().ok().filter(|_| settings.reflection);
-    let v1alpha = reflection().build_v1alpha().ok().filter(|_| settings.reflection);
     let sessions = Sessions::new(guard.sessions().cloned());
     let listener = Listener {
         tls,
@@ -112,25 +116,36 @@ pub async fn serve(
         slow_clients: SlowClients::new(settings.response_timeout, Arc::clone(&metrics)),
         metrics,
     };
-    Server::builder()
-        .max_concurrent_streams(settings.max_streams_per_connection)
-        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
-        .http2_max_local_error_reset_streams(Some(MAX_RESETS))
-        .http2_max_header_list_size(MAX_HEADER_LIST)
-        .http2_keepalive_interval(Some(settings.keepalive_interval))
-        .http2_keepalive_timeout(Some(settings.keepalive_timeout))
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(layers)
+    let mut routes = Routes::builder();
+    routes
         .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone()))))
         .add_service(limited!(ReservationServiceServer::new(Reservations::new(ledger.clone(), config.strategy))))
         .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
         .add_service(limited!(SessionServiceServer::new(sessions)))
         .add_service(limited!(DiagnosticsServiceServer::new(Diagnostics::new(ledger, config.diagnostics))))
-        .add_service(layer(StreamLimit::health()).named_layer(health))
-        .add_optional_service(v1.map(|service| limit.named_layer(service)))
-        .add_optional_service(v1alpha.map(|service| limit.named_layer(service)))
-        .serve_with_incoming_shutdown(listener.listen(socket), stop.cancelled_owned())
-        .await
+        .add_service(layer(StreamLimit::health()).named_layer(health));
+    // Never an error: the descriptors are constants.
+    if let (true, Ok(v1), Ok(v1alpha)) = (settings.reflection, reflection().build_v1(), reflection().build_v1alpha()) {
+        let limit = layer(StreamLimit::reflection(settings.max_deadline));
+        routes.add_service(limit.named_layer(v1)).add_service(limit.named_layer(v1alpha));
+    }
+    let service = layers.layer(routes.routes().prepare());
+    let ends = Ends { max_age: settings.max_connection_age, grace: settings.drain_limit };
+    serve::serve(listener.listen(socket), http2(settings), service, ends, stop).await;
+}
+
+fn http2(settings: &config::Server) -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams_per_connection)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    http2
 }
 
 /// The layers around all services, the outermost first.

@@ -3,6 +3,7 @@
 mod audit;
 mod binding;
 mod canary;
+mod certificates;
 mod commands;
 mod database;
 mod isolation;

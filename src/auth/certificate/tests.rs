@@ -25,16 +25,18 @@ fn a_certificate_names_one_spiffe_id_or_one_common_name() {
 }
 
 #[test]
-fn malformed_der_has_no_name() {
-    let pair = |value: &[u8]| {
-        let pair = [&[6, 3, 0x55, 4, 3], value].concat();
-        let pair = [&[0x30, pair.len() as u8], &pair[..]].concat();
-        [&[0x31, pair.len() as u8], &pair[..]].concat()
-    };
-    assert_eq!(common_name(&pair(&[0x0c, 1, b'a'])), Some("a"));
-    assert_eq!(common_name(&[pair(&[0x0c, 1, b'a']), pair(&[0x0c, 1, b'b'])].concat()), None, "two names");
-    for bad in [&[0x0c, 2, b'a'][..], &[0x0c], &[], &[0x0c, 0x82, 0, 1, b'a'], &[0x1e, 2, 0, b'a'], &[0x0c, 1, 0xff]] {
-        assert_eq!(common_name(&pair(bad)), None, "{bad:?}");
+fn two_common_names_are_none() {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "shop");
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "admin");
+    let key = KeyPair::generate().expect("a key");
+    assert_eq!(name(params.self_signed(&key).expect("a certificate").der()), None);
+}
+
+#[test]
+fn what_is_no_certificate_has_no_name_and_no_end() {
+    for bad in [&[][..], &[0x30, 0x82], b"canary"] {
+        let bad = CertificateDer::from(bad);
+        assert_eq!((name(&bad), not_after(&bad)), (None, None));
     }
-    assert_eq!(common_name(&[0x31, 200, 1]), None);
 }

@@ -33,3 +33,12 @@ fn a_flood_of_names_gets_neither_more_memory_nor_more_calls() {
     let later = now + Duration::from_secs(2);
     assert!((0..most / 2).all(|number| limit.take(&(10 * most + number), later).is_ok()), "full buckets make room");
 }
+
+#[tokio::test(start_paused = true)]
+async fn lines_beyond_the_limit_are_counted_for_the_next() {
+    let limit = LogLimit::new(1, 2);
+    let taken: Vec<_> = (0..5).map(|_| limit.take()).collect();
+    assert_eq!(taken, [Some(0), Some(0), None, None, None]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(limit.take(), Some(3));
+}

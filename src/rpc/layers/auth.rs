@@ -1,12 +1,11 @@
 //! Authentication and permissions: the guard decides about every call before anything else is done for it. A stream ends
 //! when the credentials that opened it do.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use futures::future::pending;
 use http::Request;
 use http_body_util::BodyExt;
-use tokio::time::sleep;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 
@@ -131,7 +130,7 @@ fn call<'c>(request: &'c Request<Body>, peer: &'c Peer) -> Call<'c> {
 async fn end_of(credentials: Arc<Credentials>) -> Status {
     let expiry = async {
         match credentials.expires_at {
-            Some(at) => sleep(Duration::from_secs(u64::try_from(at.saturating_sub(clock::now())).unwrap_or(0))).await,
+            Some(at) => clock::reaches(at).await,
             None => pending().await,
         }
     };

@@ -1,7 +1,6 @@
 //! The deadline of each RPC: the caller's `grpc-timeout`, or the default; never beyond the maximum.
 //!
-//! tonic has a time-out of its own, which answers CANCELLED. This one answers DEADLINE_EXCEEDED a moment earlier, and
-//! gives the handlers their deadline.
+//! It answers DEADLINE_EXCEEDED, and gives the handlers their deadline.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -14,8 +13,8 @@ use super::{
     middleware::{Answer, Inner, Middleware},
 };
 
-/// How much earlier than the caller's deadline this server's is, at most: so that this layer answers and not tonic's,
-/// and the answer arrives before the caller's own timer fires.
+/// How much earlier than the caller's deadline this server's is, at most: so that the answer arrives before the caller's
+/// own timer fires.
 const HEAD_START: Duration = Duration::from_millis(5);
 /// How much earlier it is, at least: a call with less time left has passed its deadline when it arrives.
 const MIN_HEAD_START: Duration = Duration::from_micros(100);
@@ -62,7 +61,7 @@ impl Middleware for Deadlines {
         let work = inner.call(request);
         Box::pin(async move {
             let mut timer = pin!(sleep_until(answer));
-            // Hand-polled to read the clock as well: timers are exact to a millisecond, so tonic's may fire first.
+            // Hand-polled to read the clock as well: timers are exact to a millisecond, and may fire later.
             let passed = poll_fn(|cx| match Instant::now() >= answer {
                 true => Poll::Ready(()),
                 false => timer.as_mut().poll(cx),

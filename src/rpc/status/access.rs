@@ -16,10 +16,10 @@ pub fn not_your_user(field: &str) -> Status {
         .finish()
 }
 
-/// A stream whose caller's credentials ended before it.
+/// A call or a stream whose caller's credentials have ended.
 pub fn credentials_ended() -> Status {
     let reason = "CREDENTIALS_ENDED";
-    Builder::new(Code::Unauthenticated, reason, "the credentials that opened the stream are no longer valid").finish()
+    Builder::new(Code::Unauthenticated, reason, "the caller's credentials are no longer valid").finish()
 }
 
 /// A call that the guard refused.
@@ -36,6 +36,7 @@ pub fn denied(denial: &Denial) -> Status {
             Code::Unauthenticated,
             "there is no such session: it was revoked, has expired, or never existed".to_owned(),
         ),
+        Denial::CredentialsEnded => return credentials_ended(),
         Denial::SessionsUnavailable => return sessions_unavailable(),
         Denial::Certificate => builder(
             Code::Unauthenticated,

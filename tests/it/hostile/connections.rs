@@ -6,6 +6,7 @@ use crate::support::{
     reserve,
 };
 
+const GET_EVENT: &str = "/reservd.v1.EventService/GetEvent";
 const RESERVE: &str = "/reservd.v1.ReservationService/Reserve";
 /// Error codes of HTTP/2.
 const REFUSED_STREAM: u32 = 0x7;
@@ -72,6 +73,26 @@ async fn a_flood_of_streams_that_are_reset_at_once_ends_its_connection_only() {
         assert_eq!(code(&last.payload[4..]), ENHANCE_YOUR_CALM);
     }
     server.reservations().reserve(reserve("e", "ann")).await.expect("others are served");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_at_its_age_once_its_calls_are_finished() {
+    let server = TestServer::with(&[("server.max_connection_age", "500ms")]).await;
+    let mut connection = RawConnection::begin(&server).await;
+    connection.send(&http2::call(1, GET_EVENT)).await;
+    let mut frames = Vec::new();
+    while !frames.iter().any(|frame: &http2::Frame| frame.kind == GOAWAY) {
+        let frame = crate::support::soon("it is told to go", connection.receive()).await;
+        frames.push(frame.expect("it stays open for its call"));
+    }
+    assert!(frames.iter().all(|frame| frame.kind != HEADERS), "nothing was asked yet");
+    // `GetEventRequest` for an event that does not exist.
+    connection.send(&http2::frame(DATA, END_STREAM, 1, &[0, 0, 0, 0, 3, 0x0a, 1, b'e'])).await;
+    let rest = connection.closed().await;
+    assert!(rest.iter().any(|frame| frame.kind == HEADERS && frame.stream == 1), "the call was answered");
+    // Clients just connect again.
+    server.event("e", 1).await;
     server.check_and_stop().await;
 }
 

@@ -40,6 +40,17 @@ async fn a_public_address_needs_tls_and_auth_or_an_explicit_setting() {
 }
 
 #[tokio::test]
+async fn the_metrics_are_exposed_only_by_an_explicit_setting() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9464"] {
+        let line = refusal(&["server.listen=127.0.0.1:0", &format!("server.metrics_listen={address}")]).await;
+        assert!(line.contains("server.metrics_listen") && line.contains("allow_metrics_network=true"), "{line}");
+    }
+    let database = TestDatabase::new().await;
+    let named = ["server.metrics_listen=0.0.0.0:0", "security.allow_metrics_network=true"];
+    Process::on(&database.url, &named).await.stop().await;
+}
+
+#[tokio::test]
 async fn an_explicit_setting_or_a_loopback_address_is_enough() {
     let database = TestDatabase::new().await;
     let named = ["security.allow_unauthenticated_network=true", "security.allow_plaintext_network=true"];

@@ -3,16 +3,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
 };
 use reservd::rpc::pb::{self, event_service_client::EventServiceClient};
+use time::OffsetDateTime;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
         ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
         crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         version::{TLS12, TLS13},
     },
 };
@@ -24,16 +26,16 @@ use tonic::{
 use crate::support::{Client, Guarded, TestServer, assert_refused, eventually, metadata, reserve, soon};
 
 /// An authority that signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
-struct Pair {
-    certificate: String,
-    key: String,
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +43,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
@@ -50,6 +52,10 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names.push(alternative);
         params.extended_key_usages.push(purpose);
+        self.sign_as(params)
+    }
+
+    fn sign_as(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
@@ -66,19 +72,49 @@ impl Authority {
         let id = SanType::URI(id.try_into().expect("ASCII"));
         self.sign("a client", id, ExtendedKeyUsagePurpose::ClientAuth)
     }
+
+    /// The certificate of the shop with this serial number, valid until then, in seconds since 1970.
+    pub fn shop(&self, serial: u64, not_after: i64) -> Pair {
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(serial.into());
+        params.not_after = OffsetDateTime::from_unix_timestamp(not_after).expect("a time");
+        params.subject_alt_names.push(SanType::URI(SHOP.try_into().expect("ASCII")));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.sign_as(params)
+    }
+
+    /// Its list of revoked certificates, by serial number.
+    pub fn revocations(&self, serials: &[u64]) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: OffsetDateTime::UNIX_EPOCH,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: OffsetDateTime::UNIX_EPOCH,
+            next_update: OffsetDateTime::from_unix_timestamp(4_000_000_000).expect("a time"),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).expect("it may sign lists").pem().expect("PEM")
+    }
 }
 
-const SHOP: &str = "spiffe://example.org/shop";
+pub const SHOP: &str = "spiffe://example.org/shop";
 
 /// A server with TLS.
-struct Secured {
-    guarded: Guarded,
-    authority: Authority,
+pub struct Secured {
+    pub guarded: Guarded,
+    pub authority: Authority,
 }
 
 impl Secured {
-    /// With these settings in addition to its certificate.
-    async fn with(settings: &[(&str, &str)]) -> Self {
+    /// With these settings in addition to its certificate. The value CLIENT_CA stands for a file with its authority,
+    /// and CLIENT_CRL for one with that authority's list, on which is no certificate.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
         let (guarded, authority) = (Guarded::start().await, Authority::new("reservd tests"));
         let mut secured = Self { guarded, authority };
         let pair = secured.authority.server();
@@ -94,22 +130,27 @@ impl Secured {
             ("auth.issuer", crate::support::issuer::ISSUER),
             ("auth.audience", crate::support::issuer::AUDIENCE),
         ];
-        all.extend(
-            settings
-                .iter()
-                .map(|(key, value)| if *value == "CLIENT_CA" { (*key, client_ca.as_str()) } else { (*key, *value) }),
-        );
+        let client_crl = folder.file("revoked.pem", secured.authority.revocations(&[]));
+        all.extend(settings.iter().map(|(key, value)| match *value {
+            "CLIENT_CA" => (*key, client_ca.as_str()),
+            "CLIENT_CRL" => (*key, client_crl.as_str()),
+            value => (*key, value),
+        }));
         let server = secured.guarded.unguarded().twin_with(&all).await;
         std::mem::replace(&mut secured.guarded.server, server).app.stop().await;
         secured
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.guarded.server.app.address
     }
 
     /// A connection that trusts this authority, with this certificate.
-    async fn connect(&self, authority: &Authority, client: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
+    pub async fn connect(
+        &self,
+        authority: &Authority,
+        client: Option<&Pair>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let mut tls =
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem())).domain_name("localhost");
         if let Some(client) = client {
@@ -119,7 +160,7 @@ impl Secured {
         endpoint.tls_config(tls).expect("certificates").connect().await
     }
 
-    async fn check_and_stop(self) {
+    pub async fn check_and_stop(self) {
         self.guarded.check_and_stop().await;
     }
 }
@@ -128,18 +169,35 @@ fn list() -> pb::ListEventsRequest {
     pb::ListEventsRequest::default()
 }
 
-/// The negotiated version, if the handshake succeeds.
-async fn shake_hands(secured: &Secured, versions: &[&'static SupportedProtocolVersion]) -> Option<ProtocolVersion> {
+/// The client's side of TLS of these versions, with this certificate.
+pub fn client_side(
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+    client: Option<&Pair>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let authority = secured.authority.pem();
+    let authority = authority.pem();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM")).expect("a certificate");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_protocol_versions(versions).expect("versions");
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    let config = config.with_protocol_versions(versions).expect("versions").with_root_certificates(roots);
+    let mut config = match client {
+        None => config.with_no_client_auth(),
+        Some(Pair { certificate, key }) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+            config.with_client_auth_cert(vec![certificate], key).expect("a pair")
+        }
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// The negotiated version, if the handshake succeeds.
+async fn shake_hands(secured: &Secured, versions: &[&'static SupportedProtocolVersion]) -> Option<ProtocolVersion> {
+    let config = client_side(&secured.authority, versions, None);
     let stream = TcpStream::connect(secured.address()).await.expect("it listens");
     let name = ServerName::try_from("localhost").expect("a name");
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
     stream.get_ref().1.protocol_version()
 }
 
@@ -205,7 +263,7 @@ async fn a_client_certificate_authenticates_its_bearer() {
 }
 
 /// Whether every call of a client fails. With TLS 1.3 a client learns this only after its own handshake.
-async fn is_kept_out(secured: &Secured, client: Option<&Pair>) -> bool {
+pub async fn is_kept_out(secured: &Secured, client: Option<&Pair>) -> bool {
     match secured.connect(&secured.authority, client).await {
         Err(_) => true,
         Ok(channel) => {

@@ -3,10 +3,10 @@
 use reservd::rpc::pb::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
-use crate::support::{STRATEGIES, TestServer, eventually, of_user, raw_call, reserve, with};
+use crate::support::{STRATEGIES, TestServer, eventually, of_user, raw_call, reserve, soon, with};
 
 /// The answer to a GET of `path` on the metrics port: the head and the body.
 async fn get(server: &TestServer, path: &str) -> (String, String) {
@@ -120,5 +120,52 @@ async fn the_backlog_of_expiry_is_gauged() {
             && sample(&text, "reservd_expiry_lag_seconds", &[]) >= Some(1.0)
     })
     .await;
+    server.check_and_stop().await;
+}
+
+/// A scrape that is begun and not finished.
+const HALF: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: ";
+
+/// A connection to the metrics from this address of this machine.
+async fn connect_from(server: &TestServer, address: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((address, 0).into()).expect("an address of this machine");
+    socket.connect(server.app.metrics_address.expect("metrics are served")).await.expect("the port is open")
+}
+
+#[tokio::test]
+async fn half_requests_take_few_connections_for_a_short_time() {
+    let server = TestServer::start().await;
+    let mut attackers = Vec::new();
+    for _ in 0..100 {
+        let mut stream = connect_from(&server, [127, 0, 0, 2]).await;
+        // An error: it is already closed.
+        let _ = stream.write_all(HALF).await;
+        attackers.push(stream);
+    }
+    // Others are served meanwhile.
+    assert!(get(&server, "/metrics").await.0.starts_with("HTTP/1.1 200"));
+    let refused = "reservd_connections_refused_total{why=\"too_many_of_address\"}";
+    assert!(server.metric(refused).await >= 50.0, "{} refused", server.metric(refused).await);
+    for mut stream in attackers {
+        let mut rest = Vec::new();
+        // An end or a reset.
+        let _ = soon("half a request is given up", stream.read_to_end(&mut rest)).await;
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn half_requests_from_many_addresses_leave_file_descriptors() {
+    let server = TestServer::start().await;
+    let mut attackers = Vec::new();
+    for place in 0..100 {
+        let mut stream = connect_from(&server, [127, 0, 1, place]).await;
+        let _ = stream.write_all(HALF).await;
+        attackers.push(stream);
+    }
+    let refused = "reservd_connections_refused_total{why=\"too_many\"}";
+    eventually("no more than 32 are accepted", async || server.metric(refused).await == 68.0).await;
+    server.event("e", 1).await;
     server.check_and_stop().await;
 }

@@ -41,7 +41,15 @@ install_with_apt() {
     as_root rm -f "$config"
 }
 
-is_installed && exit 0
+# For root, reservd runs PostgreSQL as the user postgres, which most packages make, or else as reservd.
+ensure_user() {
+    [ "$(id -u)" -ne 0 ] || id postgres >/dev/null 2>&1 || id reservd >/dev/null 2>&1 || useradd --system reservd
+}
+
+if is_installed; then
+    ensure_user
+    exit 0
+fi
 echo "Installing the PostgreSQL server programs."
 if has apt-get; then
     install_with_apt
@@ -53,3 +61,4 @@ else
     fail "no apt-get, dnf or brew here: install your system's PostgreSQL server package, $oldest_major or newer"
 fi
 is_installed || fail "the PostgreSQL of this system's packages is older than $oldest_major: install a newer one from postgresql.org, or set DATABASE_URL"
+ensure_user

@@ -11,6 +11,12 @@ use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
 use super::error::EmbeddedError;
 
+/// The users that root may run PostgreSQL as, the first that exists. Not `nobody`: what else runs as that user could
+/// read and change the ledger.
+const USERS: [&str; 2] = ["postgres", "reservd"];
+/// The variables that PostgreSQL's programs and the shell need to find programs, libraries and the time zone.
+const ENVIRONMENT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TZ"];
+
 /// The user that owns the cluster and runs its processes.
 #[derive(Debug)]
 pub(super) struct Account {
@@ -28,14 +34,17 @@ pub(super) fn own_home() -> Option<PathBuf> {
 }
 
 impl Account {
-    /// The current user. For root: the wanted user, else `postgres`, else `nobody`.
+    /// The current user. For root: the wanted user, else the first of [`USERS`] that exists.
     pub(super) fn choose(wanted: Option<&str>) -> Result<Self, EmbeddedError> {
         if !is_root() {
             return Ok(Self { name: "this user".to_owned(), uid: geteuid(), gid: getegid() });
         }
-        let names = wanted.map_or_else(|| vec!["postgres", "nobody"], |name| vec![name]);
-        let known = names.iter().find_map(|name| User::from_name(name).ok().flatten());
-        match known {
+        Self::find(wanted, |name| User::from_name(name).ok().flatten())
+    }
+
+    fn find(wanted: Option<&str>, known: impl Fn(&str) -> Option<User>) -> Result<Self, EmbeddedError> {
+        let names = wanted.map_or_else(|| USERS.to_vec(), |name| vec![name]);
+        match names.iter().find_map(|name| known(name)) {
             Some(user) if !user.uid.is_root() => Ok(Self { name: user.name, uid: user.uid, gid: user.gid }),
             Some(user) => Err(EmbeddedError::NoUser(format!("{} is root too", user.name))),
             None => Err(EmbeddedError::NoUser(format!("there is no user {}", names.join(" or ")))),
@@ -43,15 +52,12 @@ impl Account {
     }
 
     /// A command that runs as this user: in a process group of its own, which Ctrl-C does not reach; outside the
-    /// current folder, which the user may not be allowed to enter; and without settings for other PostgreSQL programs.
+    /// current folder, which the user may not be allowed to enter; and without reservd's environment, which may hold
+    /// secrets and settings for other PostgreSQL programs.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir("/").process_group(0).env("LC_ALL", "C");
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
+        command.current_dir("/").process_group(0).env_clear().env("LC_ALL", "C");
+        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         if is_root() {
             command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
         }
@@ -88,3 +94,6 @@ impl Account {
         folder.mode() & bit != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

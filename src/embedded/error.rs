@@ -36,7 +36,9 @@ pub enum EmbeddedError {
     },
 
     /// The user to run PostgreSQL as does not exist, or is root.
-    #[error("PostgreSQL refuses to run as root: {0}; name an ordinary user of this machine")]
+    #[error(
+        "PostgreSQL refuses to run as root: {0}; make one with `useradd --system reservd`, or name another with embedded.os_user"
+    )]
     NoUser(String),
 
     /// The user that PostgreSQL runs as cannot enter a parent of its data folder.

@@ -11,7 +11,7 @@ pub struct EmbeddedOptions {
     pub data_dir: PathBuf,
     /// The only folder to search for `postgres` and `initdb`, instead of the usual places.
     pub bin_dir: Option<PathBuf>,
-    /// When root starts it: the user to run PostgreSQL as, else `postgres`, else `nobody`. Other users run it as
+    /// When root starts it: the user to run PostgreSQL as, else `postgres`, else `reservd`. Other users run it as
     /// themselves.
     pub os_user: Option<String>,
     /// Whether an acknowledged commit survives a power cut. Off is faster, for tests.

@@ -214,6 +214,26 @@ async fn the_server_runs_as_an_ordinary_user() {
 }
 
 #[tokio::test]
+async fn the_server_does_not_inherit_the_environment() {
+    let folder = TempFolder::new();
+    let embedded = Embedded::start(&folder.options()).await.unwrap();
+    let mut connection = embedded.connect_options().connect().await.unwrap();
+    sqlx::raw_sql("CREATE TEMP TABLE seen (line text); COPY seen FROM PROGRAM 'env'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let names = sqlx::query_scalar("SELECT split_part(line, '=', 1) FROM seen").fetch_all(&mut connection);
+    let names: Vec<String> = names.await.unwrap();
+    let inherited = std::env::vars().map(|(name, _)| name).filter(|name| names.contains(name));
+    // The shell sets some of these itself.
+    let expected = ["PATH", "TZ", "LC_ALL", "LD_LIBRARY_PATH", "PWD", "OLDPWD", "SHLVL", "_"];
+    assert_eq!(inherited.filter(|name| !expected.contains(&name.as_str())).collect::<Vec<_>>(), Vec::<String>::new());
+    assert!(names.iter().any(|name| name == "PATH"), "{names:?}");
+    connection.close().await.unwrap();
+    embedded.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn only_the_user_of_the_server_can_reach_its_socket() {
     let folder = TempFolder::new();
     let embedded = Embedded::start(&folder.options()).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{problems::Problems, secret_url::SecretUrl};
+use super::{problems::Problems, secret::SecretUrl};
 
 /// Below AMQP's limit of 255 bytes, since reservd appends suffixes to some names.
 const MAX_NAME: usize = 200;

@@ -5,7 +5,7 @@ mod broker;
 mod check;
 mod load;
 mod problems;
-mod secret_url;
+mod secret;
 mod security;
 mod sessions;
 mod settings;
@@ -13,7 +13,7 @@ mod settings;
 pub use broker::{Broker, PayloadFormat};
 pub use load::Flags;
 pub use problems::ConfigError;
-pub use secret_url::SecretUrl;
+pub use secret::{Secret, SecretUrl};
 pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
 pub use sessions::{SessionKind, Sessions};
 pub use settings::{

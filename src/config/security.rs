@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{problems::Problems, secret_url::redact};
+use super::{problems::Problems, secret::redact};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{problems::Problems, secret_url::SecretUrl};
+use super::{problems::Problems, secret::SecretUrl};
 
 /// Listing the sessions of a user reads all of them at once.
 const MAX_PER_USER: RangeInclusive<usize> = 1..=1000;

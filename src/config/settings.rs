@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     broker::Broker,
-    secret_url::SecretUrl,
+    secret::SecretUrl,
     security::{Auth, Limits, Security, Tls},
     sessions::Sessions,
 };

@@ -1,4 +1,4 @@
-//! Tests of `secret_url`.
+//! Tests of `secret`.
 
 use super::*;
 

@@ -8,7 +8,7 @@ use tonic_types::{StatusExt, pb::Status as RpcStatus};
 
 use super::{cloud_event::PERSISTENT, link::Message};
 use crate::{
-    config::{PayloadFormat, StrategyDefaults},
+    config::{Broker, PayloadFormat, StrategyDefaults},
     domain::caller::{Actor, Caller},
     ops::Ledger,
     rpc::{
@@ -100,9 +100,13 @@ command!(Extend, ExtendRequest, ExtendResponse, reservation::extend);
 pub async fn execute(
     delivery: &Delivery,
     ledger: &Ledger,
+    broker: &Broker,
     strategies: StrategyDefaults,
     deadline: Instant,
 ) -> CommandResult {
+    if let Err(refused) = check_reply_to(delivery, broker) {
+        return malformed("unknown", refused);
+    }
     match text(delivery.properties.kind()) {
         pb::ReserveRequest::NAME => execute_as::<pb::ReserveRequest>(delivery, ledger, strategies, deadline).await,
         pb::ConfirmRequest::NAME => execute_as::<pb::ConfirmRequest>(delivery, ledger, strategies, deadline).await,
@@ -186,9 +190,18 @@ fn read<C: Command>(delivery: &Delivery) -> Result<(PayloadFormat, C), Status> {
     Ok((format, message))
 }
 
-/// The reply, if the sender asks for one.
-pub fn reply(delivery: &Delivery, result: &CommandResult) -> Option<Message> {
-    let to = delivery.properties.reply_to().as_ref()?;
+/// Refuses a command whose sender would have reservd write to a queue that is not for replies.
+fn check_reply_to(delivery: &Delivery, broker: &Broker) -> Result<(), Status> {
+    let (mut fields, queue) = (Fields::default(), text(delivery.properties.reply_to()));
+    if !queue.is_empty() && !broker.allows_reply_to(queue) {
+        fields.reject("reply_to", "must begin with broker.reply_prefix, and not be a queue of reservd's own");
+    }
+    fields.finish(Some(()))
+}
+
+/// The reply, if the sender asks for one and may.
+pub fn reply(delivery: &Delivery, result: &CommandResult, broker: &Broker) -> Option<Message> {
+    let to = delivery.properties.reply_to().as_ref().filter(|to| broker.allows_reply_to(to.as_str()))?;
     let (name, body, format) = match &result.disposition {
         Disposition::Reply { name, body, format } => (*name, body.clone(), *format),
         Disposition::DeadLetter(refused) => {

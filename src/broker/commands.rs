@@ -64,7 +64,7 @@ impl Commands {
         if let Disposition::DeadLetter(refused) = &result.disposition {
             consumer::dead_letter(link, &delivery, refused, &self.settings.commands).await?;
         }
-        if let Some(reply) = command::reply(&delivery, &result) {
+        if let Some(reply) = command::reply(&delivery, &result, &self.settings) {
             let sent = link.send(reply).await?;
             // The sender no longer listens. It can repeat its request_id to get the outcome.
             let unroutable = link.confirmed(vec![sent]).await?.len() as u64;
@@ -78,7 +78,7 @@ impl Commands {
     async fn execute(&self, delivery: &Delivery, stop: &CancellationToken) -> Option<CommandResult> {
         consumer::retry(self.settings.retry_pause, stop, || async {
             let deadline = Instant::now() + self.deadline;
-            let result = command::execute(delivery, &self.ledger, self.strategies, deadline).await;
+            let result = command::execute(delivery, &self.ledger, &self.settings, self.strategies, deadline).await;
             if !matches!(result.disposition, Disposition::Retry) {
                 return Some(result);
             }

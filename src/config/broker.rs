@@ -24,6 +24,7 @@ pub struct Broker {
     pub relay_interval: Duration,
     pub relay_batch: u32,
     pub commands: String,
+    pub reply_prefix: String,
     pub users_exchange: String,
     pub sign_outs: String,
     pub prefetch: u16,
@@ -52,6 +53,14 @@ impl Broker {
         self.outbox || self.is_configured()
     }
 
+    /// Whether the sender of a command may have its reply sent to this queue. Never to one of reservd's own; and to
+    /// one of the broker's direct replies always, since only that sender receives it.
+    pub fn allows_reply_to(&self, queue: &str) -> bool {
+        let base = queue.strip_suffix(".dead").unwrap_or(queue);
+        let is_own = base == self.commands || base == self.sign_outs;
+        !is_own && (queue.starts_with(&self.reply_prefix) || queue.starts_with("amq.rabbitmq.reply-to."))
+    }
+
     /// No line quotes the URL: it holds a password.
     pub(super) fn check(&self, problems: &mut Problems) {
         let (url, ms, hour) = (self.url.expose(), Duration::from_millis(1), Duration::from_secs(3600));
@@ -61,6 +70,7 @@ impl Broker {
         );
         problems.length("broker.exchange", &self.exchange, 1..=MAX_NAME);
         problems.length("broker.commands", &self.commands, 0..=MAX_NAME);
+        problems.length("broker.reply_prefix", &self.reply_prefix, 0..=MAX_NAME);
         problems.length("broker.users_exchange", &self.users_exchange, 1..=MAX_NAME);
         problems.length("broker.sign_outs", &self.sign_outs, 0..=MAX_NAME);
         problems.length("broker.source", &self.source, 1..=MAX_NAME);

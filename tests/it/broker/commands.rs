@@ -178,6 +178,53 @@ async fn malformed_commands_are_dead_letters_with_the_reason() {
     server.check_and_stop().await;
 }
 
+/// Asserts that a command with this `reply_to` is a dead letter, and is not executed.
+async fn is_refused(client: &CommandClient, reply_to: &str) {
+    let body = PayloadFormat::Json.write("reservd.v1.ReserveRequest", &reserve("show", "ann"));
+    let properties = BasicProperties::default()
+        .with_type("Reserve".into())
+        .with_content_type("application/json".into())
+        .with_message_id("m".into())
+        .with_reply_to(reply_to.into());
+    client.send_raw(properties, &body).await;
+    let mut found = None;
+    eventually("it is a dead letter", async || {
+        found = client.dead_letter().await;
+        found.is_some()
+    })
+    .await;
+    let (kept, [reason, error, _]) = found.expect("it is a dead letter");
+    assert_eq!((kept, reason.as_str()), (body, "FIELD_INVALID"), "{reply_to}");
+    assert!(error.contains("reply_to"), "{error}");
+}
+
+#[tokio::test]
+async fn replies_do_not_go_to_reservds_own_queues() {
+    let broker = TestBroker::new().await;
+    let server = TestServer::with(&broker.settings()).await;
+    let client = CommandClient::open(&broker).await;
+    server.event("show", 3).await;
+    for own in [&broker.commands, "reservd.sign_outs", &format!("{}.dead", broker.commands), "reservd.sign_outs.dead"] {
+        is_refused(&client, own).await;
+    }
+    assert_eq!(server.get_event("show").await.version, 1, "nothing was done");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn with_a_prefix_replies_go_only_to_queues_that_have_it() {
+    let broker = TestBroker::new().await;
+    let server = TestServer::with(&[&broker.settings()[..], &[("broker.reply_prefix", "replies-")]].concat()).await;
+    let mut client = CommandClient::open(&broker).await;
+    server.event("show", 3).await;
+    for other in ["orders", "replies", "amq.rabbitmq"] {
+        is_refused(&client, other).await;
+    }
+    let command = CommandMessage::new("Reserve", "take", &reserve("show", "ann"), PayloadFormat::Json);
+    client.call(&command).await.done();
+    server.check_and_stop().await;
+}
+
 #[tokio::test]
 async fn an_outage_of_the_database_delays_commands_and_loses_none() {
     let broker = TestBroker::new().await;

@@ -4,10 +4,10 @@
 --   psql --dbname=reservd --set=ON_ERROR_STOP=1 --file=deploy/roles.sql
 --   psql --dbname=reservd --command='\password reservd_owner' --command='\password reservd_app'
 --
--- reservd_owner owns the tables and changes the schema:
+-- reservd_owner owns the tables and changes the schema. After that, grants.sql says what the server may do:
 --   DATABASE_URL=postgres://reservd_owner@host/reservd reservd migrate
--- reservd_app only reads and writes rows: no DDL, no TRUNCATE, and no deletion of rows that the ledger must
--- keep:
+--   psql --dbname=reservd --username=reservd_owner --set=ON_ERROR_STOP=1 --file=deploy/grants.sql
+-- reservd_app does what the server does, and nothing else:
 --   DATABASE_URL=postgres://reservd_app@host/reservd reservd serve --set database.migrate=false
 
 DO $$
@@ -39,9 +39,6 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO reservd_owner;
 GRANT USAGE ON SCHEMA public TO reservd_app;
 
--- The app may use everything that the owner creates, now or later. Functions and types are granted to PUBLIC by
--- default.
-ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public
-    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO reservd_app;
-ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public
-    GRANT USAGE ON SEQUENCES TO reservd_app;
+-- The app gets no table by default: grants.sql names each. Functions and types are granted to PUBLIC by default.
+ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public REVOKE ALL ON TABLES FROM reservd_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE reservd_owner IN SCHEMA public REVOKE ALL ON SEQUENCES FROM reservd_app;

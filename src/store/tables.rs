@@ -42,12 +42,16 @@ macro_rules! table {
     ($value:ident as $row:literal, $list:ident of $alias:literal, $assignments:ident, |$it:ident| {
         $first:ident: $first_type:ty = $write_first:expr,
         $second:ident: $second_type:ty = $write_second:expr,
+        $third:ident: $third_type:ty = $write_third:expr,
         $($column:ident: $type:ty = $write:expr,)+
     } => $read:expr) => {
         #[doc = concat!("Assigns the columns of `", $row, "` but for its key from an alias `w`.")]
         macro_rules! $assignments {
             () => {
-                concat!($(stringify!($column), " = w.", stringify!($column), ", ",)+ "event_id = w.event_id")
+                concat!(
+                    stringify!($third), " = w.", stringify!($third)
+                    $(, ", ", stringify!($column), " = w.", stringify!($column))+
+                )
             };
         }
         pub(super) use $assignments;
@@ -55,6 +59,7 @@ macro_rules! table {
         table!($value as $row, $list of $alias, |$it| {
             $first: $first_type = $write_first,
             $second: $second_type = $write_second,
+            $third: $third_type = $write_third,
             $($column: $type = $write,)+
         } => $read);
     };

@@ -10,5 +10,6 @@ mod isolation;
 mod keys;
 mod limits;
 mod permissions;
+mod roles;
 mod tls;
 mod tokens;

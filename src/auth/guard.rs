@@ -20,7 +20,7 @@ use super::{
     principal::{Principal, Roles},
     rate_limit::{LogLimit, RateLimit},
     session_token,
-    sessions::Sessions,
+    sessions::{Sessions, session_cache::LookupResult},
     tokens::{LastToken, Tokens},
 };
 use crate::{config::Config, domain::caller::Actor, telemetry::metrics::Metrics};
@@ -70,8 +70,7 @@ pub struct Guard {
     needs: HashMap<&'static str, Need>,
     principal_limit: Option<RateLimit>,
     address_limit: Option<RateLimit>,
-    /// For calls that need no authentication, so that they don't depend on other calls of their address.
-    public_limit: Option<RateLimit>,
+    unknown_session_limit: Option<RateLimit>,
     max_streams: u32,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
     hasher: RandomState,
@@ -116,7 +115,7 @@ impl Guard {
             needs: permissions::by_path(),
             principal_limit: RateLimit::new(limits.principal_rate, limits.principal_burst),
             address_limit: RateLimit::new(limits.address_rate, limits.address_burst),
-            public_limit: RateLimit::new(limits.address_rate, limits.address_burst),
+            unknown_session_limit: RateLimit::new(limits.unknown_session_rate, limits.unknown_session_burst),
             max_streams: limits.watches_per_principal,
             streams: Arc::default(),
             hasher: RandomState::new(),
@@ -175,7 +174,7 @@ impl Guard {
     pub async fn decide_with_lookup(&self, call: Call<'_>) -> Verdict {
         let checked = match self.presented(call) {
             Ok(Some(Presented::Jwt(tokens, token))) => tokens.check_with_fresh_keys(token).await,
-            Ok(Some(Presented::Session(sessions, token))) => sessions.look_up(token).await,
+            Ok(Some(Presented::Session(sessions, token))) => self.look_up(sessions, token, call.peer.address).await,
             Ok(None) => Err(Denial::CredentialsMissing),
             Err(denial) => Err(denial),
         };
@@ -183,6 +182,20 @@ impl Guard {
             Ok(credentials) => self.authorize(call, self.needs.get(call.method).copied(), credentials),
             Err(denial) => self.denied(call, None, denial),
         }
+    }
+
+    /// Looks a session up in Redis, unless its address has sent too many unknown tokens.
+    async fn look_up(&self, sessions: &Arc<Sessions>, token: &str, address: IpAddr) -> LookupResult {
+        let (limit, network) = (self.unknown_session_limit.as_ref(), network_of(address));
+        if let Some(Err(wait)) = limit.map(|limit| limit.peek(&network, Instant::now())) {
+            return Err(Denial::Rate { of: "address", wait });
+        }
+        let found = sessions.look_up(token).await;
+        if let (Some(limit), Err(Denial::SessionEnded)) = (limit, &found) {
+            // Concurrent lookups may have emptied the bucket since.
+            let _ = limit.take(&network, Instant::now());
+        }
+        found
     }
 
     /// The credentials of the token, which must be valid if there is one, or else of the certificate.

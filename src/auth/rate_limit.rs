@@ -44,6 +44,15 @@ impl RateLimit {
 
     /// Takes a token from the bucket of this name, or returns the time until there is one.
     pub fn take(&self, name: &(impl Hash + ?Sized), now: Instant) -> Result<(), Duration> {
+        self.peek_or_take(name, now, true)
+    }
+
+    /// Whether the bucket of this name has a token, or else the time until there is one.
+    pub fn peek(&self, name: &(impl Hash + ?Sized), now: Instant) -> Result<(), Duration> {
+        self.peek_or_take(name, now, false)
+    }
+
+    fn peek_or_take(&self, name: &(impl Hash + ?Sized), now: Instant, takes: bool) -> Result<(), Duration> {
         // Names with the same hash share a bucket. The seed is random, so a caller cannot construct such names.
         let hash = self.hasher.hash_one(name);
         let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
@@ -52,7 +61,9 @@ impl RateLimit {
         let then = (*full_again).max(now) + self.refill;
         let wait = then.duration_since(now).saturating_sub(self.burst);
         if wait.is_zero() {
-            *full_again = then;
+            if takes {
+                *full_again = then;
+            }
             return Ok(());
         }
         Err(wait)

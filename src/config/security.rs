@@ -130,6 +130,8 @@ pub struct Limits {
     pub principal_burst: u32,
     pub address_rate: u32,
     pub address_burst: u32,
+    pub unknown_session_rate: u32,
+    pub unknown_session_burst: u32,
     pub connections_per_address: u32,
     pub watches_per_principal: u32,
     pub live_holds_per_user: u32,
@@ -231,6 +233,7 @@ impl Limits {
         for (name, rate, burst) in [
             ("principal", self.principal_rate, self.principal_burst),
             ("address", self.address_rate, self.address_burst),
+            ("unknown_session", self.unknown_session_rate, self.unknown_session_burst),
         ] {
             problems.require(rate == 0 || burst > 0, format!("limits.{name}_burst must be 1 or more"));
         }

@@ -7,6 +7,7 @@ mod messages;
 mod outage;
 mod refusals;
 mod revocation;
+mod unknown;
 
 use reservd::rpc::pb::{self, Role};
 use tonic::Status;

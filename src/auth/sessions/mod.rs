@@ -26,6 +26,7 @@ pub mod record;
 pub mod revocation_listener;
 pub mod session_cache;
 pub mod store;
+pub mod unknown_ids;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -105,7 +106,8 @@ impl Sessions {
         Ok(Some(Arc::new(Self { store, cache, settings: settings.clone(), metrics })))
     }
 
-    /// The credentials of a session token, from the cache. None: look it up with [`Sessions::look_up`].
+    /// The credentials of a session token, or their absence, from the cache. None: look it up with
+    /// [`Sessions::look_up`].
     pub fn check(self: &Arc<Self>, token: &str) -> Result<Option<Arc<Credentials>>, Denial> {
         let id = SessionId::of_token(token).map_err(Denial::Token)?;
         let cached = self.cache.lock().get(id, Instant::now());
@@ -117,6 +119,7 @@ impl Sessions {
                 tokio::spawn(async move { sessions.share_lookup(id, Purpose::Use).await });
                 Some(credentials)
             }
+            Cached::Unknown => return Err(Denial::SessionEnded),
             Cached::Miss => None,
         })
     }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::record::Session;
+use super::{record::Session, unknown_ids::UnknownIds};
 use crate::auth::{access::Credentials, denial::Denial, session_token::SessionId};
 
 /// How long the cache stays valid after the last moment up to which every revocation is known to have arrived.
@@ -22,6 +22,7 @@ pub type LookupResult = Result<Arc<Credentials>, Denial>;
 /// The session cache of one server.
 pub struct SessionCache {
     sessions: HashMap<SessionId, CachedSession>,
+    unknown: UnknownIds,
     lookups: HashMap<SessionId, PendingLookup>,
     /// Numbers the subscriptions: a session cached before the current one may have been revoked unnoticed.
     subscription: u64,
@@ -67,6 +68,8 @@ pub enum Cached {
     Good(Arc<Credentials>),
     /// The session is good, and due for a refresh.
     RefreshDue(Arc<Credentials>),
+    /// Redis did not know the session a moment ago.
+    Unknown,
     /// The session must be looked up.
     Miss,
 }
@@ -94,8 +97,9 @@ pub enum LookupRole {
 impl SessionCache {
     /// An empty cache. Sessions in use are looked up every `refresh_interval`.
     pub fn new(refresh_interval: Duration, now: Instant) -> Self {
-        let (sessions, lookups) = Default::default();
-        Self { sessions, lookups, subscription: 0, is_subscribed: false, trusted_until: now, refresh_interval }
+        let ((sessions, lookups), unknown) = (Default::default(), UnknownIds::new(now));
+        let (subscription, is_subscribed, trusted_until) = (0, false, now);
+        Self { sessions, unknown, lookups, subscription, is_subscribed, trusted_until, refresh_interval }
     }
 
     /// From now on every revocation arrives. Sessions cached earlier are invalid, since some of them may have
@@ -128,7 +132,9 @@ impl SessionCache {
     /// What the cache has for a call with this session.
     pub fn get(&mut self, id: SessionId, now: Instant) -> Cached {
         let is_valid = self.sessions.get(&id).is_some_and(|it| now < it.expires && self.covers(it, now));
-        let Some(session) = self.sessions.get_mut(&id).filter(|_| is_valid) else { return Cached::Miss };
+        let Some(session) = self.sessions.get_mut(&id).filter(|_| is_valid) else {
+            return if self.unknown.contains(id, now) { Cached::Unknown } else { Cached::Miss };
+        };
         session.is_used = true;
         let credentials = Arc::clone(&session.credentials);
         if now < session.next_refresh {
@@ -165,11 +171,13 @@ impl SessionCache {
         if self.lookups.get(&id).is_some_and(|lookup| lookup.is_stale) {
             return LookupOutcome::Retry;
         }
+        let LookupStart { time, subscription } = start;
         let Some(session) = found else {
             self.remove(id);
+            self.unknown.insert(id, time);
             return LookupOutcome::Ended;
         };
-        let LookupStart { time, subscription } = start;
+        self.unknown.remove(id);
         // Redis measures the remaining time after the lookup starts, so the session expires no earlier than this.
         let (expires, trusted_until) = (time + session.left, time + TRUST_WINDOW);
         let interval = self.refresh_interval.min(session.lifetime / 4);

@@ -54,7 +54,7 @@ impl Server {
     }
 
     fn accepts(&mut self, id: SessionId) -> bool {
-        !matches!(self.cache.get(id, self.now), Cached::Miss)
+        !matches!(self.cache.get(id, self.now), Cached::Miss | Cached::Unknown)
     }
 }
 

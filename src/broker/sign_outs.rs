@@ -71,7 +71,7 @@ impl SignOuts {
     /// Revokes the user's sessions, with retries. None: give the message back to the queue.
     async fn revoke(&self, user_id: &UserId, stop: &CancellationToken) -> Option<()> {
         consumer::retry(self.settings.retry_pause, stop, || async {
-            match self.sessions.revoke_user(user_id, &SessionScope::All, "message").await {
+            match self.sessions.revoke_user(user_id, &SessionScope::ALL, "message").await {
                 Ok(revoked) => {
                     tracing::info!(by = "broker", %user_id, revoked, "revoked a user's sessions");
                     Some(())

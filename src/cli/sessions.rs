@@ -32,7 +32,7 @@ pub enum SessionsCommand {
     Create(Create),
     /// List the sessions of a user
     List(List),
-    /// Revoke a session, or all sessions of a user
+    /// Revoke a session, all sessions of a user, or all that a principal created
     Revoke(Revoke),
 }
 
@@ -73,6 +73,9 @@ pub struct Revoke {
     /// Revoke all sessions of this user
     #[arg(long, group = "what", value_parser = parse_user, value_name = "USER_ID")]
     user: Option<UserId>,
+    /// Revoke all sessions that this principal created, such as token:shop
+    #[arg(long, group = "what", value_name = "PRINCIPAL")]
+    created_by: Option<String>,
     /// Revoke this session
     // An id may begin with a hyphen.
     #[arg(group = "what", value_parser = parse_id, value_name = "SESSION_ID", allow_hyphen_values = true)]
@@ -114,7 +117,7 @@ impl Create {
 
 impl List {
     async fn run(self, sessions: &Sessions) -> Result<(), Failure> {
-        let found = sessions.list(&self.user, &SessionScope::All).await?;
+        let found = sessions.list(&self.user, &SessionScope::ALL).await?;
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_header(["SESSION_ID", "ROLES", "CREATED", "USED", "EXPIRES", "BY", "DESCRIPTION"]);
@@ -141,10 +144,11 @@ fn row(session: &Session) -> [String; 7] {
 
 impl Revoke {
     async fn run(self, sessions: &Sessions) -> Result<(), Failure> {
-        let revoked = match (self.user, self.session) {
-            (Some(user), _) => sessions.revoke_user(&user, &SessionScope::All, "call").await?,
-            (None, Some(id)) => u32::from(sessions.revoke(id, &SessionScope::All).await?),
-            (None, None) => 0,
+        let revoked = match (self.user, self.created_by, self.session) {
+            (Some(user), ..) => sessions.revoke_user(&user, &SessionScope::ALL, "call").await?,
+            (_, Some(principal), _) => sessions.revoke_created_by(&principal).await?,
+            (.., Some(id)) => u32::from(sessions.revoke(id, &SessionScope::ALL).await?),
+            (None, None, None) => 0,
         };
         println!("{revoked} revoked");
         Ok(())

@@ -4,11 +4,16 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{problems::Problems, secret::SecretUrl};
+use super::{
+    problems::Problems,
+    secret::{Secret, SecretUrl},
+};
 
 /// Listing the sessions of a user reads all of them at once.
 const MAX_PER_USER: RangeInclusive<usize> = 1..=1000;
 const MAX_PREFIX: usize = 64;
+/// Such a key can't be guessed, even where an attacker can read what it signs.
+const MIN_KEY: usize = 32;
 
 /// `[sessions]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +22,7 @@ const MAX_PREFIX: usize = 64;
 pub struct Sessions {
     pub url: SecretUrl,
     pub ca_file: String,
+    pub key: Secret,
     pub prefix: String,
     pub kind: SessionKind,
     #[serde(with = "humantime_serde")]
@@ -65,6 +71,11 @@ impl Sessions {
         problems.require(
             self.prefix.len() <= MAX_PREFIX && self.prefix.bytes().all(|byte| byte.is_ascii_graphic()),
             format!("sessions.prefix must be at most {MAX_PREFIX} visible ASCII characters"),
+        );
+        let key = self.key.expose();
+        problems.require(
+            key.is_empty() || key.len() >= MIN_KEY,
+            format!("sessions.key must have at least {MIN_KEY} characters"),
         );
         problems.number("sessions.max_per_user", self.max_per_user as usize, MAX_PER_USER);
         problems.duration("sessions.max_lifetime", self.max_lifetime, second..=366 * day);

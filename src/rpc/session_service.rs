@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, session},
+    decode::{
+        self,
+        session::{self, Whose},
+    },
     encode,
     layers::auth::access_of,
     page_token,
@@ -14,7 +17,8 @@ use super::{
 };
 use crate::auth::{
     access::{Access, Scope},
-    principal::{Principal, Role, Roles},
+    denial::Denial,
+    principal::{Principal, Role},
     session_token::SessionId,
     sessions::{
         self,
@@ -52,12 +56,13 @@ impl Sessions {
     }
 }
 
-/// A service reaches the sessions that it could have created.
+/// A caller reaches no session with more roles than its own: a user those of itself, others those that they could have
+/// created.
 fn reach_of(access: &Access, principal: &Principal) -> SessionScope {
     match &access.scope {
-        Scope::Own(user_id) => SessionScope::Of(user_id.clone()),
-        Scope::All if principal.roles.has(Role::Admin) => SessionScope::All,
-        Scope::All => SessionScope::WithRoles(Roles::of(&[Role::User])),
+        Scope::Own(user_id) => SessionScope::within(Some(user_id.clone()), principal.roles),
+        Scope::All if principal.roles.has(Role::Admin) => SessionScope::ALL,
+        Scope::All => SessionScope::within(None, session::grantable(principal)),
     }
 }
 
@@ -114,7 +119,7 @@ impl SessionService for Sessions {
         request: Request<pb::GetCurrentSessionRequest>,
     ) -> Result<Response<pb::GetCurrentSessionResponse>, Status> {
         let context = self.context(&request)?;
-        let found = context.find(context.current()?, &SessionScope::All).await?;
+        let found = context.find(context.current()?, &SessionScope::ALL).await?;
         Ok(Response::new(pb::GetCurrentSessionResponse { session: found }))
     }
 
@@ -123,7 +128,7 @@ impl SessionService for Sessions {
         request: Request<pb::RevokeCurrentSessionRequest>,
     ) -> Result<Response<pb::RevokeCurrentSessionResponse>, Status> {
         let context = self.context(&request)?;
-        context.revoke(context.current()?, &SessionScope::All).await?;
+        context.revoke(context.current()?, &SessionScope::ALL).await?;
         Ok(Response::new(pb::RevokeCurrentSessionResponse {}))
     }
 
@@ -177,11 +182,19 @@ impl SessionService for Sessions {
         let context = self.context(&request)?;
         let only = access_of(&request)?.only().cloned();
         let mut message = request.into_inner();
-        decode::restrict(&mut message.user_id, only)?;
-        let user_id = session::user_id(&message.user_id)?;
-        let revoked = context.sessions.revoke_user(&user_id, &context.reach, "call").await;
+        if message.created_by.is_empty() {
+            decode::restrict(&mut message.user_id, only)?;
+        } else if !context.principal.roles.has(Role::Admin) {
+            return Err(status::denied(&Denial::Role(vec![Role::Admin.name()])));
+        }
+        let by = &context.principal.name;
+        let whose = session::whose(message)?;
+        let revoked = match &whose {
+            Whose::User(user_id) => context.sessions.revoke_user(user_id, &context.reach, "call").await,
+            Whose::Creator(principal) => context.sessions.revoke_created_by(principal).await,
+        };
         let revoked = revoked.map_err(|error| unavailable(&error))?;
-        tracing::info!(by = %context.principal.name, %user_id, revoked, "a user's sessions were revoked");
+        tracing::info!(%by, ?whose, revoked, "all sessions of a user or creator were revoked");
         Ok(Response::new(pb::RevokeUserSessionsResponse { revoked: revoked.cast_signed() }))
     }
 }

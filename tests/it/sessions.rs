@@ -5,6 +5,7 @@ mod commands;
 mod life;
 mod messages;
 mod outage;
+mod reach;
 mod refusals;
 mod revocation;
 mod unknown;

@@ -1,8 +1,9 @@
 //! Sessions: opaque tokens that can be revoked. Redis stores them; each server caches those that it has seen, so
 //! that a call costs no round trip, and yet a revoked session is refused everywhere within a second.
 //!
-//! [`record`] is a session, [`store`] the scripts in Redis, [`session_cache`] the sessions that this server may
-//! accept without a lookup, [`revocation_listener`] the subscription to revocations.
+//! [`record`] is a session, signed by [`record_key`]; [`store`] the scripts in Redis; [`session_cache`] the sessions
+//! that this server may accept without a lookup, and [`unknown_ids`] those that it refuses without one;
+//! [`revocation_listener`] the subscription to revocations.
 //!
 //! # Why a revoked session is refused within a second
 //!
@@ -23,6 +24,7 @@
 //! While Redis is unreachable, no session is accepted. Other tokens and certificates do not depend on it.
 
 pub mod record;
+pub mod record_key;
 pub mod revocation_listener;
 pub mod session_cache;
 pub mod store;
@@ -182,6 +184,12 @@ impl Sessions {
     /// Receives revocations and rechecks the sessions in use, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (store, cache, metrics) = (Arc::clone(&self.store), Arc::clone(&self.cache), Arc::clone(&self.metrics));
+        if store.is_exposed() {
+            tracing::warn!(
+                "sessions.url is redis:// without TLS to another machine: others on the network can read and change \
+                 sessions; use rediss://"
+            );
+        }
         let listener = RevocationListener::new(store, cache, metrics);
         tokio::join!(listener.run(&stop), self.recheck_until(&stop));
     }
@@ -258,6 +266,13 @@ impl Sessions {
     ) -> Result<u32, SessionStoreError> {
         let revoked = self.store.revoke_user(user_id, scope).await?;
         self.count_revoked(cause, revoked as usize);
+        Ok(revoked)
+    }
+
+    /// Revokes all sessions that a principal created; returns how many.
+    pub async fn revoke_created_by(&self, created_by: &str) -> Result<u32, SessionStoreError> {
+        let revoked = self.store.revoke_created_by(created_by).await?;
+        self.count_revoked("call", revoked as usize);
         Ok(revoked)
     }
 

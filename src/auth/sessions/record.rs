@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::record_key::RecordKey;
 use crate::{
     auth::{
         principal::{Principal, Role, Roles},
@@ -28,6 +29,27 @@ pub struct NewSession {
     pub created_by: String,
     /// A description by its creator.
     pub description: String,
+}
+
+impl NewSession {
+    /// The fields that never change, as they are stored and signed. The times are milliseconds since 1970.
+    pub fn encode(&self, id: SessionId, created: u64, ends: u64) -> [String; 9] {
+        let kind = match self.kind {
+            SessionKind::Sliding => "sliding",
+            SessionKind::Fixed => "fixed",
+        };
+        [
+            id.to_string(),
+            self.user_id.to_string(),
+            encode_roles(self.roles),
+            self.created_by.clone(),
+            self.description.clone(),
+            kind.to_owned(),
+            self.lifetime.as_millis().to_string(),
+            created.to_string(),
+            ends.to_string(),
+        ]
+    }
 }
 
 /// A session.
@@ -62,7 +84,7 @@ pub struct Session {
 }
 
 /// The fields of a session that the scripts return; a missing field is `None`.
-pub struct StoredSession([Option<String>; 12]);
+pub struct StoredSession([Option<String>; 13]);
 
 impl FromRedisValue for StoredSession {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
@@ -72,13 +94,36 @@ impl FromRedisValue for StoredSession {
 }
 
 impl StoredSession {
-    /// The session. None: reservd never writes such fields, so they grant no access.
-    pub fn session(self, id: SessionId) -> Option<Session> {
-        let [user_id, roles, created_by, description, kind, lifetime, created, used, ends, expires, left, now] = self.0;
+    /// The session. None: reservd never writes such fields, so they grant no access. With a key, they are signed too.
+    pub fn session(self, id: SessionId, key: Option<&RecordKey>) -> Option<Session> {
+        let [
+            user_id,
+            roles,
+            created_by,
+            description,
+            kind,
+            lifetime,
+            created,
+            used,
+            ends,
+            expires,
+            signature,
+            left,
+            now,
+        ] = self.0;
+        if let Some(key) = key {
+            let signed = [&user_id, &roles, &created_by, &description, &kind, &lifetime, &created, &ends];
+            let signed = signed.map(|field| field.as_deref().unwrap_or_default());
+            let id = id.to_string();
+            let fields = [&[id.as_str()][..], &signed].concat();
+            key.verify(&fields, &signature?).then_some(())?;
+        }
         let millis = |text: Option<String>| text?.parse::<i64>().ok();
         let span = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
         let moment = |millis: i64| millis.checked_mul(1000).and_then(Timestamp::from_micros);
-        let (used, left, now) = (millis(used)?, millis(left)?, millis(now)?);
+        let (used, ends, left, now) = (millis(used)?, millis(ends)?, millis(left)?, millis(now)?);
+        // Redis's own expiry is not signed.
+        let left = left.min(ends.saturating_sub(now));
         Some(Session {
             id,
             user_id: UserId::parse(&user_id?)?,
@@ -93,7 +138,7 @@ impl StoredSession {
             created: moment(millis(created)?)?,
             used: moment(used)?,
             expires: moment(millis(expires)?)?,
-            ends: moment(millis(ends)?)?,
+            ends: moment(ends)?,
             lifetime: span(millis(lifetime)?)?,
             left: span(left)?,
             idle: span(now.saturating_sub(used).max(0))?,
@@ -107,14 +152,6 @@ impl Session {
         let name = Actor::parse(&format!("session:{}", self.user_id))?;
         let user_id = self.roles.has(Role::User).then(|| self.user_id.clone());
         Some(Principal { name, roles: self.roles, user_id })
-    }
-}
-
-/// The stored form of a kind.
-pub const fn encode_kind(kind: SessionKind) -> &'static str {
-    match kind {
-        SessionKind::Sliding => "sliding",
-        SessionKind::Fixed => "fixed",
     }
 }
 

@@ -4,15 +4,17 @@
 //! | --- | --- | --- |
 //! | `<prefix>session:<id>` | a hash: the fields of a session | with the session |
 //! | `<prefix>sessions-of:<user_id>` | a sorted set: the user's session ids, by expire time | with the last of them |
+//! | `<prefix>sessions-by:<principal>` | the same of the sessions that a principal created | with the last of them |
 //! | `<prefix>revoked` | a channel: the ids of revoked sessions, separated by spaces | |
 //!
 //! Only Redis's clock decides whether a session has expired. The scripts compute key names from stored values, so
 //! a Redis Cluster can't run them.
 
-use std::{fs, sync::LazyLock, time::Duration};
+use std::{fs, net::IpAddr, sync::LazyLock, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Script, ScriptInvocation, TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Script, ScriptInvocation,
+    TlsCertificates,
     aio::{MultiplexedConnection, PubSub},
     io::tcp::TcpSettings,
 };
@@ -22,15 +24,20 @@ use tokio::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::record::{NewSession, Session, StoredSession, encode_kind, encode_roles};
+use super::{
+    record::{NewSession, Session, StoredSession, encode_roles},
+    record_key::RecordKey,
+};
 use crate::{
     auth::{principal::Roles, session_token::SessionId},
-    config::Sessions as Settings,
+    config::{SessionKind, Sessions as Settings},
     domain::ids::UserId,
 };
 
 /// After a failure to connect, calls fail at once for this long.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// The most sessions of one principal that one script revokes.
+const REVOKED_A_STEP: u32 = 1000;
 
 /// A script after the shared prelude.
 macro_rules! script {
@@ -39,12 +46,13 @@ macro_rules! script {
     };
 }
 
+static TIME: LazyLock<Script> = script!("time.lua");
 static OPEN: LazyLock<Script> = script!("open.lua");
 static USE: LazyLock<Script> = script!("use.lua");
 static GET: LazyLock<Script> = script!("get.lua");
 static LIST: LazyLock<Script> = script!("list.lua");
 static REVOKE: LazyLock<Script> = script!("revoke.lua");
-static REVOKE_USER: LazyLock<Script> = script!("revoke_user.lua");
+static REVOKE_LIST: LazyLock<Script> = script!("revoke_list.lua");
 
 /// Why Redis has no answer. None of these prints a secret: a message of Redis may quote a request, so only its
 /// category is kept.
@@ -92,34 +100,36 @@ impl From<RedisError> for SessionStoreError {
 
 /// The sessions that a caller may access.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionScope {
-    /// All sessions.
-    All,
-    /// The sessions of any user with exactly these roles.
-    WithRoles(Roles),
-    /// The sessions of this user.
-    Of(UserId),
+pub struct SessionScope {
+    /// The user whose sessions they are; none: any user's.
+    user_id: Option<UserId>,
+    /// They have no other roles than these; none: any roles.
+    roles: Option<Roles>,
 }
 
 impl SessionScope {
-    /// Whether the session is within the scope.
-    pub fn contains(&self, session: &Session) -> bool {
-        match self {
-            Self::All => true,
-            Self::WithRoles(roles) => session.roles == *roles,
-            Self::Of(user_id) => session.user_id == *user_id,
-        }
+    /// All sessions.
+    pub const ALL: Self = Self { user_id: None, roles: None };
+
+    /// The sessions of a user, or of any, without other roles than these.
+    pub const fn within(user_id: Option<UserId>, roles: Roles) -> Self {
+        Self { user_id, roles: Some(roles) }
     }
 
-    /// The user and the roles that a session must have, for the scripts. An empty text matches any: neither a
-    /// user_id nor the roles of a session are empty.
-    fn encode(&self) -> (String, String) {
-        let any = String::new;
-        match self {
-            Self::All => (any(), any()),
-            Self::WithRoles(roles) => (any(), encode_roles(*roles)),
-            Self::Of(user_id) => (user_id.to_string(), any()),
-        }
+    /// Whether the session is within the scope.
+    pub fn contains(&self, session: &Session) -> bool {
+        self.user_id.as_ref().is_none_or(|user_id| *user_id == session.user_id)
+            && self.roles.is_none_or(|roles| roles.has_all(session.roles))
+    }
+
+    /// The required user for the scripts; an empty text matches any.
+    fn encode_user(&self) -> &str {
+        self.user_id.as_ref().map_or("", UserId::as_str)
+    }
+
+    /// The allowed roles for the scripts.
+    fn encode_roles(&self) -> String {
+        self.roles.map_or_else(|| "*".to_owned(), encode_roles)
     }
 }
 
@@ -128,6 +138,8 @@ pub struct SessionStore {
     client: Client,
     connection: Mutex<ConnectionState>,
     settings: Settings,
+    /// Signs and verifies the sessions; none: whatever is in Redis is believed.
+    key: Option<RecordKey>,
 }
 
 #[derive(Default)]
@@ -157,23 +169,17 @@ impl SessionStore {
             let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
             Client::build_with_tls(info, certificates).map_err(|_| SessionStoreError::Url)?
         };
-        Ok(Self { client, connection: Mutex::default(), settings: settings.clone() })
-    }
-
-    fn session_key(&self, id: SessionId) -> String {
-        format!("{}{id}", self.session_prefix())
-    }
-
-    fn session_prefix(&self) -> String {
-        format!("{}session:", self.settings.prefix)
-    }
-
-    fn user_prefix(&self) -> String {
-        format!("{}sessions-of:", self.settings.prefix)
+        let key = RecordKey::new(settings.key.expose());
+        Ok(Self { client, connection: Mutex::default(), settings: settings.clone(), key })
     }
 
     fn channel(&self) -> String {
         format!("{}revoked", self.settings.prefix)
+    }
+
+    /// A call of a script, with the prefix of its keys.
+    fn call<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
+        script.arg(&self.settings.prefix)
     }
 
     /// Opens a session with this id; returns it with the ids of the sessions that it replaces.
@@ -182,69 +188,87 @@ impl SessionStore {
         id: SessionId,
         new: &NewSession,
     ) -> Result<(Option<Session>, Vec<SessionId>), SessionStoreError> {
-        let mut call = OPEN.key(self.session_key(id));
-        call.key(format!("{}{}", self.user_prefix(), new.user_id))
-            .arg(id.to_string())
-            .arg(new.user_id.as_str())
-            .arg(encode_roles(new.roles))
-            .arg(&new.created_by)
-            .arg(&new.description)
-            .arg(encode_kind(new.kind))
-            .arg(millis(new.lifetime))
-            .arg(millis(self.settings.max_lifetime))
-            .arg(self.settings.max_per_user)
-            .arg(self.session_prefix())
-            .arg(self.channel());
+        // Redis does not have the key for signatures, so the times to be signed are set here, by its clock.
+        let created: u64 = self.run(&self.call(&TIME)).await?;
+        let longest = if new.kind == SessionKind::Sliding { self.settings.max_lifetime } else { new.lifetime };
+        let fields = new.encode(id, created, created.saturating_add(millis(longest)));
+        let mut call = self.call(&OPEN);
+        for field in &fields {
+            call.arg(field);
+        }
+        call.arg(self.key.as_ref().map(|key| key.sign(&fields)).unwrap_or_default()).arg(self.settings.max_per_user);
         let (replaced, stored): (Vec<String>, StoredSession) = self.run(&call).await?;
-        Ok((stored.session(id), replaced.iter().filter_map(|id| SessionId::parse(id)).collect()))
+        let replaced = replaced.iter().filter_map(|id| SessionId::parse(id)).collect();
+        Ok((stored.session(id, self.key.as_ref()), replaced))
     }
 
     /// Reads a session and records its use, which may extend it.
     pub async fn use_session(&self, id: SessionId) -> Result<Option<Session>, SessionStoreError> {
-        let mut call = USE.key(self.session_key(id));
-        call.arg(id.to_string()).arg(millis(self.settings.refresh_interval)).arg(self.user_prefix());
+        let mut call = self.call(&USE);
+        call.arg(id.to_string()).arg(millis(self.settings.refresh_interval));
         self.read(id, &call).await
     }
 
     /// Reads a session without recording a use.
     pub async fn get(&self, id: SessionId) -> Result<Option<Session>, SessionStoreError> {
-        self.read(id, &GET.key(self.session_key(id))).await
+        let mut call = self.call(&GET);
+        self.read(id, call.arg(id.to_string())).await
     }
 
     async fn read(&self, id: SessionId, call: &ScriptInvocation<'_>) -> Result<Option<Session>, SessionStoreError> {
         let stored: Option<StoredSession> = self.run(call).await?;
         let Some(stored) = stored else { return Ok(None) };
-        let session = stored.session(id);
+        let session = stored.session(id, self.key.as_ref());
         if session.is_none() {
-            tracing::error!(%id, "a session in Redis is malformed and grants no access");
+            tracing::error!(%id, "a session in Redis is malformed or not signed by reservd, and grants no access");
         }
         Ok(session)
     }
 
     /// The sessions of a user, in any order.
     pub async fn list(&self, user_id: &UserId) -> Result<Vec<Session>, SessionStoreError> {
-        let mut call = LIST.key(format!("{}{user_id}", self.user_prefix()));
-        call.arg(self.session_prefix());
-        let found: Vec<(String, StoredSession)> = self.run(&call).await?;
-        Ok(found.into_iter().filter_map(|(id, stored)| stored.session(SessionId::parse(&id)?)).collect())
+        let mut call = self.call(&LIST);
+        let found: Vec<(String, StoredSession)> = self.run(call.arg(user_id.as_str())).await?;
+        let key = self.key.as_ref();
+        Ok(found.into_iter().filter_map(|(id, stored)| stored.session(SessionId::parse(&id)?, key)).collect())
     }
 
     /// Revokes a session within the scope; returns whether there was one.
     pub async fn revoke(&self, id: SessionId, scope: &SessionScope) -> Result<bool, SessionStoreError> {
-        let (user, roles) = scope.encode();
-        let mut call = REVOKE.key(self.session_key(id));
-        call.arg(id.to_string()).arg(user).arg(roles).arg(self.user_prefix()).arg(self.channel());
+        let mut call = self.call(&REVOKE);
+        call.arg(id.to_string()).arg(scope.encode_user()).arg(scope.encode_roles());
         self.run::<u64>(&call).await.map(|revoked| revoked == 1)
     }
 
     /// Revokes the sessions of a user within the scope; returns how many.
     pub async fn revoke_user(&self, user_id: &UserId, scope: &SessionScope) -> Result<u32, SessionStoreError> {
-        if matches!(scope, SessionScope::Of(own) if own != user_id) {
+        if scope.user_id.as_ref().is_some_and(|own| own != user_id) {
             return Ok(0);
         }
-        let mut call = REVOKE_USER.key(format!("{}{user_id}", self.user_prefix()));
-        call.arg(scope.encode().1).arg(self.session_prefix()).arg(self.channel());
-        self.run(&call).await
+        let mut call = self.call(&REVOKE_LIST);
+        call.arg(format!("sessions-of:{user_id}")).arg(scope.encode_roles()).arg(0);
+        self.run::<(u32, u64)>(&call).await.map(|(revoked, _)| revoked)
+    }
+
+    /// Revokes all sessions that a principal created; returns how many. In steps, between which Redis serves others.
+    pub async fn revoke_created_by(&self, created_by: &str) -> Result<u32, SessionStoreError> {
+        let mut call = self.call(&REVOKE_LIST);
+        call.arg(format!("sessions-by:{created_by}")).arg(SessionScope::ALL.encode_roles()).arg(REVOKED_A_STEP);
+        let mut all = 0_u32;
+        loop {
+            let (revoked, left): (u32, u64) = self.run(&call).await?;
+            all = all.saturating_add(revoked);
+            if left == 0 {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Whether others on the network can read and change what it sends and receives: without TLS, to another machine.
+    pub fn is_exposed(&self) -> bool {
+        let ConnectionAddr::Tcp(host, _) = self.client.get_connection_info().addr() else { return false };
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        host != "localhost" && !host.trim_matches(['[', ']']).parse().is_ok_and(is_loopback)
     }
 
     /// A separate connection that receives every revocation after this returns.

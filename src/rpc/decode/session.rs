@@ -11,7 +11,7 @@ use crate::{
         sessions::record::NewSession,
     },
     config::{SessionKind, Sessions as Settings},
-    domain::{ids::UserId, time::Timestamp},
+    domain::{caller::MAX_ACTOR_LENGTH, ids::UserId, time::Timestamp},
     rpc::{fields::Fields, page_token, pb, status},
 };
 
@@ -23,7 +23,7 @@ const MAX_ROLES: usize = 16;
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The roles that a principal may grant to a session: an admin all, and a service, which acts for users, only user.
-fn grantable(principal: &Principal) -> Roles {
+pub fn grantable(principal: &Principal) -> Roles {
     if principal.roles.has(Role::Admin) {
         Roles::of(&Role::ALL)
     } else if principal.roles.has(Role::Service) {
@@ -107,11 +107,27 @@ pub fn session_id(text: &str) -> Result<SessionId, Status> {
     fields.finish(id)
 }
 
-/// The user whose sessions a message is about.
-pub fn user_id(text: &str) -> Result<UserId, Status> {
+/// Whose sessions are revoked.
+#[derive(Debug)]
+pub enum Whose {
+    /// Those of a user.
+    User(UserId),
+    /// Those that a principal created.
+    Creator(String),
+}
+
+/// Whose sessions a message revokes.
+pub fn whose(message: pb::RevokeUserSessionsRequest) -> Result<Whose, Status> {
     let mut fields = Fields::default();
-    let id = fields.user_id("user_id", text);
-    fields.finish(id)
+    if message.created_by.is_empty() {
+        let id = fields.user_id("user_id", &message.user_id);
+        return fields.finish(id.map(Whose::User));
+    }
+    if !message.user_id.is_empty() {
+        fields.reject("created_by", "must be empty where user_id is set");
+    }
+    let creator = fields.text("created_by", message.created_by, MAX_ACTOR_LENGTH);
+    fields.finish(creator.map(Whose::Creator))
 }
 
 /// Whose sessions a page holds, and how many.

@@ -143,7 +143,9 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
             vec![(list("ann").encode_to_vec(), list("absent").encode_to_vec())]
         }
         "RevokeUserSessions" => {
-            let revoke = |user_id: &str| pb::RevokeUserSessionsRequest { user_id: user_id.into() }.encode_to_vec();
+            let revoke = |user_id: &str| {
+                pb::RevokeUserSessionsRequest { user_id: user_id.into(), ..Default::default() }.encode_to_vec()
+            };
             vec![(revoke("ann"), revoke("absent"))]
         }
         _ => Vec::new(),

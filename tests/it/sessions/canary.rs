@@ -10,12 +10,14 @@ use crate::support::{
     process::{Process, TempFolder, finish, program},
 };
 
+const KEY: &str = "session-key-canary-51c09b7e8d23a4f0";
+
 #[tokio::test]
 async fn session_tokens_and_the_password_of_redis_are_printed_nowhere() {
     let (database, folder, issuer, redis) =
         (TestDatabase::new().await, TempFolder::new(), Issuer::new(), TestRedis::new().await);
     let (collector, mut capture, mut secrets) =
-        (Collector::default(), LogCapture::default(), vec![PASSWORD.to_owned()]);
+        (Collector::default(), LogCapture::default(), vec![PASSWORD.to_owned(), KEY.to_owned()]);
     let proxy = Proxy::to(&redis.address()).await;
     let jwks = folder.file("jwks.json", issuer.jwks().to_string());
     let spans = collector.listen().await;
@@ -26,6 +28,7 @@ async fn session_tokens_and_the_password_of_redis_are_printed_nowhere() {
         format!("auth.audience={AUDIENCE}"),
         format!("sessions.prefix={}", redis.prefix),
         format!("sessions.url={url}"),
+        format!("sessions.key={KEY}"),
         format!("telemetry.otlp_endpoint={spans}"),
         "telemetry.log=debug".to_owned(),
         "telemetry.log_format=json".to_owned(),

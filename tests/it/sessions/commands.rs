@@ -58,6 +58,12 @@ async fn sessions_are_opened_listed_and_revoked_from_the_command_line() {
     for client in &clients {
         eventually("the server heard", async || ask(client).await.is_err()).await;
     }
+    let token = run(&redis, &["create", "--user", "ann"]).await.out;
+    let kept = super::open(&guarded, super::wish("ann", &[])).await.0;
+    assert_eq!(run(&redis, &["revoke", "--created-by", "command line"]).await.out, "1 revoked\n");
+    let client = guarded.with_token(token.trim_end());
+    eventually("the server heard", async || ask(&client).await.is_err()).await;
+    ask(&guarded.with_token(&kept)).await.expect("another created it");
     guarded.check_and_stop().await;
 }
 
@@ -71,6 +77,7 @@ async fn wrong_usage_of_sessions_is_reported() {
         &["revoke"],
         &["revoke", "x"],
         &["revoke", "--user", "ann", &"A".repeat(43)],
+        &["revoke", "--user", "ann", "--created-by", "token:shop"],
     ] {
         assert_eq!(run(&redis, wrong).await.code, Some(2), "{wrong:?}");
     }

@@ -46,7 +46,7 @@ async fn only_the_hash_of_a_token_is_stored_and_every_key_expires() {
         ask(&guarded.with_token(&tokens[tokens.len() - 1])).await.expect("it is used");
     }
     let kept = redis.dump().await;
-    assert_eq!(kept.len(), 4, "two sessions, and two users' lists of them: {kept:?}");
+    assert_eq!(kept.len(), 5, "two sessions, two users' lists of them, and their creator's: {kept:?}");
     for token in tokens {
         let secret = token.trim_start_matches("rs_");
         assert!(kept.iter().all(|line| !line.contains(secret)), "{token} is kept: {kept:?}");
@@ -116,7 +116,7 @@ async fn a_session_beyond_the_limit_replaces_the_one_that_expires_first() {
     assert_eq!(more.revoked_session_ids, [opened[1].1.session_id.clone()]);
     eventually("it is heard of", async || ask(&first_to_lapse).await.is_err()).await;
     assert_eq!(list(&admin, "ann").await.len(), 3);
-    assert_eq!(redis.dump().await.len(), 4, "three sessions and one list");
+    assert_eq!(redis.dump().await.len(), 5, "three sessions and two lists");
     open(&guarded, wish("bob", &[])).await;
     assert_eq!(list(&admin, "ann").await.len(), 3, "another's count for another");
     guarded.check_and_stop().await;
@@ -199,7 +199,7 @@ async fn invalid_requests_name_every_bad_field() {
         assert_refused(revoke(&admin, &session).await, Code::InvalidArgument, "FIELD_INVALID");
     }
     for user_id in ["", "a b"] {
-        let request = pb::RevokeUserSessionsRequest { user_id: user_id.into() };
+        let request = pb::RevokeUserSessionsRequest { user_id: user_id.into(), ..Default::default() };
         let refused = admin.sessions().revoke_user_sessions(request).await;
         assert_refused(refused, Code::InvalidArgument, "FIELD_INVALID");
     }

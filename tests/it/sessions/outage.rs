@@ -7,7 +7,8 @@ use tonic_types::StatusExt;
 
 use super::{ask, guarded, on, open, revoke, wish, with_own_redis};
 use crate::support::{
-    Client, Guarded, PASSWORD, Proxy, TestDatabase, TestRedis, assert_refused, config, eventually, reason, reserve,
+    Client, Guarded, PASSWORD, Proxy, TestDatabase, TestRedis, assert_refused, config, eventually, process::Process,
+    reason, reserve,
 };
 
 #[tokio::test]
@@ -125,6 +126,24 @@ async fn invalid_settings_are_reported_at_once_and_without_their_secret() {
 }
 
 #[tokio::test]
+async fn a_redis_without_tls_on_another_machine_is_warned_of() {
+    let database = TestDatabase::new().await;
+    // These addresses are for documents; nothing answers there.
+    for (url, is_exposed) in [
+        ("redis://192.0.2.1:6379", true),
+        ("redis://redis.invalid", true),
+        ("rediss://192.0.2.1:6379", false),
+        ("redis://127.0.0.9:1", false),
+        ("redis://[::1]:1", false),
+        ("redis://localhost:1", false),
+    ] {
+        let server = Process::on(&database.url, &[&format!("sessions.url={url}")]).await;
+        let log = [server.log().join("\n"), server.stop().await.join("\n")].concat();
+        assert_eq!(log.contains("without TLS to another machine"), is_exposed, "{url}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn sessions_alone_are_authentication() {
     let redis = TestRedis::new().await;
     let (guarded, plain) = (on(&redis, &[]).await, Guarded::start().await);
@@ -164,7 +183,7 @@ async fn the_documented_permissions_in_redis_are_enough() {
     let root = guarded.caller("root", &["admin"]);
     assert_eq!(super::list(&root, "ann").await.len(), 1);
     revoke(&root, &session).await.expect("revoked");
-    let all = pb::RevokeUserSessionsRequest { user_id: "ann".into() };
+    let all = pb::RevokeUserSessionsRequest { user_id: "ann".into(), ..Default::default() };
     root.sessions().revoke_user_sessions(all).await.expect("revoked");
     guarded.check_and_stop().await;
 }

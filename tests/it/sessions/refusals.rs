@@ -171,6 +171,41 @@ async fn foreign_data_in_redis_grants_no_access() {
 }
 
 #[tokio::test]
+async fn with_a_key_a_session_that_reservd_did_not_sign_grants_no_access() {
+    let redis = TestRedis::new().await;
+    let key = ("sessions.key", "a key for the tests of 32 characters");
+    let guarded = super::on(&redis, &[key]).await;
+    let (anns, hers) = open(&guarded, wish("ann", &[])).await;
+    let (bobs, his) = open(&guarded, wish("bob", &[])).await;
+    for token in [&anns, &bobs] {
+        ask(&guarded.with_token(token)).await.expect("good");
+    }
+    let mut connection = redis.connect().await;
+    let record = |session: &pb::Session| format!("{}session:{}", redis.prefix, session.session_id);
+    // More roles for a session, and a copy of another session for a token of the attacker's.
+    connection.hset::<_, _, _, ()>(record(&hers), "roles", "admin").await.expect("written");
+    let attackers = SessionToken::new().expect("randomness");
+    let copy = format!("{}session:{}", redis.prefix, attackers.id());
+    connection.copy::<_, _, _, ()>(record(&his), &copy, redis::CopyOptions::default()).await.expect("written");
+    // Another server has not cached them.
+    let other = guarded.twin_with(&[&redis.settings()[..], &[key]].concat()).await;
+    let ask_there = async |token: &str| ask(&Client::new(other.channel(), token)).await;
+    for token in [&anns, attackers.expose()] {
+        assert_refused(ask_there(token).await, Code::Unauthenticated, "SESSION_ENDED");
+    }
+    ask_there(&bobs).await.expect("it is signed");
+    other.app.stop().await;
+    // Without the key, and with another.
+    let other = guarded.twin_with(&[&redis.settings()[..], &[("sessions.key", &"x".repeat(32))]].concat()).await;
+    assert_refused(ask(&Client::new(other.channel(), &bobs)).await, Code::Unauthenticated, "SESSION_ENDED");
+    other.app.stop().await;
+    let unsigned = guarded.twin_with(&redis.settings()).await;
+    ask(&Client::new(unsigned.channel(), attackers.expose())).await.expect("without a key Redis is believed");
+    unsigned.app.stop().await;
+    guarded.check_and_stop().await;
+}
+
+#[tokio::test]
 async fn no_caller_grants_more_than_it_has() {
     let (guarded, _redis) = guarded().await;
     let create = async |client: &Client, roles: &[Role]| client.sessions().create_session(wish("ann", roles)).await;
@@ -230,7 +265,7 @@ async fn a_user_sees_and_ends_only_its_own_sessions() {
             assert_refused(revoke(&client, other).await, Code::NotFound, "SESSION_NOT_FOUND");
             let request = pb::ListSessionsRequest { user_id: other.user_id.clone(), ..Default::default() };
             assert_refused(client.sessions().list_sessions(request).await, Code::PermissionDenied, "USER_MISMATCH");
-            let request = pb::RevokeUserSessionsRequest { user_id: other.user_id.clone() };
+            let request = pb::RevokeUserSessionsRequest { user_id: other.user_id.clone(), ..Default::default() };
             let refused = client.sessions().revoke_user_sessions(request).await;
             assert_refused(refused, Code::PermissionDenied, "USER_MISMATCH");
         }
@@ -263,7 +298,7 @@ async fn services_access_only_the_sessions_of_users() {
             assert_refused(service.sessions().get_session(get).await, Code::NotFound, "SESSION_NOT_FOUND");
         }
     }
-    let request = pb::RevokeUserSessionsRequest { user_id: "ann".into() };
+    let request = pb::RevokeUserSessionsRequest { user_id: "ann".into(), ..Default::default() };
     assert_eq!(desk.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked, 1);
     ask(&guarded.with_token(&admins)).await.expect("an admin's is no service's to end");
     assert_eq!(list(&guarded.caller("root", &["admin"]), "ann").await.len(), 2);

@@ -64,14 +64,14 @@ async fn all_sessions_of_a_user_end_at_once_and_no_others() {
     for client in hers.iter().chain([&bob]) {
         ask(client).await.expect("good");
     }
-    let request = pb::RevokeUserSessionsRequest { user_id: "ann".into() };
+    let request = pb::RevokeUserSessionsRequest { user_id: "ann".into(), ..Default::default() };
     let admin = guarded.caller("root", &["admin"]);
     assert_eq!(admin.sessions().revoke_user_sessions(request.clone()).await.expect("done").into_inner().revoked, 3);
     for client in &hers {
         eventually("it ends", async || ask(client).await.is_err()).await;
     }
     ask(&bob).await.expect("bob's is good");
-    assert_eq!(redis.dump().await.len(), 2, "bob's session, and bob's list");
+    assert_eq!(redis.dump().await.len(), 3, "bob's session, and the lists of bob's and of the admin's");
     assert_eq!(admin.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked, 0);
     let later = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
     ask(&later).await.expect("a session from after that is good");

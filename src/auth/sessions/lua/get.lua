@@ -1,4 +1,4 @@
 -- Reads a session without recording a use.
--- KEYS: the session.
+-- ARGV: prefix, id.
 -- Returns the session as `read` does, or false.
-return read(KEYS[1])
+return read(ARGV[2])

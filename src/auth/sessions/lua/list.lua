@@ -1,10 +1,9 @@
 -- Reads the sessions of a user.
--- KEYS: the user's sessions.
--- ARGV: prefix of sessions.
+-- ARGV: prefix, user_id.
 -- Returns pairs of an id and a session as `read` returns it.
 local found = {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    local fields = read(ARGV[1] .. id)
+for _, id in ipairs(redis.call('ZRANGE', user_key(ARGV[2]), 0, -1)) do
+    local fields = read(id)
     if fields then
         found[#found + 1] = { id, fields }
     end

@@ -1,27 +1,29 @@
--- Opens a session. If its user has too many, it replaces those that would expire first.
--- KEYS: the session, its user's sessions.
--- ARGV: id, user_id, roles, created_by, description, kind, lifetime (ms), maximum lifetime (ms), maximum of a
--- user, prefix of sessions, channel.
+-- Opens a session. If its user has too many with the same roles, it replaces those of them that would expire first:
+-- a creator that may give these roles reaches such sessions, and perhaps no others.
+-- ARGV: prefix, id, user_id, roles, created_by, description, kind, lifetime (ms), time of creation and latest time of
+-- expiry (ms), signature, maximum of a user.
 -- Returns the ids of the replaced sessions, and the session as `read` does.
-local id, kind, lifetime, max_lifetime, max_sessions = ARGV[1], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local last = now + lifetime
-if kind == 'sliding' then
-    last = now + max_lifetime
-end
+local _, id, user_id, roles, created_by, description, kind, lifetime, create, last, signature, max = unpack(ARGV)
+max = tonumber(max)
 
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-local replaced = {}
-local excess = redis.call('ZCARD', KEYS[2]) + 1 - max_sessions
-if excess > 0 then
-    replaced = redis.call('ZRANGE', KEYS[2], 0, excess - 1)
-    for _, other in ipairs(replaced) do
-        redis.call('DEL', ARGV[10] .. other)
-        redis.call('ZREM', KEYS[2], other)
+redis.call('ZREMRANGEBYSCORE', user_key(user_id), '-inf', now)
+redis.call('ZREMRANGEBYSCORE', creator_key(created_by), '-inf', now)
+local alike, replaced = {}, {}
+if redis.call('ZCARD', user_key(user_id)) >= max then
+    for _, other in ipairs(redis.call('ZRANGE', user_key(user_id), 0, -1)) do
+        if redis.call('HGET', session_key(other), 'roles') == roles then
+            alike[#alike + 1] = other
+        end
     end
-    redis.call('PUBLISH', ARGV[11], table.concat(replaced, ' '))
 end
+for place = 1, #alike + 1 - max do
+    replaced[place] = alike[place]
+    delete(alike[place])
+end
+publish(replaced)
 
-redis.call('HSET', KEYS[1], 'user_id', ARGV[2], 'roles', ARGV[3], 'created_by', ARGV[4], 'description', ARGV[5],
-    'kind', kind, 'lifetime_ms', lifetime, 'create_ms', now, 'use_ms', now, 'end_ms', last)
-expire(KEYS[1], KEYS[2], id, math.min(now + lifetime, last))
-return { replaced, read(KEYS[1]) }
+redis.call('HSET', session_key(id), 'user_id', user_id, 'roles', roles, 'created_by', created_by, 'description',
+    description, 'kind', kind, 'lifetime_ms', lifetime, 'create_ms', create, 'use_ms', now, 'end_ms', last,
+    'signature', signature)
+expire(id, user_id, created_by, math.min(now + tonumber(lifetime), tonumber(last)))
+return { replaced, read(id) }

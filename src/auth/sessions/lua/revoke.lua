@@ -1,12 +1,11 @@
 -- Revokes a session and publishes its id.
--- KEYS: the session.
--- ARGV: id, required user and roles ('': any), prefix of users' sessions, channel.
+-- ARGV: prefix, id, required user ('': any), the only roles that it may have ('*': any).
 -- Returns the number of revoked sessions.
-local user, roles = unpack(redis.call('HMGET', KEYS[1], 'user_id', 'roles'))
-if not user or (ARGV[2] ~= '' and ARGV[2] ~= user) or (ARGV[3] ~= '' and ARGV[3] ~= roles) then
+local id = ARGV[2]
+local user_id = redis.call('HGET', session_key(id), 'user_id')
+if not user_id or (ARGV[3] ~= '' and ARGV[3] ~= user_id) or not is_within(id, ARGV[4]) then
     return 0
 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', ARGV[4] .. user, ARGV[1])
-redis.call('PUBLISH', ARGV[5], ARGV[1])
+delete(id)
+publish({ id })
 return 1

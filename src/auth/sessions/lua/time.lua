@@ -1,0 +1,3 @@
+-- ARGV: prefix.
+-- Returns Redis's time in milliseconds.
+return now

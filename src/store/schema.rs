@@ -55,6 +55,8 @@ pub enum SchemaError {
 /// Applies the missing migrations and returns their number. Several servers may do this at once: they queue for a lock.
 pub async fn migrate(options: &PgConnectOptions) -> Result<usize, SchemaError> {
     let mut conn = connect(options).await?;
+    // sqlx's own lock, until the connection ends: CREATE TABLE IF NOT EXISTS fails where two sessions run it at once.
+    conn.lock().await.map_err(SchemaError::Migrate)?;
     let table = MIGRATIONS.table_name.as_ref();
     conn.ensure_migrations_table(table).await.map_err(SchemaError::Migrate)?;
     let before = applied(&mut conn).await?;

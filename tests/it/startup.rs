@@ -1,10 +1,11 @@
 //! A failure to start is one clear line on standard error, and exit code 1.
 
+use reservd::store::schema;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::net::TcpListener;
 
 use crate::support::{
-    TestDatabase,
+    TestDatabase, all,
     process::{CommandOutput, Process, TempFolder, finish, program},
 };
 
@@ -100,6 +101,17 @@ async fn an_older_schema_without_migration() {
     let mut sql = database.connect().await;
     let tables = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'");
     assert_eq!(tables.fetch_one(&mut sql).await.expect("counted"), 0, "looking changed something");
+}
+
+#[tokio::test]
+async fn servers_that_start_at_once_migrate_an_empty_database_once() {
+    for _ in 0..20 {
+        let database = TestDatabase::unmigrated().await;
+        let migrations = all((0..4).map(|_| schema::migrate(&database.options))).await;
+        let mut applied: Vec<_> = migrations.into_iter().map(|it| it.expect("each server can start")).collect();
+        applied.sort_unstable();
+        assert_eq!(applied, [0, 0, 0, schema::MIGRATIONS.iter().count()]);
+    }
 }
 
 #[tokio::test]

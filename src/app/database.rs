@@ -98,7 +98,10 @@ fn embedded_options(config: &Config) -> EmbeddedOptions {
     EmbeddedOptions {
         bin_dir: given(&settings.bin_dir).map(PathBuf::from),
         os_user: given(&settings.os_user),
-        max_connections: EmbeddedOptions::durable(&data_dir).max_connections.max(config.database.max_connections + 20),
+        // During a rolling restart two servers share it.
+        max_connections: EmbeddedOptions::durable(&data_dir)
+            .max_connections
+            .max(2 * config.database.max_connections + 20),
         ..EmbeddedOptions::durable(data_dir)
     }
 }

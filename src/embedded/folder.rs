@@ -36,6 +36,10 @@ impl Folder {
         Ok(Self(path))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn cluster(&self) -> PathBuf {
         self.0.join("cluster")
     }
@@ -132,7 +136,7 @@ impl Folder {
     }
 
     /// The owner's process id; empty if it is about to stop.
-    fn owner(&self) -> String {
+    pub(super) fn owner(&self) -> String {
         let content = std::fs::read_to_string(self.owner_lock()).unwrap_or_default();
         content.trim().to_owned()
     }

@@ -1,17 +1,18 @@
 //! The private PostgreSQL of `reservd serve` without a DATABASE_URL, and of the tests. A real cluster, made by the
 //! installed binaries in a folder of its own: no TCP, one private socket folder, and it stops within half a second
 //! of the process that started it. The first process on a folder owns the server; other processes on the same folder
-//! are guests, whose database stops with the owner.
+//! are guests. When the owner ends, one of them starts the server again and owns it.
 //!
 //! In reading order: `options` configure it, `account` is the user that it runs as, `binaries` finds its programs,
-//! `folder` is the layout on disk, `server` starts it under `settings`, `supervisor` restarts and stops it,
-//! `database` connects to it.
+//! `folder` is the layout on disk, `server` starts it under `settings`, `supervisor` restarts and stops it, `guest`
+//! takes it over, `database` connects to it.
 
 mod account;
 mod binaries;
 mod database;
 mod error;
 mod folder;
+mod guest;
 mod install_advice;
 mod options;
 mod pid_file;
@@ -28,10 +29,9 @@ use sqlx::postgres::PgConnectOptions;
 pub use error::EmbeddedError;
 pub use options::{EmbeddedOptions, default_data_dir};
 
-use account::Account;
-use folder::{Folder, OwnerLock};
+use folder::Folder;
+use guest::Guest;
 use polling::{POLL, blocking, poll_until};
-use server::Launcher;
 use supervisor::Supervisor;
 
 /// Long enough for crash recovery to replay a full `max_wal_size`.
@@ -42,26 +42,45 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Embedded {
     socket_dir: PathBuf,
-    supervisor: Option<Supervisor>,
+    role: Role,
+}
+
+#[derive(Debug)]
+enum Role {
+    Owner(Supervisor),
+    Guest(Guest),
 }
 
 impl Embedded {
-    /// Starts the server of `options.data_dir`, or joins the one that runs there. Returns when the database `reservd`
-    /// accepts connections.
+    /// Starts the server of `options.data_dir`, or joins the one that runs there and takes it over when its owner ends.
+    /// Returns when the database `reservd` accepts connections.
     pub async fn start(options: &EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let deadline = Instant::now() + START_LIMIT;
+        let folder = Folder::create(&options.data_dir)?;
         loop {
-            let options = options.clone();
-            let embedded = blocking(move || own_or_join(&options, deadline)).await?;
-            match embedded.open_database().await {
-                Ok(()) => return Ok(embedded),
-                // A guest may meet a server that is starting or stopping: try again.
-                Err(_) if !embedded.is_owner() && Instant::now() < deadline => {
-                    tokio::time::sleep(POLL).await;
-                }
+            let work = (options.clone(), folder.clone());
+            let (socket_dir, owned) = blocking(move || own_or_join(&work.0, &work.1, deadline)).await?;
+            if let Some(supervisor) = owned {
+                database::create_if_missing(&socket_dir).await?;
+                return Ok(Self { socket_dir, role: Role::Owner(supervisor) });
+            }
+            match database::probe(&socket_dir).await {
+                Ok(()) => return Self::join(options, folder, socket_dir),
+                // It is starting or stopping: try again.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn join(options: &EmbeddedOptions, folder: Folder, socket_dir: PathBuf) -> Result<Self, EmbeddedError> {
+        tracing::info!(
+            owner = folder.owner(),
+            folder = %folder.path().display(),
+            "guest of a PostgreSQL that another reservd owns; this one takes it over when the owner ends"
+        );
+        let guest = Guest::watch(folder, socket_dir.clone(), options.clone())?;
+        Ok(Self { socket_dir, role: Role::Guest(guest) })
     }
 
     /// How to connect to the database `reservd`, as its superuser, over the private socket.
@@ -74,60 +93,36 @@ impl Embedded {
         database::url(&self.socket_dir)
     }
 
-    /// Whether this process started the server and is not a guest.
+    /// Whether this process started the server that runs, and is not a guest.
     pub fn is_owner(&self) -> bool {
-        self.supervisor.is_some()
+        match &self.role {
+            Role::Owner(_) => true,
+            Role::Guest(guest) => guest.has_taken_over(),
+        }
     }
 
     /// Shuts the server down within a bounded time. A guest leaves it running.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        match self.supervisor {
-            Some(supervisor) => supervisor.stop().await,
-            None => Ok(()),
-        }
-    }
-
-    async fn open_database(&self) -> Result<(), EmbeddedError> {
-        if self.is_owner() {
-            database::create_if_missing(&self.socket_dir).await
-        } else {
-            database::probe(&self.socket_dir).await
+        match self.role {
+            Role::Owner(supervisor) => supervisor.stop().await,
+            Role::Guest(guest) => guest.stop().await,
         }
     }
 }
 
-fn own_or_join(options: &EmbeddedOptions, deadline: Instant) -> Result<Embedded, EmbeddedError> {
-    let folder = Folder::create(&options.data_dir)?;
+/// The socket folder of the server, and its supervisor where this process has started it.
+fn own_or_join(
+    options: &EmbeddedOptions,
+    folder: &Folder,
+    deadline: Instant,
+) -> Result<(PathBuf, Option<Supervisor>), EmbeddedError> {
     let outcome = poll_until(deadline, || {
         if let Some(owner_lock) = folder.try_own()? {
-            return launch(options, folder.clone(), owner_lock, deadline).map(Some);
+            let socket_dir = folder.choose_socket_dir();
+            let supervisor = Supervisor::start(folder, &socket_dir, options, owner_lock, deadline)?;
+            return Ok(Some((socket_dir, Some(supervisor))));
         }
-        let guest = |socket_dir| Embedded { socket_dir, supervisor: None };
-        Ok(folder.socket_for_guests().map(guest))
+        Ok(folder.socket_for_guests().map(|socket_dir| (socket_dir, None)))
     })?;
     outcome.ok_or_else(|| folder.owner_is_not_ready())
-}
-
-fn launch(
-    options: &EmbeddedOptions,
-    folder: Folder,
-    owner_lock: OwnerLock,
-    deadline: Instant,
-) -> Result<Embedded, EmbeddedError> {
-    let account = Account::choose(options.os_user.as_deref())?;
-    folder.open_for(&account)?;
-    let version = folder.cluster_version()?;
-    let binaries = binaries::find(options.bin_dir.as_deref(), version.as_deref(), &folder, &account)?;
-    let launcher = Launcher::new(folder, account, binaries, options)?;
-
-    let lock = launcher.wait_for_old_server(deadline)?;
-    if version.is_none() {
-        launcher.init_cluster(&lock, deadline)?;
-    }
-    let mut server = launcher.launch(lock)?;
-    launcher.wait_until_ready(&mut server, deadline)?;
-    Ok(Embedded {
-        socket_dir: launcher.socket_dir().to_owned(),
-        supervisor: Some(Supervisor::watch(server, launcher, owner_lock)?),
-    })
 }

@@ -56,18 +56,14 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn new(
+    pub(super) const fn new(
         folder: Folder,
         account: Account,
         binaries: Binaries,
-        options: &EmbeddedOptions,
-    ) -> Result<Self, EmbeddedError> {
-        let socket_dir = folder.choose_socket_dir();
-        Ok(Self { folder, account, binaries, socket_dir, options: options.clone() })
-    }
-
-    pub(super) fn socket_dir(&self) -> &Path {
-        &self.socket_dir
+        socket_dir: PathBuf,
+        options: EmbeddedOptions,
+    ) -> Self {
+        Self { folder, account, binaries, socket_dir, options }
     }
 
     pub(super) fn pid_file(&self) -> Option<PidFile> {

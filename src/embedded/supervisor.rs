@@ -2,6 +2,7 @@
 //! socket, so that pools only have to reconnect. It is a thread and not a task, so that a server that tests share
 //! outlives the runtime of the test that starts it.
 
+use std::path::Path;
 use std::process::{Child, ChildStdin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +12,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::account::Account;
+use super::binaries;
 use super::error::EmbeddedError;
-use super::folder::OwnerLock;
+use super::folder::{Folder, OwnerLock};
+use super::options::EmbeddedOptions;
 use super::server::{Launcher, Server};
 
 /// The fast shutdown writes a checkpoint of up to `shared_buffers`, perhaps to a slow disk.
@@ -47,8 +51,30 @@ struct State {
 }
 
 impl Supervisor {
+    /// Starts the server of the folder, with its socket in `socket_dir`, and supervises it.
+    pub(super) fn start(
+        folder: &Folder,
+        socket_dir: &Path,
+        options: &EmbeddedOptions,
+        owner_lock: OwnerLock,
+        deadline: Instant,
+    ) -> Result<Self, EmbeddedError> {
+        let account = Account::choose(options.os_user.as_deref())?;
+        folder.open_for(&account)?;
+        let version = folder.cluster_version()?;
+        let binaries = binaries::find(options.bin_dir.as_deref(), version.as_deref(), folder, &account)?;
+        let launcher = Launcher::new(folder.clone(), account, binaries, socket_dir.to_owned(), options.clone());
+        let lock = launcher.wait_for_old_server(deadline)?;
+        if version.is_none() {
+            launcher.init_cluster(&lock, deadline)?;
+        }
+        let mut server = launcher.launch(lock)?;
+        launcher.wait_until_ready(&mut server, deadline)?;
+        Self::watch(server, launcher, owner_lock)
+    }
+
     /// Supervises a server that is ready.
-    pub(super) fn watch(server: Server, launcher: Launcher, owner_lock: OwnerLock) -> Result<Self, EmbeddedError> {
+    fn watch(server: Server, launcher: Launcher, owner_lock: OwnerLock) -> Result<Self, EmbeddedError> {
         let shared = Arc::new(Shared {
             launcher,
             owner_lock,

@@ -7,8 +7,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
-use reservd::embedded::{Embedded, EmbeddedError, EmbeddedOptions};
+use reservd::{
+    embedded::{Embedded, EmbeddedError, EmbeddedOptions},
+    rpc::pb,
+};
 use sqlx::{ConnectOptions, Connection};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::support::{
+    eventually,
+    process::{Process, clients, is_at_rest},
+    reason, reserve,
+};
 
 /// A folder that is removed after the test.
 struct TempFolder(PathBuf);
@@ -112,6 +122,78 @@ async fn a_guest_shares_the_data_and_does_not_stop_the_server() {
     guest.stop().await.unwrap();
     assert_42(&owner).await;
     owner.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_takes_the_server_over_when_the_owner_ends() {
+    let folder = TempFolder::new();
+    // With a short path of the socket, and with one that the owner chooses at random.
+    for data_dir in [folder.data_dir(), folder.0.join("x".repeat(120))] {
+        let options = EmbeddedOptions::for_tests(data_dir);
+        let owner = Embedded::start(&options).await.unwrap();
+        write_42(&owner).await;
+        let guest = Embedded::start(&options).await.unwrap();
+        owner.stop().await.unwrap();
+
+        eventually("the guest owns the server", async || guest.is_owner()).await;
+        assert_42(&guest).await;
+        let next = Embedded::start(&options).await.unwrap();
+        assert!(!next.is_owner());
+        assert_eq!(next.url(), guest.url());
+        drop(guest);
+        eventually("the next guest owns the server", async || next.is_owner()).await;
+        assert_42(&next).await;
+        next.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_has_stopped_takes_nothing_over() {
+    let folder = TempFolder::new();
+    let owner = Embedded::start(&folder.options()).await.unwrap();
+    let guest = Embedded::start(&folder.options()).await.unwrap();
+    guest.stop().await.unwrap();
+    owner.stop().await.unwrap();
+    let next = Embedded::start(&folder.options()).await.unwrap();
+    assert!(next.is_owner());
+    next.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rolling_restart_on_one_data_folder_keeps_serving() {
+    let folder = TempFolder::new();
+    let mut old = Process::embedded(&folder.data_dir(), &[]).await;
+    let event = Some(pb::Event { event_id: "show".into(), capacity: 10, ..Default::default() });
+    let (mut events, _) = clients(&old.connect().await);
+    events.create_event(pb::CreateEventRequest { event, ..Default::default() }).await.unwrap();
+    for user in ["ann", "bob", "cid"] {
+        let new = Process::embedded(&folder.data_dir(), &[]).await;
+        let owner = format!("\"owner\":\"{}\"", old.pid());
+        let is_told = |line: &String| line.contains("guest of a PostgreSQL") && line.contains(&owner);
+        assert!(new.log().iter().any(is_told), "{:?}", new.log());
+        old.stop().await;
+
+        let (channel, request) =
+            (new.connect().await, pb::ReserveRequest { request_id: user.into(), ..reserve("show", user) });
+        eventually("it serves on its own", async || {
+            let answer = clients(&channel).1.reserve(request.clone()).await;
+            answer.inspect_err(|status| assert_eq!(reason(status), "DATABASE_UNAVAILABLE", "{status:?}")).is_ok()
+        })
+        .await;
+        let mut health = HealthClient::new(channel);
+        eventually("its health says so", async || {
+            let checked = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+            checked.status() == ServingStatus::Serving
+        })
+        .await;
+        old = new;
+    }
+    let (mut events, _) = clients(&old.connect().await);
+    let request = pb::GetEventRequest { event_id: "show".into() };
+    let event = events.get_event(request).await.unwrap().into_inner().event.unwrap();
+    assert_eq!(event.held, 3);
+    old.stop().await;
+    assert!(is_at_rest(&folder.data_dir()));
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ impl Database {
             acquire_timeout: settings.acquire_timeout,
             max_lifetime: settings.max_lifetime,
             statement_timeout: settings.statement_timeout,
+            idle_in_transaction_session_timeout: settings.idle_in_transaction_session_timeout,
         };
         Pool::new(self.options.clone(), settings)
     }

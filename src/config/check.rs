@@ -63,6 +63,8 @@ impl Database {
         problems.number("database.max_connections", self.max_connections as usize, 2..=1000);
         problems.duration("database.acquire_timeout", self.acquire_timeout, MS..=HOUR);
         problems.duration("database.statement_timeout", self.statement_timeout, 100 * MS..=HOUR);
+        let idle_in_transaction = self.idle_in_transaction_session_timeout;
+        problems.duration("database.idle_in_transaction_session_timeout", idle_in_transaction, 100 * MS..=HOUR);
         problems.duration("database.max_lifetime", self.max_lifetime, SECOND..=DAY);
     }
 }

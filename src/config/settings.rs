@@ -107,6 +107,8 @@ pub struct Database {
     #[serde(with = "humantime_serde")]
     pub statement_timeout: Duration,
     #[serde(with = "humantime_serde")]
+    pub idle_in_transaction_session_timeout: Duration,
+    #[serde(with = "humantime_serde")]
     pub max_lifetime: Duration,
     pub migrate: bool,
 }

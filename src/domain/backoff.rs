@@ -1,4 +1,4 @@
-//! How long to wait before an optimistic attempt is repeated.
+//! How long to wait before an attempt is repeated.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::{
         refusal::Refusal,
         time::Timestamp,
     },
-    store::{Budget, StoreError, Tx, changes, events},
+    store::{Budget, Pool, StoreError, Tx, changes, events},
 };
 
 /// An event to be created.
@@ -50,16 +50,20 @@ impl Ledger {
         let ledger = self.clone();
         self.env
             .spawn_tracked(async move {
-                let budget = Budget { deadline, max_lock_wait: ledger.env.settings.max_lock_wait };
-                let created = timeout_at(deadline, async {
-                    let mut tx = ledger.env.database.begin("create_events", budget).await?;
-                    let result = create(&mut tx, &wanted).await;
-                    tx.finish(result, Result::is_ok).await
-                });
+                let max_lock_wait = ledger.env.settings.max_lock_wait;
+                let budget = Budget { deadline, max_lock_wait };
+                let attempt = || create_once(&ledger.env.database, &wanted, budget);
+                let created = timeout_at(deadline, ledger.env.repeat_if_undone(deadline, attempt));
                 Ok(created.await.map_err(|_| OpError::Deadline)???)
             })
             .await
     }
+}
+
+async fn create_once(pool: &Pool, wanted: &[NewEvent], budget: Budget) -> Ruled<Vec<Created>> {
+    let mut tx = pool.begin("create_events", budget).await?;
+    let result = create(&mut tx, wanted).await;
+    tx.finish(result, Result::is_ok).await
 }
 
 async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {

@@ -10,9 +10,12 @@ use super::{OpError, contention::Contention, feed::Feed, permit, stats::ExecStat
 use crate::{
     config::{Execution, Strategy},
     domain::{backoff::full_jitter, command::Command},
-    store::Pool,
+    store::{Pool, StoreError},
     telemetry::metrics::Metrics,
 };
+
+/// How often an attempt is repeated that PostgreSQL or a broken connection undid, or that the clock overtook.
+pub(super) const MAX_REPEATS: u32 = 4;
 
 /// What the engine and its queue need; `D` is a [`Database`](super::execute::Database).
 #[derive(Clone)]
@@ -67,6 +70,32 @@ impl<D> Env<D> {
         self.contention.note(&command.event_id, stats);
         if matches!(result, Ok(false)) {
             self.feed.note(&command.event_id);
+        }
+    }
+}
+
+impl Env {
+    /// Makes `attempt`, and repeats it if PostgreSQL or a broken connection undid it.
+    pub(super) async fn repeat_if_undone<T, F>(
+        &self,
+        deadline: Instant,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut repeats = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            self.database.note(&error);
+            if !error.undid_the_work() || repeats == MAX_REPEATS {
+                return Err(error);
+            }
+            self.back_off(repeats, deadline).await.map_err(|_| StoreError::Deadline)?;
+            repeats += 1;
         }
     }
 }

@@ -63,9 +63,10 @@ impl From<StoreError> for OpError {
             StoreError::Deadline => Self::Deadline,
             StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: Some(error) },
             StoreError::PoolExhausted => Self::Busy("no database connection came free in time"),
-            StoreError::Unavailable(_) | StoreError::Repeat(_) => {
-                Self::Unavailable { outcome_unknown: false, cause: Some(error) }
-            }
+            StoreError::Unavailable(_)
+            | StoreError::Repeat(_)
+            | StoreError::Canceled(_)
+            | StoreError::SessionEnded(_) => Self::Unavailable { outcome_unknown: false, cause: Some(error) },
             StoreError::Unique(constraint) if constraint == ONE_LIVE_PER_USER => {
                 Self::Refused(Refusal::AlreadyReserved(None))
             }

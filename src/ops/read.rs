@@ -18,7 +18,7 @@ use crate::{
         waitlist::Entry,
     },
     store::{
-        StoreError, changes,
+        Pool, StoreError, changes,
         events::{self, Availability},
         page::Page,
         reservations, waitlist,
@@ -36,25 +36,14 @@ impl Ledger {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         deadline: Instant,
-        statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T> + Send + 'static,
+        statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, OpError> {
-        let pool = self.env.database.clone();
-        self.env
-            .spawn_tracked(async move {
-                let mut conn = pool.lease(deadline).await?;
-                let value = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| OpError::Deadline)?;
-                match value {
-                    Ok(value) => {
-                        conn.give_back();
-                        Ok(value)
-                    }
-                    Err(error) => {
-                        pool.note(&error);
-                        Err(error.into())
-                    }
-                }
-            })
-            .await
+        let env = self.env.clone();
+        let work = async move {
+            let attempt = || read_once(env.database.clone(), deadline, statement.clone());
+            Ok(env.repeat_if_undone(deadline, attempt).await?)
+        };
+        self.env.spawn_tracked(work).await
     }
 
     /// Whether the database answers.
@@ -164,4 +153,18 @@ impl Ledger {
     ) -> Result<Page<Change>, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, size).await })).await
     }
+}
+
+async fn read_once<T>(
+    pool: Pool,
+    deadline: Instant,
+    statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T>,
+) -> Result<T, StoreError> {
+    let mut conn = pool.lease(deadline).await?;
+    let result = timeout_at(deadline, statement(&mut conn)).await.map_err(|_| StoreError::Deadline)?;
+    let result = result.map_err(|error| conn.judged(error));
+    if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
+        conn.give_back();
+    }
+    result
 }

@@ -20,6 +20,14 @@ pub enum StoreError {
     /// A check constraint refused a row (23514).
     #[error("check constraint {0} refused a row")]
     Check(String),
+    /// The statement was cancelled, by an operator or, where the deadline has passed, by its time limit (57014); nothing
+    /// was written.
+    #[error("the statement was cancelled")]
+    Canceled(#[source] sqlx::Error),
+    /// The transaction waited so long for its client that PostgreSQL ended the session (25P03, 25P04); nothing was
+    /// written.
+    #[error("the transaction was idle for too long")]
+    SessionEnded(#[source] sqlx::Error),
     /// The database can't be reached, or is starting, stopping or full.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
@@ -45,8 +53,8 @@ impl From<sqlx::Error> for StoreError {
         let constraint = || database.constraint().unwrap_or("unnamed").to_owned();
         match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
             "55P03" => Self::LockTimeout,
-            // Only reservd's own timeouts cancel a statement.
-            "57014" | "25P03" => Self::Deadline,
+            "57014" => Self::Canceled(error),
+            "25P03" | "25P04" => Self::SessionEnded(error),
             "40001" | "40P01" => Self::Repeat(error),
             "23505" => Self::Unique(constraint()),
             "23514" => Self::Check(constraint()),
@@ -75,6 +83,8 @@ impl StoreError {
             Self::Unique(name) => Self::Unique(name.clone()),
             Self::Check(name) => Self::Check(name.clone()),
             Self::Repeat(_) => Self::Repeat(same()),
+            Self::Canceled(_) => Self::Canceled(same()),
+            Self::SessionEnded(_) => Self::SessionEnded(same()),
             Self::Unavailable(_) => Self::Unavailable(same()),
             Self::OutcomeUnknown(_) => Self::OutcomeUnknown(same()),
             Self::Unexpected(_) => Self::Unexpected(same()),
@@ -87,8 +97,16 @@ impl StoreError {
         if let Self::OutcomeUnknown(error) = self { error.into() } else { self }
     }
 
+    /// Whether PostgreSQL or a broken connection undid the work, for no reason that lies in it: it can be repeated.
+    pub const fn undid_the_work(&self) -> bool {
+        matches!(self, Self::Repeat(_) | Self::Canceled(_) | Self::SessionEnded(_) | Self::Unavailable(_))
+    }
+
     /// Whether the connection can be used again once its transaction is rolled back.
-    pub fn spares_the_connection(&self) -> bool {
-        matches!(self, Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Unique(_) | Self::Check(_))
+    pub const fn spares_the_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::LockTimeout | Self::Deadline | Self::Repeat(_) | Self::Canceled(_) | Self::Unique(_) | Self::Check(_)
+        )
     }
 }

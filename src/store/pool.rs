@@ -33,8 +33,6 @@ pub(super) use idle::End;
 /// A connection that was idle for longer than this is checked before it is lent: a firewall or a failover may have cut
 /// it silently.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(10);
-/// The same where a transaction is begun on it, which PostgreSQL ends, and the connection with it, after ten seconds.
-const TRY_BEGUN_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long that check, and an orderly close, may take.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -49,6 +47,9 @@ pub struct PoolSettings {
     pub max_lifetime: Duration,
     /// The longest that one statement may run, unless the deadline is earlier.
     pub statement_timeout: Duration,
+    /// How long a transaction may wait for its client's next statement: then PostgreSQL ends the session, and frees its
+    /// row locks.
+    pub idle_in_transaction_session_timeout: Duration,
 }
 
 /// The connections to PostgreSQL. Clones share them.
@@ -78,6 +79,7 @@ struct Pooled {
 pub struct Lease {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
+    lent: Instant,
     /// Whether a transaction is being begun on it for a caller that waits.
     has_promised: bool,
     _permit: OwnedSemaphorePermit,
@@ -127,7 +129,8 @@ impl Pool {
             }
         });
         let pooled = connected.await.map_err(|_| too_late(silent()))??;
-        Ok(Lease { pooled: Some(pooled), shared: Arc::clone(shared), has_promised: false, _permit: permit })
+        let (shared, lent) = (Arc::clone(shared), Instant::now());
+        Ok(Lease { pooled: Some(pooled), shared, lent, has_promised: false, _permit: permit })
     }
 
     /// A connection outside the pool, for a long session.
@@ -180,7 +183,8 @@ impl Shared {
     async fn checked(&self, idle: Option<Pooled>, to_begin: bool) -> Option<Pooled> {
         let mut next = idle;
         while let Some(mut pooled) = next {
-            let limit = if pooled.is_begun { TRY_BEGUN_AFTER_IDLE } else { TRY_AFTER_IDLE };
+            let timeout_of_begun = self.settings.idle_in_transaction_session_timeout;
+            let limit = if pooled.is_begun { timeout_of_begun / 2 } else { TRY_AFTER_IDLE };
             let answers = async {
                 if pooled.is_begun && !to_begin {
                     pooled.connection.execute("ROLLBACK").await?;
@@ -225,11 +229,12 @@ fn silent() -> StoreError {
 /// A statement ends with its connection, on systems where PostgreSQL can notice that in time.
 fn on_connect(settings: &PoolSettings) -> String {
     let statement = settings.statement_timeout.as_millis();
+    let idle_in_transaction = settings.idle_in_transaction_session_timeout.as_millis();
     format!(
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
          SET plan_cache_mode = force_generic_plan; \
          SET statement_timeout = {statement}; SET lock_timeout = {statement}; \
-         SET idle_in_transaction_session_timeout = 10000; SET client_min_messages = warning; \
+         SET idle_in_transaction_session_timeout = {idle_in_transaction}; SET client_min_messages = warning; \
          DO $$ BEGIN SET client_connection_check_interval = 1000; EXCEPTION WHEN OTHERS THEN NULL; END $$"
     )
 }
@@ -247,6 +252,16 @@ impl Lease {
         if unwanted.is_some() {
             self.pooled = unwanted;
             tokio::spawn(self.end_unwanted());
+        }
+    }
+
+    /// Tells the session's statement timeout from an operator who cancels a statement: PostgreSQL says 57014 of both.
+    pub fn judged(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Canceled(_) if self.lent.elapsed() >= self.shared.settings.statement_timeout => {
+                StoreError::Deadline
+            }
+            other => other,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Transactions: each has a name, a time limit, and one of two ends.
 
 use std::{
+    io::ErrorKind,
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -130,15 +131,21 @@ impl Tx {
                 Ok(())
             }
             Err(error @ sqlx::Error::Database(_)) => Err(self.judged(error.into())),
+            // PostgreSQL had closed the connection before: the COMMIT was not sent.
+            Err(sqlx::Error::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Err(StoreError::Unavailable(error.into()))
+            }
             Err(error) => Err(StoreError::OutcomeUnknown(error)),
         }
     }
 
-    /// Turns a lock timeout at the deadline into the deadline's error. (During a COMMIT no other timeout of PostgreSQL
-    /// applies.)
+    /// Turns what a time limit ended at the deadline into the deadline's error. PostgreSQL has them in whole milliseconds.
     fn judged(&self, error: StoreError) -> StoreError {
-        match error {
+        match self.lease.judged(error) {
             StoreError::LockTimeout if Instant::now() >= self.deadline => StoreError::Deadline,
+            StoreError::Canceled(_) if Instant::now() + Duration::from_millis(1) >= self.deadline => {
+                StoreError::Deadline
+            }
             other => other,
         }
     }

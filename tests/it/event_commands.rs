@@ -40,6 +40,7 @@ impl World {
             acquire_timeout: Duration::from_secs(60),
             max_lifetime: Duration::from_secs(3600),
             statement_timeout: Duration::from_secs(60),
+            idle_in_transaction_session_timeout: Duration::from_secs(60),
         };
         let pool = Pool::new(database.options.clone(), settings);
         let ledger = Ledger::new(pool, config.execution, config.watch, Arc::new(Metrics::new()));

@@ -32,6 +32,7 @@ mod import;
 mod model;
 mod moments;
 mod outage;
+mod paused;
 mod pool;
 mod queue;
 mod reservations;

@@ -1,5 +1,5 @@
-//! The database goes away and comes back: calls fail with a clear error, no acknowledged change is lost, and the
-//! service recovers by itself.
+//! The database goes away and comes back, or an operator cancels statements: calls are repeated or fail with a clear
+//! error, no acknowledged change is lost, and the service recovers by itself.
 
 use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::support::{
-    Answer, PATIENT, STRATEGIES, TestServer, all, assert_refused, by_turns, eventually, reason, reserve, with,
+    Answer, EVERY_ROW, PATIENT, STRATEGIES, TestServer, all, assert_refused, by_turns, eventually, patient_and, reason,
+    reserve, with,
 };
 
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -111,6 +112,75 @@ async fn an_unavailable_database_is_reported_and_recovers() {
     eventually("health tells", async || health(&server).await == ServingStatus::Serving).await;
     assert_eq!(server.get_event("show").await.held, 2);
     server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_cancels_is_repeated() {
+    let server = TestServer::with(&patient_and(&[("expiry.interval", "1h")])).await;
+    for strategy in STRATEGIES {
+        server.event(strategy.as_str_name(), 100).await;
+    }
+    // While they wait for the row, and in their commits.
+    for round in ["row", "commit"] {
+        let (row, commits) = match round {
+            "row" => (Some(server.stall(EVERY_ROW).await), None),
+            _ => (None, Some(server.hold_commits().await)),
+        };
+        let calls = (0..12).map(async |n: usize| {
+            let strategy = STRATEGIES[n % 3];
+            let options = with(strategy);
+            let request = pb::ReserveRequest { options, ..reserve(strategy.as_str_name(), &format!("{round}-{n}")) };
+            server.reserve(request).await.expect("it is repeated")
+        });
+        let cancel = async {
+            // Four PESSIMISTIC ones and four OPTIMISTIC ones, and a batch.
+            cancel_waiting(&server, 9).await;
+            if let Some(row) = row {
+                row.release().await;
+            }
+            if let Some(commits) = commits {
+                commits.release().await;
+            }
+        };
+        let (answers, ()) = tokio::join!(all(calls), cancel);
+        let repeated = answers.iter().filter(|answer| answer.execution.attempts > 1).count();
+        assert!(repeated >= 9, "{round}: {repeated}");
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_read_and_a_creation_that_an_operator_cancels_are_repeated() {
+    let server = TestServer::with(&patient_and(&[("expiry.interval", "1h")])).await;
+    server.event("show", 100).await;
+    let table = server.stall("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await;
+    let (read, created, ()) = tokio::join!(server.get_event("show"), server.event("new", 5), async {
+        cancel_waiting(&server, 2).await;
+        table.release().await;
+    });
+    assert_eq!((read.capacity, created.capacity), (100, 5));
+    server.check_and_stop().await;
+}
+
+/// Cancels what waits for a lock, so many at least, and returns when as many wait again.
+async fn cancel_waiting(server: &TestServer, at_least: i64) {
+    let mut sql = server.sql().await;
+    let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'reservd'
+                    AND wait_event_type = 'Lock'";
+    let count = format!("SELECT count(*) {waiting}");
+    eventually("they wait", async || scalar::<i64>(&mut sql, &count).await >= at_least).await;
+    let since: String = scalar(&mut sql, "SELECT clock_timestamp()::text").await;
+    let canceled: i64 = scalar(&mut sql, &format!("SELECT count(pg_cancel_backend(pid)) {waiting}")).await;
+    assert!(canceled >= at_least);
+    let again = format!("{count} AND query_start > '{since}'");
+    eventually("they wait again", async || scalar::<i64>(&mut sql, &again).await >= at_least).await;
+}
+
+async fn scalar<T>(sql: &mut PgConnection, statement: &str) -> T
+where
+    T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
+{
+    sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(sql).await.expect("it can be read")
 }
 
 async fn health(server: &TestServer) -> ServingStatus {

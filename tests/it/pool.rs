@@ -1,14 +1,14 @@
 //! Connections change hands: who waits to begin a transaction gets one that was begun by whoever ended the
 //! last, and no other caller is ever in one.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use futures::poll;
 use reservd::store::{Budget, Lease, Pool, PoolSettings, StoreError, Tx};
-use sqlx::{Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::{join, time::Instant};
 
-use crate::support::{TestDatabase, eventually, soon};
+use crate::support::{PgProxy, TestDatabase, eventually, soon};
 
 /// What is written here is committed when the lock is free; unless it is wrong.
 const MARKS: &str = "
@@ -35,15 +35,25 @@ impl Bottleneck {
 
     async fn of(max_connections: u32) -> Self {
         let database = TestDatabase::new().await;
+        Self::on(&database, database.options.clone(), max_connections, Duration::from_secs(60)).await
+    }
+
+    async fn on(
+        database: &TestDatabase,
+        options: PgConnectOptions,
+        max_connections: u32,
+        idle_in_transaction_session_timeout: Duration,
+    ) -> Self {
         let settings = PoolSettings {
             max_connections,
             acquire_timeout: Duration::from_secs(60),
             max_lifetime: Duration::from_secs(3600),
             statement_timeout: Duration::from_secs(60),
+            idle_in_transaction_session_timeout,
         };
         let mut beside = database.connect().await;
         beside.execute(sqlx::raw_sql(MARKS)).await.expect("a table of the test's own");
-        Self { pool: Pool::new(database.options.clone().application_name("pooled"), settings), beside }
+        Self { pool: Pool::new(options.application_name("pooled"), settings), beside }
     }
 
     /// Lets no transaction that has written a mark commit.
@@ -192,6 +202,36 @@ async fn a_commit_that_fails_leaves_nothing_behind_for_the_next_borrower() {
     assert_eq!(at.activity().await, begun("COMMIT AND CHAIN"));
     third.expect("it begins").rollback().await;
     assert_eq!(at.marks().await, ["second"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_idle_for_too_long_is_known_to_be_undone() {
+    let database = TestDatabase::new().await;
+    let proxy = PgProxy::to(&database).await;
+    // A socket, and TCP: the news that the session has ended arrives in different ways.
+    for options in [database.options.clone(), proxy.url().parse().expect("a URL")] {
+        let mut at = Bottleneck::on(&database, options, 1, Duration::from_millis(100)).await;
+        for commits in [true, false] {
+            let mut tx = begin(&at.pool).await.expect("it begins");
+            mark(&mut tx, "lost").await;
+            let session: i32 =
+                sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await.expect("a number");
+            let process = Path::new("/proc").join(session.to_string());
+            eventually("PostgreSQL has ended it", async || !process.exists()).await;
+            let error = if commits {
+                tx.commit().await.expect_err("it was ended")
+            } else {
+                let written = tx.execute("INSERT INTO marks VALUES ('lost')").await.map(drop).map_err(StoreError::from);
+                tx.finish(written, |()| true).await.expect_err("it was ended")
+            };
+            assert!(error.undid_the_work(), "{error:?}");
+            assert_eq!(at.marks().await, Vec::<String>::new());
+        }
+        at.beside
+            .execute(sqlx::raw_sql("DROP TABLE marks CASCADE; DROP FUNCTION wait_for_release"))
+            .await
+            .expect("dropped");
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ impl Conn for PgConn {
     async fn end<T: Send>(self, result: Result<T, StoreError>, commits: bool) -> Result<T, StoreError> {
         match self {
             Self::Autocommit(lease) => {
+                let result = result.map_err(|error| lease.judged(error));
                 if result.as_ref().err().is_none_or(StoreError::spares_the_connection) {
                     lease.give_back();
                 }

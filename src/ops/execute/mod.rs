@@ -27,7 +27,11 @@ use unit::{Atomicity, ConcurrencyControl, Diversion, Job, Reply, where_unsure};
 pub(super) use database::Database;
 pub use unit::{Answer, ExecOptions};
 
-use super::{Ledger, OpError, env::Env, stats::ExecStats};
+use super::{
+    Ledger, OpError,
+    env::{Env, MAX_REPEATS},
+    stats::ExecStats,
+};
 use crate::{
     config::Strategy,
     domain::{change::Change, command::Command, ids::EventId},

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Env,
+    Env, MAX_REPEATS,
     attempt::{Attempted, Mode, attempt, latest},
     database::Database,
     unit::{Diversion, Job, Outcome, Reply, where_unsure},
@@ -22,8 +22,6 @@ use crate::{
 /// How much longer than its deadline an execution may run: PostgreSQL's own time-out then comes first, and the
 /// connection is saved.
 const GRACE: Duration = Duration::from_millis(250);
-/// How often an attempt is repeated that PostgreSQL or a broken connection undid, or that the clock overtook.
-const MAX_REPEATS: u32 = 4;
 
 /// Commands that are executed together.
 pub(super) struct Batch<T> {
@@ -178,8 +176,10 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
                     continue;
                 }
                 Ok(None) => return Err(StoreError::Deadline),
-                // A wait for a lock that lasted until the deadline was ended by the deadline.
-                Err(StoreError::LockTimeout) if Instant::now() >= latest => StoreError::Deadline,
+                // What lasted until the deadline was ended by the deadline.
+                Err(StoreError::LockTimeout | StoreError::Canceled(_)) if Instant::now() >= latest => {
+                    StoreError::Deadline
+                }
                 Err(error) => error,
             };
             if matches!(error, StoreError::LockTimeout) {
@@ -205,8 +205,7 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
     /// Gives the same error to all; the first gets the original. An outage is logged once for a whole batch.
     fn fail_all(&mut self, jobs: Vec<T>, error: StoreError, stats: ExecStats) {
         let is_batch = self.strategy == Strategy::Coalesced;
-        let is_outage =
-            matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Repeat(_));
+        let is_outage = error.undid_the_work() || matches!(error, StoreError::OutcomeUnknown(_));
         if is_outage && is_batch && !jobs.is_empty() {
             tracing::warn!(callers = jobs.len(), error = chain(&error), "the database is unavailable");
         }
@@ -222,15 +221,11 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
 /// with a request_id are.
 fn is_repeatable(error: &StoreError, commands: usize) -> bool {
     match error {
-        StoreError::Repeat(_) | StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) => true,
+        StoreError::OutcomeUnknown(_) => true,
         // A constraint that fails means that a rule of the code is broken or raced; what it guards holds. Alone, the
         // command is decided once more, on what is there now, and its caller gets the proper answer.
         StoreError::Unique(_) => commands == 1,
-        StoreError::LockTimeout
-        | StoreError::Deadline
-        | StoreError::PoolExhausted
-        | StoreError::Check(_)
-        | StoreError::Unexpected(_) => false,
+        other => other.undid_the_work(),
     }
 }
 

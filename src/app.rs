@@ -37,12 +37,15 @@ use crate::{
         health,
         server::{self, Parts},
     },
+    store::Pool,
     telemetry::metrics::Metrics,
     worker,
 };
 
 /// How long new calls are still served after health checks answer NOT_SERVING, so that load balancers can follow.
 const NOTICE: Duration = Duration::from_millis(100);
+/// The connections of the workers and of health checks: expiry needs two.
+const BACKGROUND_CONNECTIONS: u32 = 4;
 /// How long workers may take to stop, after the drain.
 const WORKER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,7 @@ pub struct App {
     pub metrics_address: Option<SocketAddr>,
     database: Database,
     ledger: Ledger,
+    background: Pool,
     health: HealthReporter,
     draining: Arc<AtomicBool>,
     /// Ends the listeners.
@@ -100,7 +104,8 @@ impl App {
             let listener = HttpListener::new(listener, ledger.metrics());
             workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
         }
-        worker::start(config, &ledger, health.clone(), &workers, &stop_working);
+        let background = ledger.pool().beside(BACKGROUND_CONNECTIONS);
+        worker::start(config, &ledger.with_pool(background.clone()), health.clone(), &workers, &stop_working);
         broker::start(config, &ledger, sessions, &workers, &stop_working).await?;
         health::set_serving(&health, true).await;
 
@@ -117,6 +122,7 @@ impl App {
             metrics_address,
             database,
             ledger,
+            background,
             health,
             draining,
             stop_serving,
@@ -163,6 +169,7 @@ impl App {
             tracing::warn!(limit = ?WORKER_LIMIT, "background work did not end in time");
         }
         self.ledger.pool().close().await;
+        self.background.close().await;
         self.database.close().await;
     }
 }

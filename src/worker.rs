@@ -118,11 +118,11 @@ impl Workers<'_> {
     }
 }
 
-/// Keeps health checks at SERVING only while the database answers.
+/// Keeps health checks at SERVING only while the database answers. That no connection comes free says nothing of it.
 async fn watch_database(ledger: Ledger, health: HealthReporter, stop: CancellationToken) {
     let mut serving = true;
     while !stop.is_cancelled() {
-        let answers = ledger.ping().await.is_ok();
+        let answers = ledger.ping().await.unwrap_or(serving);
         if answers != serving && !stop.is_cancelled() {
             tracing::warn!(answers, "the database went away or came back");
             set_serving(&health, answers).await;

@@ -51,7 +51,7 @@ impl Ledger {
         self.env
             .spawn_tracked(async move {
                 let max_lock_wait = ledger.env.settings.max_lock_wait;
-                let budget = Budget { deadline, max_lock_wait };
+                let budget = Budget { asked: Instant::now(), deadline, max_lock_wait };
                 let attempt = || create_once(&ledger.env.database, &wanted, budget);
                 let created = timeout_at(deadline, ledger.env.repeat_if_undone(deadline, attempt));
                 Ok(created.await.map_err(|_| OpError::Deadline)???)

@@ -32,7 +32,7 @@ pub enum OpError {
     Unavailable {
         /// Whether the change may have been made.
         outcome_unknown: bool,
-        /// The error of the database or the connection. None: it is logged already, once for the whole batch.
+        /// The error of the database or the connection. None: it is logged already, once for all.
         #[source]
         cause: Option<StoreError>,
     },
@@ -63,6 +63,8 @@ impl From<StoreError> for OpError {
             StoreError::Deadline => Self::Deadline,
             StoreError::OutcomeUnknown(_) => Self::Unavailable { outcome_unknown: true, cause: Some(error) },
             StoreError::PoolExhausted => Self::Busy("no database connection came free in time"),
+            // The pool has logged why.
+            StoreError::Away => Self::Unavailable { outcome_unknown: false, cause: None },
             StoreError::Unavailable(_)
             | StoreError::Repeat(_)
             | StoreError::Canceled(_)

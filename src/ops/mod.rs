@@ -64,6 +64,12 @@ impl Ledger {
         Self { hold_limit: HoldLimit::of(limit), ..self }
     }
 
+    /// The same ledger on other connections to its database, for work that must not wait for those of callers.
+    #[must_use]
+    pub fn with_pool(&self, pool: Pool) -> Self {
+        Self { env: Env { database: pool, ..self.env.clone() }, ..self.clone() }
+    }
+
     /// Its metrics.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.env.metrics)

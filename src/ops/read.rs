@@ -46,9 +46,13 @@ impl Ledger {
         self.env.spawn_tracked(work).await
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), OpError> {
-        self.read(Instant::now() + PING_LIMIT, |conn| Box::pin(events::now(conn))).await.map(|_| ())
+    /// Whether the database answers. None: no connection came free to ask on.
+    pub async fn ping(&self) -> Option<bool> {
+        match self.read(Instant::now() + PING_LIMIT, |conn| Box::pin(events::now(conn))).await {
+            Ok(_) => Some(true),
+            Err(OpError::Busy(_)) => None,
+            Err(_) => Some(false),
+        }
     }
 
     /// One event.

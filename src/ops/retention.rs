@@ -80,7 +80,8 @@ impl Ledger {
     }
 
     async fn begin_to_prune(&self) -> Result<Tx, StoreError> {
-        let budget = Budget { deadline: Instant::now() + STEP_LIMIT, max_lock_wait: self.env.settings.max_lock_wait };
+        let (asked, max_lock_wait) = (Instant::now(), self.env.settings.max_lock_wait);
+        let budget = Budget { asked, deadline: asked + STEP_LIMIT, max_lock_wait };
         self.env.database.begin("retention", budget).await
     }
 }

@@ -28,7 +28,10 @@ pub enum StoreError {
     /// written.
     #[error("the transaction was idle for too long")]
     SessionEnded(#[source] sqlx::Error),
-    /// The database can't be reached, or is starting, stopping or full.
+    /// No connection can be made, nor could be within the time that a caller waits for that.
+    #[error("no connection to the database can be made")]
+    Away,
+    /// A connection broke, or the database is starting, stopping or full.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
     /// The connection broke after a COMMIT was sent: it may or may not have happened.
@@ -82,6 +85,7 @@ impl StoreError {
             Self::PoolExhausted => Self::PoolExhausted,
             Self::Unique(name) => Self::Unique(name.clone()),
             Self::Check(name) => Self::Check(name.clone()),
+            Self::Away => Self::Away,
             Self::Repeat(_) => Self::Repeat(same()),
             Self::Canceled(_) => Self::Canceled(same()),
             Self::SessionEnded(_) => Self::SessionEnded(same()),

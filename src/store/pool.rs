@@ -5,12 +5,14 @@
 //! borrower says that it is clean; any other is closed, and PostgreSQL rolls back what it had open.
 //!
 //! While callers wait for a connection to begin a transaction on, a transaction that ends begins the next one in the same
-//! round trip ([`idle`]).
+//! round trip ([`idle`]). While PostgreSQL is away, callers do not all try to connect ([`breaker`]).
 
+mod breaker;
 mod idle;
 
 use std::{
     ops::{Deref, DerefMut},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,6 +28,7 @@ use tokio::{
 };
 
 use super::{StoreError, relay::Session};
+use breaker::{AWAY_LIMIT, Breaker};
 use idle::{Idle, Waiting};
 
 pub(super) use idle::End;
@@ -65,6 +68,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     idle: Mutex<Idle>,
     made: AtomicU64,
+    breaker: Arc<Breaker>,
 }
 
 struct Pooled {
@@ -88,47 +92,72 @@ pub struct Lease {
 impl Pool {
     /// A pool that connects with `options` when a connection is first needed.
     pub fn new(options: PgConnectOptions, settings: PoolSettings) -> Self {
-        let permits = Arc::new(Semaphore::new(settings.max_connections as usize));
+        // Statements are traced by the transaction that runs them, not one by one.
+        Self::with(options.disable_statement_logging(), settings, Arc::default())
+    }
+
+    /// Another pool for the same database, of connections that the borrowers of this one can't use up.
+    #[must_use]
+    pub fn beside(&self, max_connections: u32) -> Self {
+        let Shared { options, settings, breaker, .. } = &*self.shared;
+        let settings = PoolSettings { max_connections, ..settings.clone() };
+        Self::with(options.clone(), settings, Arc::clone(breaker))
+    }
+
+    fn with(options: PgConnectOptions, settings: PoolSettings, breaker: Arc<Breaker>) -> Self {
         let shared = Shared {
-            // Statements are traced by the transaction that runs them, not one by one.
-            options: options.disable_statement_logging(),
+            options,
             on_connect: on_connect(&settings),
+            permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             settings,
-            permits,
             idle: Mutex::default(),
             made: AtomicU64::new(0),
+            breaker,
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Lends a connection, waiting for one until `deadline` or the acquire timeout. Each statement on it is a
-    /// transaction of its own.
+    /// Lends a connection, waiting for one until `deadline` or the acquire timeout; if PostgreSQL is away, for a second.
+    /// Each statement on it is a transaction of its own.
     pub async fn lease(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        self.lend(deadline, false).await
+        self.lend(Instant::now(), deadline, false).await
+    }
+
+    /// The same for a caller that has waited since `asked`.
+    pub async fn lease_since(&self, asked: Instant, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(asked, deadline, false).await
     }
 
     /// Lends a connection to begin a transaction on, where that has not been done: see [`Lease::take_begun`].
-    pub(super) async fn lease_to_begin(&self, deadline: Instant) -> Result<Lease, StoreError> {
-        self.lend(deadline, true).await
+    pub(super) async fn lease_to_begin(&self, asked: Instant, deadline: Instant) -> Result<Lease, StoreError> {
+        self.lend(asked, deadline, true).await
     }
 
-    async fn lend(&self, deadline: Instant, to_begin: bool) -> Result<Lease, StoreError> {
+    async fn lend(&self, asked: Instant, deadline: Instant, to_begin: bool) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let limit = deadline.min(Instant::now() + shared.settings.acquire_timeout);
-        let too_late = |otherwise| if limit == deadline { StoreError::Deadline } else { otherwise };
+        let too_late = |otherwise| match shared.breaker.is_open() {
+            true => StoreError::Away,
+            false if limit == deadline => StoreError::Deadline,
+            false => otherwise,
+        };
         let waiting = (shared.permits.available_permits() == 0).then(|| Waiting::new(&shared.idle, to_begin));
-        let permit = timeout_at(limit, Arc::clone(&shared.permits).acquire_owned())
-            .await
-            .map_err(|_| too_late(StoreError::PoolExhausted))?
-            .map_err(|_| StoreError::PoolExhausted)?;
+        let permit = shared.within(asked, limit, Arc::clone(&shared.permits).acquire_owned()).await;
+        let permit =
+            permit.ok_or_else(|| too_late(StoreError::PoolExhausted))?.map_err(|_| StoreError::PoolExhausted)?;
         let idle = waiting.map_or_else(|| shared.idle.lock().take(to_begin), Waiting::take);
-        let connected = timeout_at(limit, async {
-            match shared.checked(idle, to_begin).await {
-                Some(pooled) => Ok(pooled),
-                None => shared.connect().await,
+        let checked = shared.within(asked, limit, shared.checked(idle, to_begin)).await;
+        let pooled = match checked.ok_or_else(|| too_late(silent()))? {
+            Some(pooled) => pooled,
+            None => {
+                let began = Instant::now();
+                let connected = shared.within(asked, limit, shared.connect()).await;
+                if connected.is_none() && began.elapsed() >= AWAY_LIMIT {
+                    shared.breaker.open(&timed_out(), false);
+                }
+                connected.ok_or_else(|| too_late(silent()))?
             }
-        });
-        let pooled = connected.await.map_err(|_| too_late(silent()))??;
+        };
         let (shared, lent) = (Arc::clone(shared), Instant::now());
         Ok(Lease { pooled: Some(pooled), shared, lent, has_promised: false, _permit: permit })
     }
@@ -141,8 +170,8 @@ impl Pool {
         const WATCH_THE_LINE: &str =
             "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
         let connected = timeout(self.shared.settings.acquire_timeout, async {
-            let mut connection = self.shared.connect().await?.connection;
-            connection.execute(sqlx::raw_sql(WATCH_THE_LINE)).await.map_err(unavailable)?;
+            let mut connection = self.shared.connect().await.connection;
+            connection.execute(sqlx::raw_sql(WATCH_THE_LINE)).await.map_err(StoreError::Unavailable)?;
             Ok(Session { connection })
         });
         connected.await.unwrap_or_else(|_| Err(silent()))
@@ -202,22 +231,41 @@ impl Shared {
         None
     }
 
-    async fn connect(&self) -> Result<Pooled, StoreError> {
+    /// Waits for `work` until `limit`; while PostgreSQL is away, for no longer than a caller waits for that.
+    async fn within<T>(&self, asked: Instant, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout_at(limit.min(self.breaker.patience(asked)), &mut work).await {
+                return Some(done);
+            }
+            // It may have gone away, or come back, meanwhile.
+            if Instant::now() >= limit.min(self.breaker.patience(asked)) {
+                return None;
+            }
+        }
+    }
+
+    /// Makes a connection; while PostgreSQL is away, in turn, when it is back.
+    async fn connect(&self) -> Pooled {
+        self.breaker.run(|| self.try_to_connect()).await
+    }
+
+    async fn try_to_connect(&self) -> Result<Pooled, sqlx::Error> {
         self.made.fetch_add(1, Ordering::SeqCst);
-        let mut connection = self.options.connect().await.map_err(unavailable)?;
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await.map_err(unavailable)?;
-        Ok(Pooled { connection, connected: Instant::now(), idle_since: Instant::now(), is_begun: false })
+        let mut connection = self.options.connect().await?;
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.on_connect.as_str()))).await?;
+        let now = Instant::now();
+        Ok(Pooled { connection, connected: now, idle_since: now, is_begun: false })
     }
 }
 
-/// Any error while connecting means that the database is not available.
-fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::Unavailable(error)
+fn timed_out() -> sqlx::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// The error for a database that does not answer in time.
 fn silent() -> StoreError {
-    StoreError::Unavailable(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
+    StoreError::Unavailable(timed_out())
 }
 
 /// The settings of every session.

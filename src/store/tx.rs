@@ -27,6 +27,8 @@ pub enum LockWait {
 /// How long a transaction may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
+    /// Since when the caller waits: see [`Pool::lease_since`].
+    pub asked: Instant,
     /// When the caller stops listening.
     pub deadline: Instant,
     /// The longest wait for one row lock.
@@ -76,7 +78,12 @@ impl Pool {
     async fn begin_with(&self, name: &'static str, budget: Budget, is_limited: bool) -> Result<Tx, StoreError> {
         let span = info_span!("transaction", otel.name = name, db.system.name = "postgresql", outcome = field::Empty);
         let leased = async {
-            if is_limited { self.lease(budget.deadline).await } else { self.lease_to_begin(budget.deadline).await }
+            let Budget { asked, deadline, .. } = budget;
+            if is_limited {
+                self.lease_since(asked, deadline).await
+            } else {
+                self.lease_to_begin(asked, deadline).await
+            }
         };
         let mut lease = leased.instrument(span.clone()).await?;
         let Some(limits) = budget.limits() else {

@@ -1,14 +1,17 @@
 //! The database goes away and comes back, or an operator cancels statements: calls are repeated or fail with a clear
 //! error, no acknowledged change is lost, and the service recovers by itself.
 
-use reservd::rpc::pb;
+use std::time::Duration;
+
+use reservd::rpc::pb::{self, Strategy};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::support::{
-    Answer, EVERY_ROW, PATIENT, STRATEGIES, TestServer, all, assert_refused, by_turns, eventually, patient_and, reason,
-    reserve, with,
+    Answer, EVERY_ROW, PATIENT, PgProxy, STRATEGIES, TestDatabase, TestServer, all, assert_refused, by_turns,
+    eventually, metadata, patient_and, reason, reserve, soon, with,
 };
 
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -111,6 +114,112 @@ async fn an_unavailable_database_is_reported_and_recovers() {
     server.reserve(reserve("show", "bob")).await.expect("the first call after is served");
     eventually("health tells", async || health(&server).await == ServingStatus::Serving).await;
     assert_eq!(server.get_event("show").await.held, 2);
+    server.check_and_stop().await;
+}
+
+/// A server whose connections lead through the proxy, with an event.
+async fn behind_a_proxy() -> (TestServer, PgProxy) {
+    let database = TestDatabase::new().await;
+    let proxy = PgProxy::to(&database).await;
+    let server = TestServer::on(database, &patient_and(&[("database.url", proxy.url())])).await;
+    server.event("show", 1000).await;
+    (server, proxy)
+}
+
+#[tokio::test]
+async fn while_postgresql_is_away_callers_wait_for_a_second_and_few_connections_are_tried() {
+    let (server, proxy) = behind_a_proxy().await;
+    for outage in 0..3 {
+        proxy.close();
+        proxy.cut().await;
+        let asked = Instant::now();
+        let calls = (0..60).map(async |n: usize| {
+            if n % 4 == 3 {
+                let read = server.events().get_event(pb::GetEventRequest { event_id: "show".into() }).await;
+                return assert_unavailable(&read.expect_err("there is nothing to read from"));
+            }
+            let options = by_turns(&STRATEGIES, n);
+            let request = pb::ReserveRequest { options, ..reserve("show", &format!("{outage}-{n}")) };
+            assert_unavailable(&server.reserve(request).await.expect_err("there is nothing to write to"));
+        });
+        all(calls).await;
+        let (waited, tried) = (asked.elapsed(), proxy.refused());
+        assert!(waited < Duration::from_secs(10), "{waited:?} of a minute");
+        assert!(tried < 100, "{tried} connections");
+        eventually("health tells", async || health(&server).await == ServingStatus::NotServing).await;
+
+        let tried = proxy.refused();
+        let wait = async {
+            eventually("a connection is tried again", async || proxy.refused() > tried).await;
+            proxy.open();
+        };
+        let (answer, ()) = tokio::join!(server.reserve(reserve("show", &format!("{outage}"))), wait);
+        answer.expect("a call that waits when it comes back is served");
+        eventually("health tells", async || health(&server).await == ServingStatus::Serving).await;
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_settled_when_postgresql_is_back() {
+    for strategy in STRATEGIES {
+        let (server, proxy) = behind_a_proxy().await;
+        let stall = server.stall_commits_of("ann").await;
+        let request =
+            pb::ReserveRequest { request_id: "ann".into(), options: with(strategy), ..reserve("show", "ann") };
+        let mut client = server.reservations();
+        let call = tokio::spawn(async move { client.reserve(request).await });
+        server.commit_is_stalled().await;
+        proxy.silence();
+        proxy.close();
+        stall.release().await;
+        eventually("it is committed", async || server.history("show", Some("ann")).await.len() == 1).await;
+        proxy.cut().await;
+        // The service gives up on a call of another event and another strategy: a second has passed.
+        let other = pb::ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("other", "bob") };
+        let status = assert_refused(server.reserve(other).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+        assert_eq!(metadata(&status).get("outcome").map(String::as_str), Some("nothing_changed"), "{status:?}");
+        assert!(!call.is_finished(), "it waits until its deadline");
+
+        proxy.open();
+        let answer = soon("it is settled", call).await.expect("no panic").expect("it was committed").into_inner();
+        assert!(answer.execution.is_some_and(|execution| execution.replayed));
+        server.check_and_stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_pool_is_no_outage_and_leaves_background_work_its_connections() {
+    let settings = [("database.max_connections", "2"), ("server.default_deadline", "60s")];
+    let server = TestServer::with(&settings).await;
+    for event_id in ["locked", "show"] {
+        server.event(event_id, 10).await;
+    }
+    server.reserve(reserve("show", "ann")).await.expect("there is room");
+    let row = server.hold_row("locked").await;
+    let calls = ["ann", "bob"].map(|user| {
+        let (mut client, options) = (server.reservations(), with(Strategy::Pessimistic));
+        tokio::spawn(async move { client.reserve(pb::ReserveRequest { options, ..reserve("locked", user) }).await })
+    });
+    server.waiting(calls.len()).await;
+    let mut sql = server.sql().await;
+    let full_since: String = scalar(&mut sql, "SELECT clock_timestamp()::text").await;
+    let more = server.reserve(pb::ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("show", "bob") });
+    assert_refused(more.await, Code::ResourceExhausted, "OVERLOADED");
+
+    server.lapse_holds("show").await;
+    let expired = async || server.history("show", Some("ann")).await == ["HELD", "EXPIRED"];
+    eventually("lapsed holds are released", expired).await;
+    let pinged = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                           AND query LIKE '-- events::now%' AND query_start > '{full_since}')"
+    );
+    eventually("the database is pinged", async || scalar(&mut sql, &pinged).await).await;
+    assert_eq!(health(&server).await, ServingStatus::Serving);
+    row.release().await;
+    for call in calls {
+        call.await.expect("no panic").expect("there is room");
+    }
     server.check_and_stop().await;
 }
 

@@ -84,7 +84,7 @@ impl Bottleneck {
 
 async fn begin(pool: &Pool) -> Result<Tx, StoreError> {
     let minute = Duration::from_secs(60);
-    let budget = Budget { deadline: Instant::now() + minute, max_lock_wait: minute };
+    let budget = Budget { asked: Instant::now(), deadline: Instant::now() + minute, max_lock_wait: minute };
     pool.begin_unlimited("test", budget).await
 }
 

@@ -57,10 +57,10 @@ pub(super) async fn attempt<D: Database, T: Job + Sync>(
     mode: &Mode,
     draft: Option<Draft>,
 ) -> Result<Option<Attempted>, StoreError> {
-    let deadline = latest(jobs);
+    let (asked, deadline) = (asked(jobs), latest(jobs));
     match mode.control {
         ConcurrencyControl::Version { .. } => {
-            let conn = env.database.autocommit(deadline).await?;
+            let conn = env.database.autocommit(asked, deadline).await?;
             if draft.as_ref().is_some_and(|draft| draft.is_outdated(env.database.connections_made())) {
                 return conn.end(Ok(None), false).await;
             }
@@ -70,7 +70,7 @@ pub(super) async fn attempt<D: Database, T: Job + Sync>(
         }
         ConcurrencyControl::RowLock(wait) => {
             let commands: Vec<_> = jobs.iter().map(Job::command).collect();
-            let budget = Budget { deadline, max_lock_wait: mode.max_lock_wait };
+            let budget = Budget { asked, deadline, max_lock_wait: mode.max_lock_wait };
             let mut conn = env.database.begin(budget, &commands).await?;
             let result = async {
                 let (context, lock_wait) = conn.lock_and_read(&commands, wait).await?;
@@ -173,6 +173,13 @@ fn divert<T: Job>(outcomes: &mut [Outcome], jobs: &[T], written: &Written, is_wh
             *outcome = Outcome::Diverted(Diversion::NotWritten(why));
         }
     }
+}
+
+/// Since when the callers wait, which limits how long they wait for a database that is away. What settles an unknown
+/// outcome waits until its deadline.
+pub(super) fn asked<T: Job>(jobs: &[T]) -> Instant {
+    let asked = |job: &T| if job.is_unsure() { Instant::now() } else { job.submitted() };
+    jobs.iter().map(asked).min().unwrap_or_else(Instant::now)
 }
 
 /// When the last of the callers stops listening.

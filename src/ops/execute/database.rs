@@ -24,8 +24,12 @@ pub(crate) trait Database: Clone + Send + Sync + 'static {
     /// A connection, or a transaction on one.
     type Conn: Conn;
 
-    /// A connection on which each statement is a transaction of its own.
-    fn autocommit(&self, deadline: Instant) -> impl Future<Output = Result<Self::Conn, StoreError>> + Send;
+    /// A connection on which each statement is a transaction of its own, for a caller that waits since `asked`.
+    fn autocommit(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Conn, StoreError>> + Send;
 
     /// A transaction for `commands`.
     fn begin(
@@ -89,8 +93,8 @@ pub(crate) enum PgConn {
 impl Database for Pool {
     type Conn = PgConn;
 
-    async fn autocommit(&self, deadline: Instant) -> Result<PgConn, StoreError> {
-        self.lease(deadline).await.map(PgConn::Autocommit)
+    async fn autocommit(&self, asked: Instant, deadline: Instant) -> Result<PgConn, StoreError> {
+        self.lease_since(asked, deadline).await.map(PgConn::Autocommit)
     }
 
     async fn begin(&self, budget: Budget, commands: &[&Command]) -> Result<PgConn, StoreError> {

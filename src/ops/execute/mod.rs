@@ -41,19 +41,24 @@ use crate::{
 /// A command by itself.
 struct Single {
     command: Command,
+    submitted: Instant,
     deadline: Instant,
     is_unsure: bool,
 }
 
 impl Single {
     fn new(command: Command, deadline: Instant) -> Self {
-        Self { command, deadline, is_unsure: false }
+        Self { command, submitted: Instant::now(), deadline, is_unsure: false }
     }
 }
 
 impl Job for Single {
     fn command(&self) -> &Command {
         &self.command
+    }
+
+    fn submitted(&self) -> Instant {
+        self.submitted
     }
 
     fn deadline(&self) -> Instant {

@@ -186,6 +186,14 @@ impl<D: Database, T: Job + Sync> Run<'_, D, T> {
                 stats.lock_wait += asked.elapsed();
             }
             self.env.database.note(&error);
+            if matches!(error, StoreError::Away) && Instant::now() < latest {
+                // An unknown outcome is settled when the database is back.
+                self.fail_all(jobs.extract_if(.., |job| !job.is_unsure()).collect(), error, *stats);
+                if jobs.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            }
             if !is_repeatable(&error, jobs.len()) || repeats >= MAX_REPEATS {
                 return Err(error);
             }

@@ -65,6 +65,8 @@ pub(super) enum Atomicity {
 pub(super) trait Job: Send {
     /// The command.
     fn command(&self) -> &Command;
+    /// When the caller asked for it.
+    fn submitted(&self) -> Instant;
     /// When the caller stops listening.
     fn deadline(&self) -> Instant;
     /// Whether an earlier attempt may have been committed: what a later one says of itself says nothing of that.

@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL that a test can cut, silence, or lead to another database, as a failover does.
+//! A proxy before PostgreSQL that a test can cut, silence, close, or lead to another database, as a failover does.
 
 use std::{
     io,
@@ -30,6 +30,8 @@ struct State {
     /// Whether PostgreSQL's answers are dropped: shared by the connections made since the last change.
     is_silent: Arc<AtomicBool>,
     connections: JoinSet<io::Result<()>>,
+    /// While it is closed: how many connections it has refused.
+    refused: Option<usize>,
 }
 
 impl PgProxy {
@@ -40,7 +42,7 @@ impl PgProxy {
         let folder = options.get_socket().expect("PostgreSQL of the tests listens on a socket");
         let socket = folder.join(format!(".s.PGSQL.{}", options.get_port()));
         let url = format!("postgresql://{}@127.0.0.1:{port}/{name}?sslmode=disable", options.get_username());
-        let state = State { database: name, is_silent: Arc::default(), connections: JoinSet::new() };
+        let state = State { database: name, is_silent: Arc::default(), connections: JoinSet::new(), refused: None };
         let state = Arc::new(Mutex::new(state));
         tokio::spawn(accept(listener, socket, Arc::clone(&state)));
         Self { url, state }
@@ -61,6 +63,21 @@ impl PgProxy {
         std::mem::take(&mut lock(&self.state).is_silent).store(true, Ordering::SeqCst);
     }
 
+    /// Refuses new connections from now on.
+    pub fn close(&self) {
+        lock(&self.state).refused = Some(0);
+    }
+
+    /// How many connections it has refused since it was closed.
+    pub fn refused(&self) -> usize {
+        lock(&self.state).refused.unwrap_or(0)
+    }
+
+    /// Takes connections again.
+    pub fn open(&self) {
+        lock(&self.state).refused = None;
+    }
+
     /// Ends the existing connections, and returns when they have ended.
     pub async fn cut(&self) {
         let mut connections = std::mem::take(&mut lock(&self.state).connections);
@@ -79,6 +96,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 async fn accept(listener: TcpListener, socket: PathBuf, state: Arc<Mutex<State>>) {
     while let Ok((client, _)) = listener.accept().await {
         let mut state = lock(&state);
+        if let Some(refused) = &mut state.refused {
+            *refused += 1;
+            continue;
+        }
         let (database, is_silent) = (state.database.clone(), Arc::clone(&state.is_silent));
         state.connections.spawn(pass_on(client, socket.clone(), database, is_silent));
     }

@@ -56,7 +56,7 @@ use tokio::{
 
 use super::{
     Answer,
-    attempt::{Mode, latest},
+    attempt::{Mode, asked, latest},
     database::{Conn, Database},
     retry::{Batch, BatchResult, Executed, Replies, run},
     unit::{Atomicity, BY_VERSION, ConcurrencyControl, Job, Reply},
@@ -94,6 +94,10 @@ type BoxedItem = Box<Item>;
 impl Job for BoxedItem {
     fn command(&self) -> &Command {
         &self.command
+    }
+
+    fn submitted(&self) -> Instant {
+        self.submitted
     }
 
     fn deadline(&self) -> Instant {
@@ -286,10 +290,10 @@ impl<D: Database> Driver<D> {
 
     /// Reads for a batch. None: that failed, and the batch meets the failure again when it is executed.
     async fn read(&self, reading: &Reading<BoxedItem>) -> Option<Context> {
-        let deadline = latest(&reading.jobs);
+        let (asked, deadline) = (asked(&reading.jobs), latest(&reading.jobs));
         let database = &self.env.database;
         let read = async {
-            let mut conn = database.autocommit(deadline).await?;
+            let mut conn = database.autocommit(asked, deadline).await?;
             let context = conn.read(&reading.commands()).await;
             conn.end(context, false).await
         };

@@ -82,7 +82,7 @@ impl Model {
 impl Database for Model {
     type Conn = ModelConn;
 
-    async fn autocommit(&self, deadline: Instant) -> Result<ModelConn, StoreError> {
+    async fn autocommit(&self, _: Instant, deadline: Instant) -> Result<ModelConn, StoreError> {
         self.connect(deadline, None).await
     }
 

@@ -18,6 +18,10 @@ impl Job for Waiter {
         &self.0
     }
 
+    fn submitted(&self) -> Instant {
+        Instant::now()
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now()
     }

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message;
 use reservd::{
     auth::{claims::Expectations, jwks::KeySet, jws::Jws, session_token::SessionId},
-    cli::csv_lines,
+    cli::event_file,
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},
     rpc::{
@@ -174,14 +174,18 @@ pub fn page_tokens(data: &[u8]) {
 
 /// Files of events: lines have their numbers, and those that are good, what they need.
 pub fn csv(data: &[u8]) {
-    let Ok(lines) = csv_lines::read(data) else { return };
-    let mut last = 1;
-    for (number, line) in lines {
-        assert!(number > last, "line {number} after line {last}");
-        last = number;
-        match line {
-            Ok(request) => assert!(!request.event.expect("its event").event_id.is_empty()),
-            Err(why) => assert!(!why.is_empty()),
+    let Ok(text) = event_file::decode(data) else { return };
+    let Ok(rows) = event_file::Rows::of(&text) else { return };
+    let mut next = 2;
+    for row in rows {
+        assert!(row.line >= next, "line {} after line {}", row.line, next - 1);
+        next = row.line + 1;
+        match row.event {
+            Ok(event) => assert!(!event.event_id.is_empty()),
+            Err(problem) => {
+                assert!(!problem.messages.is_empty());
+                next = row.line + problem.unread.max(1);
+            }
         }
     }
 }

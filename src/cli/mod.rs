@@ -1,8 +1,8 @@
 //! The command line.
 
-pub mod csv_lines;
-mod events;
+pub mod event_file;
 mod failure;
+mod import;
 mod probe;
 mod serve;
 mod sessions;
@@ -75,7 +75,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
     /// Create the events of a CSV file; safe to repeat
-    Import(events::Import),
+    Import(import::Import),
 }
 
 impl Cli {

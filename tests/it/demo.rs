@@ -33,8 +33,9 @@ async fn the_example_imports_and_the_demo_keeps_every_promise() {
     let server = TestServer::start().await;
     let flights = flights();
     let all = flights.len();
-    assert_eq!(import(&server).await, format!("{all} events created, 0 existing, 0 bad lines\n"));
-    assert_eq!(import(&server).await, format!("0 events created, {all} existing, 0 bad lines\n"));
+    let none = "0 different, 0 cancelled, 0 bad lines, 0 lines not read\n";
+    assert_eq!(import(&server).await, format!("{all} events created, 0 existing, {none}"));
+    assert_eq!(import(&server).await, format!("0 events created, {all} existing, {none}"));
 
     let plan = wave::Plan { flights, travellers: 60, trips: 8, name: "test".into(), seed: 1 };
     let outcome = wave::run(&plan, &[server.channel()], &ProgressBar::hidden()).await.expect("the wave ends");

@@ -29,6 +29,7 @@ mod hostile;
 mod idempotency;
 mod idempotency_of_events;
 mod import;
+mod import_files;
 mod model;
 mod moments;
 mod outage;

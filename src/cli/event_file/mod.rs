@@ -1,0 +1,18 @@
+//! CSV files of events: what `reservd events import` reads and `reservd events export` writes.
+//!
+//! [`decode`] and [`Rows`] read a file: its encoding, its separator, its header line, then one event a line, or what is
+//! wrong with the line in words for its author. [`columns`] is the table of columns: import, comparison and export use
+//! it alike.
+
+mod cells;
+pub mod columns;
+mod encoding;
+mod header;
+mod quoting;
+mod rows;
+
+pub use self::{
+    cells::{shown, time},
+    encoding::decode,
+    rows::{Problem, Row, Rows},
+};

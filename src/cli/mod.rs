@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod event_file;
+mod export;
 mod failure;
 mod import;
 mod probe;
@@ -76,6 +77,8 @@ enum Command {
 enum EventsCommand {
     /// Create the events of a CSV file; safe to repeat
     Import(import::Import),
+    /// Write events as a CSV file, which can be imported
+    Export(export::Export),
 }
 
 impl Cli {
@@ -100,6 +103,7 @@ impl Cli {
             Command::Healthcheck(target) => target.check_health().await,
             Command::Probe(probe) => probe.run(|| settings.load()).await,
             Command::Events(EventsCommand::Import(import)) => import.run().await,
+            Command::Events(EventsCommand::Export(export)) => export.run().await,
             Command::Sessions(command) => command.run(settings.load()?).await,
             Command::Token(token) => token.run(),
             Command::Config { defaults } => {

@@ -20,6 +20,7 @@ mod event_commands;
 mod events;
 mod expiry;
 mod expiry_worker;
+mod export;
 mod failover;
 mod fuzz;
 mod fuzz_targets;

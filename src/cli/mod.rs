@@ -1,5 +1,6 @@
 //! The command line.
 
+mod diagnosis;
 pub mod event_file;
 mod export;
 mod failure;

@@ -1,17 +1,26 @@
 //! The server that a command calls, and the token that it presents.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use clap::Args;
-use http::{HeaderValue, Uri, header::AUTHORIZATION, uri::Scheme};
+use futures::future::BoxFuture;
+use http::{
+    HeaderValue, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use tonic::{
     Request, Status,
-    service::{Interceptor, interceptor::InterceptedService},
+    body::Body,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tower::{Service, ServiceExt};
 
-use super::failure::Failure;
+use super::{diagnosis::diagnose, failure::Failure};
 
 /// The server to call.
 #[derive(Clone, Debug, Args)]
@@ -30,43 +39,60 @@ pub struct Target {
     insecure_token: bool,
 }
 
-/// A connection on which each call presents a token.
-pub type Wire = InterceptedService<Channel, Bearer>;
+/// A connection on which each call presents a token. Where no gRPC server responds, the status says what does.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    server: Uri,
+    channel: Channel,
+    token: Option<HeaderValue>,
+}
 
-/// Adds the token to each call.
-#[derive(Clone)]
-pub struct Bearer(Option<HeaderValue>);
+impl Service<http::Request<Body>> for Wire {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Self::Response, Status>>;
 
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().as_mut().insert(AUTHORIZATION, token.clone());
+    // The call waits instead: a failure here would lose its status.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        Ok(request)
+        let (server, channel) = (self.server.clone(), self.channel.clone());
+        Box::pin(async move {
+            let response = match channel.oneshot(request).await {
+                Ok(response) => response,
+                Err(error) => return Err(Status::unavailable(diagnose(&server, &error).await)),
+            };
+            let content = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            if content.starts_with(b"application/grpc") {
+                return Ok(response);
+            }
+            let (address, answer) = (server.authority().map_or("", |authority| authority.as_str()), response.status());
+            Err(Status::unavailable(format!(
+                "{address} is an HTTP server, not a gRPC server: it answers {answer}; use the address of server.listen"
+            )))
+        })
     }
 }
 
 impl Target {
     /// Connects.
     pub async fn connect(&self) -> Result<Wire, Failure> {
-        let (endpoint, bearer) = (self.endpoint()?, self.bearer()?);
-        let is_safe = endpoint.uri().scheme() == Some(&Scheme::HTTPS) || is_local(endpoint.uri());
-        if bearer.0.is_some() && !is_safe && !self.insecure_token {
-            let problem = "a token is not sent over http to another machine: use https, or --insecure-token";
-            return Err(format!("{}: {problem}", self.server).into());
-        }
-        Ok(InterceptedService::new(self.channel(endpoint).await?, bearer))
+        let token = self.token()?;
+        self.wire(token).await
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
+    async fn wire(&self, token: Option<HeaderValue>) -> Result<Wire, Failure> {
         let scheme = if self.server.contains("://") { "" } else { "http://" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server));
-        Ok(endpoint.map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?)
-    }
-
-    async fn channel(&self, endpoint: Endpoint) -> Result<Channel, Failure> {
-        let mut endpoint = endpoint.connect_timeout(Duration::from_secs(3));
-        if endpoint.uri().scheme() == Some(&Scheme::HTTPS) {
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
+            .map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?
+            .connect_timeout(Duration::from_secs(3));
+        let server = endpoint.uri().clone();
+        if server.scheme_str() == Some("https") {
             let tls = match &self.ca {
                 None => ClientTlsConfig::new().with_native_roots(),
                 Some(file) => {
@@ -77,10 +103,13 @@ impl Target {
             };
             endpoint = endpoint.tls_config(tls).map_err(|error| format!("TLS can't be used: {error}"))?;
         }
-        endpoint.connect().await.map_err(|_| format!("no server responds at {}", self.server).into())
+        match endpoint.connect().await {
+            Ok(channel) => Ok(Wire { server, channel, token }),
+            Err(error) => Err(diagnose(&server, &error).await.into()),
+        }
     }
 
-    fn bearer(&self) -> Result<Bearer, Failure> {
+    fn token(&self) -> Result<Option<HeaderValue>, Failure> {
         let token = match &self.token_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file);
@@ -88,19 +117,20 @@ impl Target {
             }
             None => std::env::var("RESERVD_TOKEN").ok(),
         };
-        let Some(token) = token else { return Ok(Bearer(None)) };
+        let Some(token) = token else { return Ok(None) };
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
         let mut value = value.map_err(|_| "the token has invalid characters")?;
         value.set_sensitive(true);
-        Ok(Bearer(Some(value)))
+        Ok(Some(value))
     }
 
     /// Succeeds if the server is healthy.
     pub async fn check_health(&self) -> Result<(), Failure> {
-        let mut client = HealthClient::new(self.channel(self.endpoint()?).await?);
+        let mut client = HealthClient::new(self.wire(None).await?);
         let mut request = Request::new(HealthCheckRequest::default());
         request.set_timeout(Duration::from_secs(3));
-        let status = client.check(request).await?.into_inner().status();
+        let response = client.check(request).await.map_err(|status| status.message().to_owned())?;
+        let status = response.into_inner().status();
         if status == ServingStatus::Serving {
             Ok(())
         } else {

@@ -51,3 +51,4 @@ mod validation;
 mod waitlist;
 mod walk;
 mod watch;
+mod wrong_server;

@@ -12,7 +12,7 @@ mod quoting;
 mod rows;
 
 pub use self::{
-    cells::{shown, time},
+    cells::time,
     encoding::decode,
     rows::{Problem, Row, Rows},
 };

@@ -29,6 +29,9 @@ test: postgres rabbitmq redis test-tools ## check the format, the lints and the 
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BUF) lint proto
 	$(BUF) format --diff --exit-code proto
+	@if tag=$$(git describe --tags --abbrev=0 2>/dev/null); then \
+	  echo "buf breaking: against $$tag"; $(BUF) breaking proto --against ".git#tag=$$tag,subdir=proto"; \
+	fi
 	cargo test --locked --workspace
 
 attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)

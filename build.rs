@@ -3,12 +3,15 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "proto";
-const SERVICES: [&str; 5] = [
+const FILES: [&str; 8] = [
     "reservd/v1/event_service.proto",
     "reservd/v1/reservation_service.proto",
     "reservd/v1/waitlist_service.proto",
     "reservd/v1/session_service.proto",
-    "reservd/v1/diagnostics_service.proto",
+    "reservd/v1/feed_service.proto",
+    "reservd/v1/caller_service.proto",
+    "reservd/v1/error_reason.proto",
+    "reservd/diagnostics/v1alpha1/diagnostics_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
     compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(SERVICES)?;
+    compiler.open_files(FILES)?;
 
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("reservd_descriptor.bin");
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;

@@ -7,12 +7,13 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM reservd_app;
-GRANT SELECT ON events, reservations, waitlist, changes, relay, relay_returned, _sqlx_migrations TO reservd_app;
+GRANT SELECT ON events, reservations, waitlist, changes, event_counts, relay, relay_returned, _sqlx_migrations TO reservd_app;
 
 -- Events are never deleted.
-GRANT INSERT, UPDATE (display_name, series, venue, start_time, end_time, booking_open_time, booking_close_time, labels,
-                      max_quantity, hold_ttl_default, hold_ttl_max, max_extensions, capacity, waitlist_policy, state,
-                      cancel_reason, held, confirmed, version, waiting, update_time)
+GRANT INSERT, UPDATE (display_name, series_id, series_display_name, venue_id, venue_display_name, start_time, end_time,
+                      booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, max_extensions, capacity,
+                      waitlist_policy, state, cancel_reason, held, confirmed, version, waiting, definition_version,
+                      update_time)
     ON events TO reservd_app;
 GRANT INSERT, DELETE, UPDATE (user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason, labels,
                               version, create_time, update_time)
@@ -23,6 +24,7 @@ GRANT DELETE, INSERT (event_id, version, kind, change_time, request_id, fingerpr
                       reservation_id, user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
                       labels, create_time)
     ON changes TO reservd_app;
+GRANT INSERT, DELETE ON event_counts TO reservd_app;
 GRANT INSERT (delivered_below), UPDATE (delivered_below) ON relay TO reservd_app;
 GRANT DELETE, INSERT (event_id, version, routing_key), UPDATE (return_time, republish) ON relay_returned TO reservd_app;
 

@@ -15,8 +15,10 @@
 CREATE TYPE event_row AS (
     event_id           text,
     display_name       text,
-    series             text,
-    venue              text,
+    series_id          text,
+    series_display_name text,
+    venue_id           text,
+    venue_display_name text,
     start_time         timestamptz,
     end_time           timestamptz,
     booking_open_time  timestamptz,
@@ -34,6 +36,7 @@ CREATE TYPE event_row AS (
     confirmed          integer,
     version            bigint,
     waiting            integer,
+    definition_version bigint,
     create_time        timestamptz,
     update_time        timestamptz
 );
@@ -41,8 +44,10 @@ CREATE TYPE event_row AS (
 CREATE TABLE events (
     event_id           text COLLATE "C" NOT NULL,
     display_name       text        NOT NULL,
-    series             text COLLATE "C",
-    venue              text COLLATE "C",
+    series_id          text COLLATE "C",
+    series_display_name text       NOT NULL,
+    venue_id           text COLLATE "C",
+    venue_display_name text        NOT NULL,
     start_time         timestamptz,
     end_time           timestamptz,
     booking_open_time  timestamptz,
@@ -60,6 +65,7 @@ CREATE TABLE events (
     confirmed          integer     NOT NULL, -- units in CONFIRMED reservations
     version            bigint      NOT NULL, -- one more for each change, assigned under the row lock
     waiting            integer     NOT NULL DEFAULT 0, -- WAITING entries; only if there are any is the waitlist read
+    definition_version bigint      NOT NULL, -- the version of the last change of the event itself
     create_time        timestamptz NOT NULL,
     update_time        timestamptz NOT NULL, -- of the last change of the event itself
 
@@ -78,8 +84,10 @@ COMMENT ON TABLE events IS 'Bookable units with a capacity. The counters are the
 
 -- Listing is by start_time, events without one last.
 CREATE INDEX events_by_start  ON events (COALESCE(start_time, 'infinity'), event_id);
-CREATE INDEX events_by_series ON events (series, COALESCE(start_time, 'infinity'), event_id) WHERE series IS NOT NULL;
-CREATE INDEX events_by_venue  ON events (venue, COALESCE(start_time, 'infinity'), event_id) WHERE venue IS NOT NULL;
+CREATE INDEX events_by_series ON events (series_id, COALESCE(start_time, 'infinity'), event_id)
+    WHERE series_id IS NOT NULL;
+CREATE INDEX events_by_venue  ON events (venue_id, COALESCE(start_time, 'infinity'), event_id)
+    WHERE venue_id IS NOT NULL;
 -- Events with a waitlist. `waiting` changes with the waitlist only, so that reserving stays heap-only.
 CREATE INDEX events_waiting   ON events (event_id) WHERE waiting > 0;
 
@@ -134,6 +142,9 @@ CREATE INDEX reservations_holds_of_event ON reservations (event_id, expire_time)
 CREATE INDEX reservations_holds_by_expiry ON reservations (expire_time) WHERE state = 'HELD';
 -- Reservations that ended long ago, oldest first, for retention.
 CREATE INDEX reservations_ended ON reservations (update_time) WHERE state IN ('CANCELLED', 'EXPIRED');
+
+-- For a search by label. Rows without labels are not in it.
+CREATE INDEX reservations_by_label ON reservations USING gin (labels jsonb_path_ops) WHERE labels IS NOT NULL;
 
 CREATE TYPE waitlist_row AS (
     event_id     text,
@@ -241,6 +252,23 @@ COMMENT ON TABLE changes IS 'Every transition: history, feed, outbox and idempot
 CREATE UNIQUE INDEX changes_request ON changes (event_id, request_id) WHERE request_id IS NOT NULL;
 -- Always appended to at its right end, and compact: the changes of one transaction share an entry.
 CREATE INDEX changes_by_txid ON changes (txid);
+
+CREATE TABLE event_counts (
+    event_id    text COLLATE "C" NOT NULL,
+    sample_time timestamptz NOT NULL,
+    version     bigint      NOT NULL,
+    capacity    integer     NOT NULL,
+    held        integer     NOT NULL,
+    confirmed   integer     NOT NULL,
+    waiting     integer     NOT NULL,
+
+    CONSTRAINT event_counts_pkey PRIMARY KEY (event_id, sample_time)
+);
+
+COMMENT ON TABLE event_counts IS 'The counters of events over time, sampled each minute while they change.';
+
+-- Old samples, for retention.
+CREATE INDEX event_counts_by_time ON event_counts (sample_time);
 
 CREATE TABLE relay (
     one             boolean PRIMARY KEY DEFAULT true,

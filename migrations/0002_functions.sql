@@ -45,7 +45,7 @@ BEGIN
     )
     INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, quantity, state, expire_time,
                          confirm_time, extensions, cancel_reason, labels, create_time, actor)
-    SELECT event_id, version, state, p.end_time, reservation_id, user_id, quantity, state, expire_time,
+    SELECT event_id, version, 'RESERVATION_' || state, p.end_time, reservation_id, user_id, quantity, state, expire_time,
            confirm_time, extensions, cancel_reason, labels, create_time,
            CASE WHEN state = 'CANCELLED' THEN p.actor END
       FROM ended;
@@ -177,13 +177,15 @@ BEGIN
     IF cardinality(p_definitions) > 0 THEN
         -- In one update: a capacity may shrink to what lapsed holds make room for.
         UPDATE events AS e
-           SET display_name = w.display_name, series = w.series, venue = w.venue, start_time = w.start_time,
-               end_time = w.end_time, booking_open_time = w.booking_open_time,
+           SET display_name = w.display_name, series_id = w.series_id,
+               series_display_name = w.series_display_name, venue_id = w.venue_id,
+               venue_display_name = w.venue_display_name, start_time = w.start_time, end_time = w.end_time, booking_open_time = w.booking_open_time,
                booking_close_time = w.booking_close_time, labels = w.labels, max_quantity = w.max_quantity,
                hold_ttl_default = w.hold_ttl_default, hold_ttl_max = w.hold_ttl_max,
                max_extensions = w.max_extensions, capacity = w.capacity, waitlist_policy = w.waitlist_policy,
                state = w.state, cancel_reason = w.cancel_reason, held = w.held, confirmed = w.confirmed,
-               version = w.version, waiting = w.waiting, update_time = w.update_time
+               version = w.version, waiting = w.waiting, definition_version = w.definition_version,
+               update_time = w.update_time
           FROM unnest(p_definitions) AS w
          WHERE e.event_id = w.event_id;
         p_events := ARRAY(SELECT w FROM unnest(p_events) AS w

@@ -139,6 +139,11 @@ impl App {
         self.ledger.metrics()
     }
 
+    /// Its use cases.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Waits until the server ends by itself, which it does only when it fails.
     pub async fn failed(&mut self) {
         let result = (&mut self.server).await;

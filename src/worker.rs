@@ -20,6 +20,8 @@ const RETENTION_BATCH: u32 = 1000;
 const EXPIRY_PAUSE: Duration = Duration::from_millis(50);
 /// Events whose waitlists one run of promotion serves.
 const PROMOTION_BATCH: u32 = 100;
+/// How often the counters of the events that changed are sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the gauges are refreshed.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the database is pinged.
@@ -38,6 +40,8 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
     workers.start("change_retention", move |ledger| delete_changes(ledger, retention, has_outbox, Arc::clone(&cursor)));
     workers.start("reservation_retention", move |ledger| delete_reservations(ledger, retention));
     workers.start("waitlist_retention", move |ledger| delete_entries(ledger, retention));
+    workers.start("counts_retention", move |ledger| delete_counts(ledger, retention));
+    workers.start("counts", move |ledger| async move { ledger.sample_event_counts().await.map(|()| SAMPLE_INTERVAL) });
     workers.start("promotion", move |ledger| promote(ledger, promotion_interval));
     workers.start("feed", move |ledger| async move { ledger.poll_feed().await.map(|()| poll_interval) });
     workers.start("gauges", move |ledger| async move {
@@ -79,6 +83,11 @@ async fn delete_reservations(ledger: Ledger, retention: Retention) -> Result<Dur
 
 async fn delete_entries(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
     let count = ledger.prune_entries(retention.changes, RETENTION_BATCH).await?;
+    Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
+}
+
+async fn delete_counts(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
+    let count = ledger.prune_event_counts(retention.counts, RETENTION_BATCH).await?;
     Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
 }
 

@@ -57,14 +57,14 @@ fn ratios(new: &Measured, before: &Measured) -> BTreeMap<&'static str, Option<Sp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pb::Strategy, plan::Step, tally::new_histogram};
+    use crate::{pb::ExecutionStrategy, plan::Step, tally::new_histogram};
 
     #[test]
     fn builds_are_compared_within_a_round() {
         let mut results = Results::default();
         for (round, slower) in [(1, 1.0), (2, 2.0)] {
             for (who, per_second) in
-                [(Who::Service(Strategy::Coalesced), 99.0), (Who::Before(Strategy::Coalesced), 100.0)]
+                [(Who::Service(ExecutionStrategy::Coalesced), 99.0), (Who::Before(ExecutionStrategy::Coalesced), 100.0)]
             {
                 let sample = Sample { round, per_second: per_second / slower, ..Sample::default() };
                 let step = Step { scenario: Scenario::Hot, who, callers: 64 };

@@ -57,7 +57,7 @@ pub struct Load {
     /// What each call shows there, if it has to.
     pub bearer: Option<HeaderValue>,
     /// The strategy that each call names.
-    pub strategy: pb::Strategy,
+    pub strategy: pb::ExecutionStrategy,
     /// What callers do.
     pub work: Work,
     /// At which events.

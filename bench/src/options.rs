@@ -23,7 +23,7 @@ pub struct Options {
     scenario: Vec<Scenario>,
     /// Only these strategies, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = scenario::parse_strategy)]
-    strategy: Vec<pb::Strategy>,
+    strategy: Vec<pb::ExecutionStrategy>,
     /// Numbers of callers, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
     callers: Vec<u32>,

@@ -29,7 +29,7 @@ const TABLE_CALLERS: u32 = 64;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub scenarios: Vec<Scenario>,
-    pub strategies: Vec<pb::Strategy>,
+    pub strategies: Vec<pb::ExecutionStrategy>,
     pub callers: Vec<u32>,
     /// Clients of pgbench; none: no peers.
     pub clients: Vec<u32>,

@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         &mut self,
         stage: &mut Stage,
         step: Step,
-        strategy: pb::Strategy,
+        strategy: pb::ExecutionStrategy,
         round: u32,
         picker: Picker,
     ) -> Result<(), Failure> {

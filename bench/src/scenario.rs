@@ -184,9 +184,9 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Who {
     /// reservd over gRPC.
-    Service(pb::Strategy),
+    Service(pb::ExecutionStrategy),
     /// The reservd of `--compare`.
-    Before(pb::Strategy),
+    Before(pb::ExecutionStrategy),
     /// pgbench.
     Peer(Peer),
 }
@@ -210,22 +210,22 @@ impl Serialize for Who {
 }
 
 /// Every strategy that the API knows, in the order of its numbers.
-pub fn strategies() -> Vec<pb::Strategy> {
-    (1..).map_while(|number| pb::Strategy::try_from(number).ok()).collect()
+pub fn strategies() -> Vec<pb::ExecutionStrategy> {
+    (1..).map_while(|number| pb::ExecutionStrategy::try_from(number).ok()).collect()
 }
 
 /// The strategy that the figures are about.
-pub fn champion() -> Option<pb::Strategy> {
-    pb::Strategy::from_str_name("STRATEGY_COALESCED")
+pub fn champion() -> Option<pb::ExecutionStrategy> {
+    pb::ExecutionStrategy::from_str_name("EXECUTION_STRATEGY_COALESCED")
 }
 
 /// A strategy's name, as the settings spell it.
-pub fn strategy_name(strategy: pb::Strategy) -> &'static str {
-    strategy.as_str_name().trim_start_matches("STRATEGY_")
+pub fn strategy_name(strategy: pb::ExecutionStrategy) -> &'static str {
+    strategy.as_str_name().trim_start_matches("EXECUTION_STRATEGY_")
 }
 
 /// The strategy of this name, in any case.
-pub fn parse_strategy(name: &str) -> Result<pb::Strategy, String> {
+pub fn parse_strategy(name: &str) -> Result<pb::ExecutionStrategy, String> {
     let known = strategies();
     let names: Vec<_> = known.iter().map(|known| strategy_name(*known)).collect();
     let found = known.iter().find(|known| strategy_name(**known).eq_ignore_ascii_case(name));

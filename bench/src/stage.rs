@@ -120,7 +120,7 @@ impl Stage {
             }),
             ..Default::default()
         });
-        let batch = BatchCreateEventsRequest { requests: requests.collect() };
+        let batch = BatchCreateEventsRequest { requests: requests.collect(), ..Default::default() };
         client.batch_create_events(self.request(batch)).await?;
         Ok(())
     }

@@ -75,7 +75,7 @@ pub fn targets(results: &Results) -> Vec<Target> {
     let find = |find: &dyn Fn(Who) -> Found| champion.and_then(find);
     let more = |name, at_least, aim, found| Row { name, at_least, aim, smaller_is_better: false, unit: "x", found };
     let less = |name, at_least, aim, found| Row { name, at_least, aim, smaller_is_better: true, unit: "x", found };
-    let pessimistic = Who::Service(pb::Strategy::Pessimistic);
+    let pessimistic = Who::Service(pb::ExecutionStrategy::Pessimistic);
     let rows = [
         more(
             "One hot event, COALESCED with 64 to 512 callers (the worst of them), against pgbench's plain transaction at its best",

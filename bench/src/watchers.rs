@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Failure,
-    pb::{WatchEventRequest, reservation_service_server::SERVICE_NAME},
+    pb::{WatchChangesRequest, WatchedEvent, feed_service_server::SERVICE_NAME},
     wire,
 };
 
@@ -58,7 +58,7 @@ impl Drop for Watchers {
 }
 
 async fn watch(server: SocketAddr, event_id: String, count: u32, tell: mpsc::Sender<()>) {
-    let request = framed(&WatchEventRequest { event_id, after_version: None });
+    let request = framed(&WatchChangesRequest { events: vec![WatchedEvent { event_id, after_version: None }] });
     let mut watches = Vec::new();
     let mut connection = None;
     for number in 0..count {
@@ -82,7 +82,7 @@ async fn read(
 ) -> Result<(), h2::Error> {
     let mut head = Request::new(());
     *head.method_mut() = Method::POST;
-    *head.uri_mut() = format!("http://{server}/{SERVICE_NAME}/WatchEvent").parse().unwrap_or_default();
+    *head.uri_mut() = format!("http://{server}/{SERVICE_NAME}/WatchChanges").parse().unwrap_or_default();
     head.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
     head.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
     let (response, mut stream) = connection.ready().await?.send_request(head, false)?;

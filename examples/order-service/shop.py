@@ -110,7 +110,7 @@ class Shop:
             body=json.dumps(body),
             mandatory=True,
             properties=pika.BasicProperties(
-                type=kind,
+                type=f"reservd.v1.{kind}Request",
                 content_type="application/json",
                 message_id=f"{kind}-{number}",
                 correlation_id=number,

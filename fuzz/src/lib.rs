@@ -11,7 +11,7 @@ use reservd::{
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},
     rpc::{
-        decode::{Decoded, event, history, reservation, session, waitlist},
+        decode::{Decoded, counts, event, history, reservation, session, waitlist},
         page_token, pb,
     },
 };
@@ -44,8 +44,8 @@ fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -
         let (again, _) =
             read(M::decode(message.encode_to_vec().as_slice()).expect("just encoded"), now).expect("as before");
         assert_eq!(
-            (&command.event_id, &command.etag, &command.request),
-            (&again.event_id, &again.etag, &again.request)
+            (&command.event_id, &command.etag, command.expected_event_version, &command.request),
+            (&again.event_id, &again.etag, again.expected_event_version, &again.request)
         );
     }
     is_proper(decoded);
@@ -55,7 +55,7 @@ fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -
 pub fn requests(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     let defaults: StrategyDefaults = CONFIG.strategy;
-    match which % 14 {
+    match which % 18 {
         0 => order(bytes, |m, at| reservation::reserve(m, defaults, at)),
         1 => order(bytes, |m, at| reservation::confirm(m, defaults, at)),
         2 => order(bytes, |m, at| reservation::cancel(m, defaults, at)),
@@ -63,13 +63,17 @@ pub fn requests(data: &[u8]) {
         4 => order(bytes, |m, at| reservation::amend(m, defaults, at)),
         5 => order(bytes, |m, at| waitlist::join(m, defaults, at)),
         6 => order(bytes, |m, at| waitlist::leave(m, defaults, at)),
-        7 => order(bytes, event::update_event),
-        8 => order(bytes, event::cancel_event),
+        7 => order(bytes, |m, at| event::update_event(m, defaults, at)),
+        8 => order(bytes, |m, at| event::cancel_event(m, defaults, at)),
         9 => pb::CreateEventRequest::decode(bytes).map_or((), |m| is_proper(event::create_event(m))),
         10 => pb::BatchCreateEventsRequest::decode(bytes).map_or((), |m| is_proper(event::batch_create_events(m))),
         11 => pb::ListChangesRequest::decode(bytes).map_or((), |m| is_proper(history::list_changes(&m))),
-        12 => pb::WatchEventRequest::decode(bytes).map_or((), |m| is_proper(history::watch_event(&m))),
-        _ => pb::ListWaitlistRequest::decode(bytes).map_or((), |m| is_proper(waitlist::list_filter(&m))),
+        12 => pb::WatchChangesRequest::decode(bytes).map_or((), |m| is_proper(history::watch_changes(&m))),
+        13 => pb::ListWaitlistRequest::decode(bytes).map_or((), |m| is_proper(waitlist::list_filter(&m))),
+        14 => pb::SearchReservationsRequest::decode(bytes).map_or((), |m| is_proper(reservation::search(&m))),
+        15 => pb::ListEventCountsRequest::decode(bytes).map_or((), |m| is_proper(counts::event_counts(&m))),
+        16 => order(bytes, |m, at| event::open_event(m, defaults, at)),
+        _ => order(bytes, |m, at| event::close_event(m, defaults, at)),
     }
 }
 
@@ -166,6 +170,7 @@ pub fn page_tokens(data: &[u8]) {
     if let Ok(token) = std::str::from_utf8(data) {
         read(token);
         let _ = waitlist::cursor(&pb::ListWaitlistRequest::default(), token);
+        let _ = reservation::search_cursor(&pb::SearchReservationsRequest::default(), token);
     }
     if let Ok(cursor) = serde_json::from_slice::<Value>(data) {
         read(&page_token::encode(&filters, &cursor));

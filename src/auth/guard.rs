@@ -70,6 +70,8 @@ pub struct Guard {
     needs: HashMap<&'static str, Need>,
     principal_limit: Option<RateLimit>,
     address_limit: Option<RateLimit>,
+    /// For calls that need no authentication, so that they don't depend on other calls of their address.
+    public_limit: Option<RateLimit>,
     unknown_session_limit: Option<RateLimit>,
     max_streams: u32,
     streams: Arc<Mutex<HashMap<u64, u32>>>,
@@ -115,6 +117,7 @@ impl Guard {
             needs: permissions::by_path(),
             principal_limit: RateLimit::new(limits.principal_rate, limits.principal_burst),
             address_limit: RateLimit::new(limits.address_rate, limits.address_burst),
+            public_limit: RateLimit::new(limits.address_rate, limits.address_burst),
             unknown_session_limit: RateLimit::new(limits.unknown_session_rate, limits.unknown_session_burst),
             max_streams: limits.watches_per_principal,
             streams: Arc::default(),

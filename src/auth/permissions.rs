@@ -23,16 +23,16 @@ pub enum Need {
     },
 }
 
-use Role::{Admin, EventManager, Reader, Service};
+use Role::{Admin, BoxOffice, EventManager, Reader, Service};
 
 /// Every role: the response has no personal data.
-const PUBLIC: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Role::User, Reader]), own: false };
-const MANAGE: Need = Need::Role { any: Roles::of(&[Admin, EventManager]), own: false };
-const INSPECT: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Reader]), own: false };
-const RESERVE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
-const SEE: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: true };
-/// A watch shows the changes of every user, so the role `user` is not enough.
-const WATCH: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader]), own: false };
+const PUBLIC: Need = Need::Role { any: Roles::of(&Role::ALL), own: false };
+const MANAGE: Need = Need::Role { any: Roles::of(&[Admin, EventManager, BoxOffice]), own: false };
+const INSPECT: Need = Need::Role { any: Roles::of(&[Admin, EventManager, Service, Reader, BoxOffice]), own: false };
+const RESERVE: Need = Need::Role { any: Roles::of(&[Admin, Service, BoxOffice]), own: true };
+const SEE: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader, BoxOffice]), own: true };
+/// Shows every user's data, so the role `user` is not enough.
+const SEE_ALL: Need = Need::Role { any: Roles::of(&[Admin, Service, Reader, BoxOffice]), own: false };
 /// Opens sessions. `rpc::session_service` checks that a caller grants no more than it has.
 const GRANT: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: false };
 const REVOKE: Need = Need::Role { any: Roles::of(&[Admin, Service]), own: true };
@@ -50,6 +50,7 @@ pub const TABLE: &[(&str, Need)] = &[
     ("/reservd.v1.EventService/ListEvents", PUBLIC),
     ("/reservd.v1.EventService/GetAvailability", PUBLIC),
     ("/reservd.v1.EventService/BatchGetAvailability", PUBLIC),
+    ("/reservd.v1.EventService/ListEventCounts", INSPECT),
     ("/reservd.v1.EventService/VerifyEvent", INSPECT),
     ("/reservd.v1.ReservationService/Reserve", RESERVE),
     ("/reservd.v1.ReservationService/Confirm", RESERVE),
@@ -58,8 +59,9 @@ pub const TABLE: &[(&str, Need)] = &[
     ("/reservd.v1.ReservationService/Amend", RESERVE),
     ("/reservd.v1.ReservationService/GetReservation", SEE),
     ("/reservd.v1.ReservationService/ListReservations", SEE),
-    ("/reservd.v1.ReservationService/ListChanges", SEE),
-    ("/reservd.v1.ReservationService/WatchEvent", WATCH),
+    ("/reservd.v1.ReservationService/SearchReservations", SEE_ALL),
+    ("/reservd.v1.FeedService/ListChanges", SEE),
+    ("/reservd.v1.FeedService/WatchChanges", SEE_ALL),
     ("/reservd.v1.WaitlistService/JoinWaitlist", RESERVE),
     ("/reservd.v1.WaitlistService/LeaveWaitlist", RESERVE),
     ("/reservd.v1.WaitlistService/GetWaitlistEntry", SEE),
@@ -71,8 +73,9 @@ pub const TABLE: &[(&str, Need)] = &[
     ("/reservd.v1.SessionService/ListSessions", REVOKE),
     ("/reservd.v1.SessionService/RevokeSession", REVOKE),
     ("/reservd.v1.SessionService/RevokeUserSessions", REVOKE),
-    ("/reservd.v1.DiagnosticsService/RunConcurrencyTest", OPERATE),
-    ("/reservd.v1.DiagnosticsService/GetContentionReport", INSPECT),
+    ("/reservd.diagnostics.v1alpha1.DiagnosticsService/RunConcurrencyTest", OPERATE),
+    ("/reservd.diagnostics.v1alpha1.DiagnosticsService/GetContentionReport", INSPECT),
+    ("/reservd.v1.CallerService/GetCaller", Need::Identity),
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::Identity),

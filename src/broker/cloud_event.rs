@@ -31,13 +31,13 @@ pub const fn routing_key(kind: ChangeKind) -> &'static str {
         ChangeKind::EventOpened => "event.opened",
         ChangeKind::EventClosed => "event.closed",
         ChangeKind::EventCancelled => "event.cancelled",
-        ChangeKind::Held => "reservation.held",
-        ChangeKind::Confirmed => "reservation.confirmed",
-        ChangeKind::Extended => "reservation.extended",
-        ChangeKind::Amended => "reservation.amended",
-        ChangeKind::Reduced => "reservation.reduced",
-        ChangeKind::Cancelled => "reservation.cancelled",
-        ChangeKind::Expired => "reservation.expired",
+        ChangeKind::ReservationHeld => "reservation.held",
+        ChangeKind::ReservationConfirmed => "reservation.confirmed",
+        ChangeKind::ReservationExtended => "reservation.extended",
+        ChangeKind::ReservationAmended => "reservation.amended",
+        ChangeKind::ReservationReduced => "reservation.reduced",
+        ChangeKind::ReservationCancelled => "reservation.cancelled",
+        ChangeKind::ReservationExpired => "reservation.expired",
         ChangeKind::WaitlistJoined => "waitlist.joined",
         ChangeKind::WaitlistPromoted => "waitlist.promoted",
         ChangeKind::WaitlistLeft => "waitlist.left",
@@ -45,7 +45,7 @@ pub const fn routing_key(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// The id of a change, the same in every copy. An event_id may contain slashes: the version follows the last one.
+/// The id of a change, the same in every copy.
 pub fn id(event_id: &EventId, version: i64) -> String {
     format!("{event_id}/{version}")
 }

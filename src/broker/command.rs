@@ -15,12 +15,15 @@ use crate::{
         decode::{Decoded, reservation},
         encode,
         fields::Fields,
-        pb, status,
+        pb,
+        status::{self, Subject},
     },
 };
 
 /// The actor of commands from the queue. The broker controls who may publish to it.
 const ACTOR: &str = "broker";
+/// What is wrong with the `type` of a message that is no command.
+const UNKNOWN_TYPE: &str = "must be reservd.v1.ReserveRequest, ConfirmRequest, CancelRequest or ExtendRequest";
 /// The full name of the message for an error.
 const STATUS: &str = "google.rpc.Status";
 
@@ -53,9 +56,9 @@ pub enum Disposition {
 
 /// The RPC of a command.
 trait Command: prost::Message + Default {
-    /// The `type` of the message.
+    /// The command's name, for the metrics.
     const NAME: &'static str;
-    /// The full name of the request.
+    /// The full name of the request: the `type` of the message.
     const REQUEST: &'static str;
     /// The full name of the response.
     const RESPONSE: &'static str;
@@ -108,11 +111,11 @@ pub async fn execute(
         return malformed("unknown", refused);
     }
     match text(delivery.properties.kind()) {
-        pb::ReserveRequest::NAME => execute_as::<pb::ReserveRequest>(delivery, ledger, strategies, deadline).await,
-        pb::ConfirmRequest::NAME => execute_as::<pb::ConfirmRequest>(delivery, ledger, strategies, deadline).await,
-        pb::CancelRequest::NAME => execute_as::<pb::CancelRequest>(delivery, ledger, strategies, deadline).await,
-        pb::ExtendRequest::NAME => execute_as::<pb::ExtendRequest>(delivery, ledger, strategies, deadline).await,
-        _ => malformed("unknown", status::unreadable("type", "must be Reserve, Confirm, Cancel or Extend")),
+        pb::ReserveRequest::REQUEST => execute_as::<pb::ReserveRequest>(delivery, ledger, strategies, deadline).await,
+        pb::ConfirmRequest::REQUEST => execute_as::<pb::ConfirmRequest>(delivery, ledger, strategies, deadline).await,
+        pb::CancelRequest::REQUEST => execute_as::<pb::CancelRequest>(delivery, ledger, strategies, deadline).await,
+        pb::ExtendRequest::REQUEST => execute_as::<pb::ExtendRequest>(delivery, ledger, strategies, deadline).await,
+        _ => malformed("unknown", status::unreadable("type", UNKNOWN_TYPE)),
     }
 }
 
@@ -129,18 +132,18 @@ async fn execute_as<C: Command>(
         };
     let (command, how) = order;
     let command = command.by(caller());
-    let event_id = command.event_id.clone();
+    let subject = Subject::of(&command);
     let result =
         |outcome: &str, disposition| CommandResult { command: C::NAME, outcome: outcome.to_owned(), disposition };
     match ledger.execute(command, how).await {
         Ok(outcome) => {
             let reservation = encode::changed_reservation(&outcome.change);
-            let body = C::respond(reservation, encode::execution(&outcome), format);
+            let body = C::respond(reservation, encode::execution(&outcome, ledger.now()), format);
             let how = if outcome.replayed { "replayed" } else { "ok" };
             result(how, Disposition::Reply { name: C::RESPONSE, body, format })
         }
         Err(error) => {
-            let refused = status::of(&error, Some(&event_id));
+            let refused = status::of(&error, &subject);
             if is_transient(refused.code()) {
                 return result(error.reason(), Disposition::Retry);
             }
@@ -154,9 +157,9 @@ fn caller() -> Caller {
     Caller { actor: Actor::parse(ACTOR), ..Caller::default() }
 }
 
-/// Whether the same command may succeed later.
+/// Whether the same command may succeed later, or tell what became of it: with its request_id it is safe to repeat.
 fn is_transient(code: Code) -> bool {
-    matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded)
+    matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Unknown | Code::DeadlineExceeded)
 }
 
 fn malformed(command: &'static str, refused: Status) -> CommandResult {

@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How an HTTP/2 client begins: the preface and empty SETTINGS. A server of anything else objects to it.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+/// How an HTTP/1 client begins.
+const OLD_GREETING: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+
 /// A protocol, by the first bytes of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -29,10 +32,15 @@ enum Protocol {
 
 /// Why calls to a server fail, in one line.
 pub async fn diagnose(server: &Uri, error: &(dyn Error + Send + Sync)) -> String {
-    let Ok(first) = first_bytes(server).await else {
+    let Ok(first) = first_bytes(server, GREETING).await else {
         return format!("no server responds at {}", server.to_string().trim_end_matches('/'));
     };
-    describe(server, protocol(&first), &chain(error))
+    let found = match protocol(&first) {
+        // A server of HTTP/1 may close a connection that begins with HTTP/2.
+        Protocol::Silent => first_bytes(server, OLD_GREETING).await.map_or(Protocol::Silent, |first| protocol(&first)),
+        found => found,
+    };
+    describe(server, found, &chain(error))
 }
 
 fn describe(server: &Uri, found: Protocol, error: &str) -> String {
@@ -43,21 +51,23 @@ fn describe(server: &Uri, found: Protocol, error: &str) -> String {
         Protocol::Tls => format!("{address} expects TLS: use https://{address}"),
         Protocol::Http2 if is_https => format!("{address} does not use TLS: use http://{address}"),
         Protocol::Http2 => format!("the connection to {address} failed: {error}"),
-        Protocol::Http1 => format!("{address} is an HTTP/1 server, not a gRPC server"),
+        Protocol::Http1 => {
+            format!("{address} is an HTTP/1 server, not a gRPC server; use the address of server.listen")
+        }
         Protocol::Other => format!("{address} is not a gRPC server"),
         Protocol::Silent if is_https => format!("{address} does not answer TLS: {error}"),
         Protocol::Silent => format!("{address} does not answer HTTP/2; if it expects TLS, use https://{address}"),
     }
 }
 
-async fn first_bytes(server: &Uri) -> Result<Vec<u8>, Box<dyn Error>> {
+async fn first_bytes(server: &Uri, greeting: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let connecting = TcpStream::connect((host, server.port_u16().unwrap_or(default)));
     let mut connection = timeout(PATIENCE, connecting).await??;
     let mut first = [0; 16];
     let exchange = async {
-        connection.write_all(GREETING).await?;
+        connection.write_all(greeting).await?;
         connection.read(&mut first).await
     };
     let length = timeout(PATIENCE, exchange).await.map_or(0, |read| read.unwrap_or(0));

@@ -85,8 +85,8 @@ impl Export {
     async fn events(&self) -> Result<Vec<Event>, Failure> {
         let mut client = EventServiceClient::new(self.target.connect().await?);
         let mut request = ListEventsRequest {
-            series: self.series.clone(),
-            venue: self.venue.clone(),
+            series_id: self.series.clone(),
+            venue_id: self.venue.clone(),
             states: self.state.iter().copied().map(i32::from).collect(),
             start_time_from: self.start_time_from,
             start_time_before: self.start_time_before,

@@ -159,7 +159,7 @@ impl Run {
             if requests.is_empty() {
                 return Ok(missing);
             }
-            match self.client.batch_create_events(BatchCreateEventsRequest { requests }).await {
+            match self.client.batch_create_events(BatchCreateEventsRequest { requests, ..Default::default() }).await {
                 Ok(_) => return Ok(missing),
                 // Another client has created one since. It is not missing any more.
                 Err(status) if status.code() == Code::AlreadyExists => {}

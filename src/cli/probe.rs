@@ -15,8 +15,11 @@ use crate::{
     rpc::{
         diagnostics_service,
         pb::{
-            self, ConcurrencyTestReport, diagnostics_service_client::DiagnosticsServiceClient,
-            run_concurrency_test_response::Update,
+            self,
+            diagnostics::{
+                self, ConcurrencyTestReport, RunConcurrencyTestRequest,
+                diagnostics_service_client::DiagnosticsServiceClient, run_concurrency_test_response::Update,
+            },
         },
     },
     telemetry::metrics::Metrics,
@@ -77,22 +80,22 @@ impl Probe {
         if report.invariants_held { Ok(()) } else { Err("an invariant did not hold".into()) }
     }
 
-    fn request(&self) -> pb::RunConcurrencyTestRequest {
+    fn request(&self) -> RunConcurrencyTestRequest {
         let strategy = match self.strategy {
-            StrategyChoice::Mixed => pb::Strategy::Unspecified,
-            StrategyChoice::Pessimistic => pb::Strategy::Pessimistic,
-            StrategyChoice::Optimistic => pb::Strategy::Optimistic,
-            StrategyChoice::Coalesced => pb::Strategy::Coalesced,
+            StrategyChoice::Mixed => pb::ExecutionStrategy::Unspecified,
+            StrategyChoice::Pessimistic => pb::ExecutionStrategy::Pessimistic,
+            StrategyChoice::Optimistic => pb::ExecutionStrategy::Optimistic,
+            StrategyChoice::Coalesced => pb::ExecutionStrategy::Coalesced,
         };
         let workload = match self.workload {
-            WorkloadChoice::Reserve => pb::Workload::Reserve,
-            WorkloadChoice::Life => pb::Workload::Life,
-            WorkloadChoice::Waitlist => pb::Workload::Waitlist,
+            WorkloadChoice::Reserve => diagnostics::Workload::Reserve,
+            WorkloadChoice::Life => diagnostics::Workload::Life,
+            WorkloadChoice::Waitlist => diagnostics::Workload::Waitlist,
         };
-        pb::RunConcurrencyTestRequest {
+        RunConcurrencyTestRequest {
             strategy: strategy.into(),
             lock_wait: if self.nowait { pb::LockWait::Nowait } else { pb::LockWait::Wait }.into(),
-            operations: self.operations,
+            operation_count: self.operations,
             concurrency: self.concurrency,
             capacity: self.capacity,
             workload: workload.into(),
@@ -105,7 +108,7 @@ impl Probe {
         let mut updates = started.map_err(|status| status.message().to_owned())?.into_inner();
         while let Some(response) = updates.message().await.map_err(|status| status.message().to_owned())? {
             match response.update {
-                Some(Update::Progress(progress)) => bar.set_position(u64::try_from(progress.done).unwrap_or(0)),
+                Some(Update::Progress(progress)) => bar.set_position(u64::try_from(progress.done_count).unwrap_or(0)),
                 Some(Update::Report(report)) => return Ok(report),
                 None => {}
             }
@@ -148,7 +151,7 @@ fn table(report: &ConcurrencyTestReport) -> Table {
         format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
     };
     let latency = report.latency.unwrap_or_default();
-    let mut refusals: Vec<_> = report.refusals.iter().collect();
+    let mut refusals: Vec<_> = report.refusal_counts.iter().collect();
     refusals.sort();
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
@@ -156,16 +159,16 @@ fn table(report: &ConcurrencyTestReport) -> Table {
         table.add_row([name, &value]);
     };
     row("event", report.event_id.clone());
-    row("operations", report.operations.to_string());
-    row("successes", report.successes.to_string());
+    row("operations", report.operation_count.to_string());
+    row("successes", report.success_count.to_string());
     for (reason, count) in refusals {
         row(&format!("  {reason}"), count.to_string());
     }
-    row("version increments", report.version_increments.to_string());
-    row("version conflicts", report.version_conflicts.to_string());
-    row("retries", report.retries.to_string());
-    row("lock wait, total", span(report.lock_wait_total));
-    row("lock wait, longest", span(report.lock_wait_max));
+    row("version increments", report.version_increment_count.to_string());
+    row("version conflicts", report.version_conflict_count.to_string());
+    row("retries", report.retry_count.to_string());
+    row("lock wait, total", span(report.lock_wait_duration_total));
+    row("lock wait, longest", span(report.lock_wait_duration_max));
     row("latency p50", span(latency.p50));
     row("latency p90", span(latency.p90));
     row("latency p99", span(latency.p99));

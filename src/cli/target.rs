@@ -1,6 +1,7 @@
 //! The server that a command calls, and the token that it presents.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     task::{Context, Poll},
     time::Duration,
@@ -83,14 +84,23 @@ impl Target {
     /// Connects.
     pub async fn connect(&self) -> Result<Wire, Failure> {
         let token = self.token()?;
+        let endpoint = self.endpoint()?;
+        let is_safe = endpoint.uri().scheme_str() == Some("https") || is_local(endpoint.uri());
+        if token.is_some() && !is_safe && !self.insecure_token {
+            let problem = "a token is not sent over http to another machine: use https, or --insecure-token";
+            return Err(format!("{}: {problem}", self.server).into());
+        }
         self.wire(token).await
     }
 
-    async fn wire(&self, token: Option<HeaderValue>) -> Result<Wire, Failure> {
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
         let scheme = if self.server.contains("://") { "" } else { "http://" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server))
-            .map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?
-            .connect_timeout(Duration::from_secs(3));
+        let endpoint = Endpoint::from_shared(format!("{scheme}{}", self.server));
+        Ok(endpoint.map_err(|error| format!("{} is not the URL of a server: {error}", self.server))?)
+    }
+
+    async fn wire(&self, token: Option<HeaderValue>) -> Result<Wire, Failure> {
+        let mut endpoint = self.endpoint()?.connect_timeout(Duration::from_secs(3));
         let server = endpoint.uri().clone();
         if server.scheme_str() == Some("https") {
             let tls = match &self.ca {

@@ -24,6 +24,7 @@ impl Config {
         problems.number("expiry.batch", self.expiry.batch as usize, 1..=10_000);
         problems.duration("waitlist.promotion_interval", self.waitlist.promotion_interval, MS..=HOUR);
         problems.duration("retention.changes", self.retention.changes, DAY..=3650 * DAY);
+        problems.duration("retention.counts", self.retention.counts, DAY..=3650 * DAY);
         problems.duration("retention.ended_reservations", self.retention.ended_reservations, DAY..=36500 * DAY);
         self.broker.check(&mut problems);
         self.tls.check(&mut problems);
@@ -52,6 +53,7 @@ impl Server {
         problems.number("server.worker_threads", self.worker_threads, 0..=1024);
         problems.number("server.max_in_flight", self.max_in_flight, 1..=1_000_000);
         problems.number("server.max_large_responses", self.max_large_responses, 1..=10_000);
+        problems.number("server.max_costly_calls", self.max_costly_calls, 1..=10_000);
         let streams = self.max_streams_per_connection as usize;
         problems.number("server.max_streams_per_connection", streams, 1..=100_000);
         problems.number("server.max_request_bytes", self.max_request_bytes, 1024..=64 * 1024 * 1024);

@@ -65,19 +65,24 @@ impl Serialize for Secret {
     }
 }
 
-/// Replaces everything that may be a password: the text between `://user:` and the last `@` before the
-/// path, and every query parameter, since `password`, `sslpassword` or `passfile` may be among them.
-pub(super) fn redact(url: &str) -> String {
-    let (front, query) = url.split_once('?').unwrap_or((url, ""));
-    let front = match front.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {
-            Some((Some((user, _)), host)) => format!("{scheme}://{user}:***@{host}"),
-            _ => front.to_owned(),
-        },
-        None if front.is_empty() => String::new(),
-        None => "***".to_owned(),
-    };
-    if query.is_empty() { front } else { format!("{front}?***") }
+/// A URL without what may be secret: its user information, query and fragment. What does not read as a URL with a host
+/// is all secret, and so is one with an `@` behind the host: its password may have a `/`, `?` or `#` in it.
+pub(super) fn redact(text: &str) -> String {
+    const HIDDEN: &str = "***";
+    if text.is_empty() {
+        return String::new();
+    }
+    let Some(url) = Url::parse(text).ok().filter(Url::has_authority) else { return HIDDEN.to_owned() };
+    let (query, fragment) = (url.query(), url.fragment());
+    if [Some(url.path()), query, fragment].into_iter().flatten().any(|part| part.contains('@')) {
+        return HIDDEN.to_owned();
+    }
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "***@" };
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    let query = query.map_or("", |_| "?***");
+    let fragment = fragment.map_or("", |_| "#***");
+    let (scheme, host, path) = (url.scheme(), url.host_str().unwrap_or_default(), url.path());
+    format!("{scheme}://{user}{host}{port}{path}{query}{fragment}")
 }
 
 #[cfg(test)]

@@ -104,11 +104,15 @@ pub enum Role {
     /// Reads everything, changes nothing.
     #[serde(rename = "reader")]
     Reader,
+    /// Works at a desk: reserves for any user, changes events, reads everything.
+    #[serde(rename = "box_office")]
+    BoxOffice,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Admin, Self::EventManager, Self::Service, Self::User, Self::Reader];
+    pub const ALL: [Self; 6] =
+        [Self::Admin, Self::EventManager, Self::Service, Self::User, Self::Reader, Self::BoxOffice];
 
     /// Its name in tokens and settings.
     pub const fn name(self) -> &'static str {
@@ -118,6 +122,7 @@ impl Role {
             Self::Service => "service",
             Self::User => "user",
             Self::Reader => "reader",
+            Self::BoxOffice => "box_office",
         }
     }
 }

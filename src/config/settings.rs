@@ -73,6 +73,7 @@ pub struct Server {
     pub worker_threads: usize,
     pub max_in_flight: usize,
     pub max_large_responses: usize,
+    pub max_costly_calls: usize,
     #[serde(with = "humantime_serde")]
     pub default_deadline: Duration,
     #[serde(with = "humantime_serde")]
@@ -133,6 +134,7 @@ pub struct StrategyDefaults {
     pub amend: Strategy,
     pub join_waitlist: Strategy,
     pub leave_waitlist: Strategy,
+    pub events: Strategy,
 }
 
 /// How a mutation gets exclusive access to its event.
@@ -211,6 +213,8 @@ pub struct Retention {
     pub changes: Duration,
     #[serde(with = "humantime_serde")]
     pub ended_reservations: Duration,
+    #[serde(with = "humantime_serde")]
+    pub counts: Duration,
 }
 
 /// `[watch]`

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::ids::UserId;
 
 /// The most bytes that an actor's name may have.
-pub const MAX_ACTOR_LENGTH: usize = 256;
+pub const MAX_ACTOR_LENGTH: usize = 512;
 
 /// The name of a caller, which the history records with each change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

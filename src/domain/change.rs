@@ -21,14 +21,14 @@ pub enum ChangeKind {
     EventOpened,
     EventClosed,
     EventCancelled,
-    Held,
-    Confirmed,
-    Extended,
-    Amended,
+    ReservationHeld,
+    ReservationConfirmed,
+    ReservationExtended,
+    ReservationAmended,
     /// Some units were given up; the reservation stays live.
-    Reduced,
-    Cancelled,
-    Expired,
+    ReservationReduced,
+    ReservationCancelled,
+    ReservationExpired,
     /// A user joined the waitlist.
     WaitlistJoined,
     /// An entry was promoted: it became a reservation, HELD.
@@ -47,13 +47,13 @@ impl ChangeKind {
         Self::EventOpened,
         Self::EventClosed,
         Self::EventCancelled,
-        Self::Held,
-        Self::Confirmed,
-        Self::Extended,
-        Self::Amended,
-        Self::Reduced,
-        Self::Cancelled,
-        Self::Expired,
+        Self::ReservationHeld,
+        Self::ReservationConfirmed,
+        Self::ReservationExtended,
+        Self::ReservationAmended,
+        Self::ReservationReduced,
+        Self::ReservationCancelled,
+        Self::ReservationExpired,
         Self::WaitlistJoined,
         Self::WaitlistPromoted,
         Self::WaitlistLeft,
@@ -68,13 +68,13 @@ impl ChangeKind {
             Self::EventOpened => "EVENT_OPENED",
             Self::EventClosed => "EVENT_CLOSED",
             Self::EventCancelled => "EVENT_CANCELLED",
-            Self::Held => "HELD",
-            Self::Confirmed => "CONFIRMED",
-            Self::Extended => "EXTENDED",
-            Self::Amended => "AMENDED",
-            Self::Reduced => "REDUCED",
-            Self::Cancelled => "CANCELLED",
-            Self::Expired => "EXPIRED",
+            Self::ReservationHeld => "RESERVATION_HELD",
+            Self::ReservationConfirmed => "RESERVATION_CONFIRMED",
+            Self::ReservationExtended => "RESERVATION_EXTENDED",
+            Self::ReservationAmended => "RESERVATION_AMENDED",
+            Self::ReservationReduced => "RESERVATION_REDUCED",
+            Self::ReservationCancelled => "RESERVATION_CANCELLED",
+            Self::ReservationExpired => "RESERVATION_EXPIRED",
             Self::WaitlistJoined => "WAITLIST_JOINED",
             Self::WaitlistPromoted => "WAITLIST_PROMOTED",
             Self::WaitlistLeft => "WAITLIST_LEFT",
@@ -166,8 +166,10 @@ impl Change {
                 Subject::Event(record) => {
                     let (event, definition) = (&record.event, &record.event.definition);
                     definition.display_name.len()
-                        + text(&definition.series)
-                        + text(&definition.venue)
+                        + definition.series_id.as_ref().map_or(0, |id| id.as_str().len())
+                        + definition.venue_id.as_ref().map_or(0, |id| id.as_str().len())
+                        + definition.series_display_name.len()
+                        + definition.venue_display_name.len()
                         + text(&event.cancel_reason)
                         + labels(&definition.labels)
                 }

@@ -17,9 +17,11 @@ pub struct Command {
     pub event_id: EventId,
     /// What to do.
     pub action: Action,
-    /// Act only if the subject still has this version. The subject is the event for [`Action::Reserve`],
-    /// [`Action::Join`] and the event's own actions, and the reservation or entry for the others.
+    /// Act only if the subject still has this etag. The subject is the event for the event's own actions, and the
+    /// reservation or entry for the others; [`Action::Reserve`] and [`Action::Join`], which have none, have no etag.
     pub etag: Option<String>,
+    /// Act only if the event still has this version.
+    pub expected_event_version: Option<i64>,
     /// Makes the command safe to repeat.
     pub request: Option<Request>,
     /// The caller.
@@ -76,7 +78,7 @@ pub enum Action {
         target: Target,
     },
     /// Change what is said about the event.
-    UpdateEvent(EventUpdate),
+    UpdateEvent(Box<EventUpdate>),
     /// Take reservations again.
     OpenEvent,
     /// Take no more reservations.
@@ -141,8 +143,10 @@ pub struct EventUpdate {
 #[allow(missing_docs, reason = "each is the field of Definition or Limits of its name")]
 pub enum EventField {
     DisplayName,
-    Series,
-    Venue,
+    SeriesId,
+    SeriesDisplayName,
+    VenueId,
+    VenueDisplayName,
     StartTime,
     EndTime,
     BookingOpenTime,
@@ -163,8 +167,10 @@ impl EventUpdate {
         for field in &self.fields {
             match field {
                 EventField::DisplayName => merged.display_name.clone_from(&new.display_name),
-                EventField::Series => merged.series.clone_from(&new.series),
-                EventField::Venue => merged.venue.clone_from(&new.venue),
+                EventField::SeriesId => merged.series_id.clone_from(&new.series_id),
+                EventField::SeriesDisplayName => merged.series_display_name.clone_from(&new.series_display_name),
+                EventField::VenueId => merged.venue_id.clone_from(&new.venue_id),
+                EventField::VenueDisplayName => merged.venue_display_name.clone_from(&new.venue_display_name),
                 EventField::StartTime => merged.start_time = new.start_time,
                 EventField::EndTime => merged.end_time = new.end_time,
                 EventField::BookingOpenTime => merged.booking_open_time = new.booking_open_time,

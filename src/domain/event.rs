@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ids::EventId, limits::Labels, reservation::Weight, time::Timestamp, waitlist::Policy};
+use super::{
+    ids::{EventId, SeriesId, VenueId},
+    limits::Labels,
+    reservation::Weight,
+    time::Timestamp,
+    waitlist::Policy,
+};
 
 /// Whether an event takes reservations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,9 +65,13 @@ pub struct Definition {
     /// A name for people.
     pub display_name: String,
     /// Groups events.
-    pub series: Option<String>,
+    pub series_id: Option<SeriesId>,
+    /// The series' name for people; may be empty.
+    pub series_display_name: String,
     /// Where it takes place.
-    pub venue: Option<String>,
+    pub venue_id: Option<VenueId>,
+    /// The venue's name for people; may be empty.
+    pub venue_display_name: String,
     /// When it begins.
     pub start_time: Option<Timestamp>,
     /// When it ends; not before it begins.
@@ -121,6 +131,8 @@ pub struct Event {
     pub cancel_reason: Option<String>,
     /// What changes with every reservation.
     pub counters: Counters,
+    /// The version of the last change of its definition or state.
+    pub definition_version: i64,
     /// When it was created.
     pub create_time: Timestamp,
     /// When the event itself last changed.
@@ -128,9 +140,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Names this version of the event.
+    /// Names the version of its definition and state. Reservations do not change it.
     pub fn etag(&self) -> String {
-        format!("e{}", self.counters.version)
+        format!("e{}", self.definition_version)
     }
 
     /// Units that are in no live reservation.

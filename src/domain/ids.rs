@@ -5,18 +5,35 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The most characters an id may have.
-pub const MAX_ID_LENGTH: usize = 128;
+/// What the id of a thing that the ledger knows must look like, for error messages.
+pub const ID_RULE: &str = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : @ ~ + -, the first a letter or digit";
 
-/// What an id must look like, for error messages.
-pub const ID_RULE: &str = "must be 1 to 128 visible ASCII characters (0x21 to 0x7E)";
+/// What a user_id must look like, for error messages. OpenID Connect allows a `sub` of 255 ASCII characters.
+pub const USER_ID_RULE: &str = "must be 1 to 255 visible ASCII characters (0x21 to 0x7E)";
+
+/// What a request_id must look like, for error messages.
+pub const REQUEST_ID_RULE: &str = "must be 1 to 128 visible ASCII characters (0x21 to 0x7E)";
 
 fn is_id(text: &str) -> bool {
-    (1..=MAX_ID_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    text.len() <= 128
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:@~+-".contains(&byte))
+}
+
+fn is_user_id(text: &str) -> bool {
+    is_visible(text, 255)
+}
+
+fn is_request_id(text: &str) -> bool {
+    is_visible(text, 128)
+}
+
+fn is_visible(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $rule:ident, $is_good:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(into = "String", try_from = "String")]
@@ -26,7 +43,7 @@ macro_rules! text_id {
             type Error = &'static str;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                Self::parse(&text).ok_or(ID_RULE)
+                Self::parse(&text).ok_or($rule)
             }
         }
 
@@ -37,9 +54,9 @@ macro_rules! text_id {
         }
 
         impl $name {
-            /// The id that `text` spells, if it follows [`ID_RULE`].
+            #[doc = concat!("The id that `text` spells, if it follows [`", stringify!($rule), "`].")]
             pub fn parse(text: &str) -> Option<Self> {
-                is_id(text).then(|| Self(text.into()))
+                $is_good(text).then(|| Self(text.into()))
             }
 
             /// The id as text.
@@ -64,15 +81,23 @@ macro_rules! text_id {
 
 text_id!(
     /// Names an event; also the shard key of everything about it.
-    EventId
+    EventId, ID_RULE, is_id
+);
+text_id!(
+    /// Names a series of events.
+    SeriesId, ID_RULE, is_id
+);
+text_id!(
+    /// Names the place of events.
+    VenueId, ID_RULE, is_id
 );
 text_id!(
     /// Names the user for whom a reservation is made; the caller's own id.
-    UserId
+    UserId, USER_ID_RULE, is_user_id
 );
 text_id!(
     /// Makes a call safe to repeat; unique for its event.
-    RequestId
+    RequestId, REQUEST_ID_RULE, is_request_id
 );
 
 impl RequestId {
@@ -85,7 +110,7 @@ impl RequestId {
     /// The id that the ledger has on record: a client's, or one user's own.
     pub fn from_record(text: &str) -> Option<Self> {
         let (user, said) = text.split_once(' ').map_or((None, text), |(user, said)| (Some(user), said));
-        (is_id(said) && user.is_none_or(is_id)).then(|| Self(text.into()))
+        (is_request_id(said) && user.is_none_or(is_user_id)).then(|| Self(text.into()))
     }
 
     /// The id as its client said it.

@@ -28,8 +28,6 @@ pub const DEFAULT_PAGE_SIZE: u32 = 100;
 pub const BATCH: RangeInclusive<usize> = 1..=1_000;
 /// Characters of an event's display name.
 pub const DISPLAY_NAME: usize = 256;
-/// Characters of a series or a venue.
-pub const SERIES: usize = 128;
 /// Characters of a cancellation's reason.
 pub const REASON: usize = 512;
 /// Pairs of labels.
@@ -47,6 +45,12 @@ pub struct Labels(pub BTreeMap<String, String>);
 /// Whether `text` has at most `max` characters, none of them a control character.
 pub fn is_text(text: &str, max: usize) -> bool {
     !text.contains(char::is_control) && text.chars().count() <= max
+}
+
+/// Whether `text` has at most `max` characters, none of them a control character but line breaks and tabs.
+pub fn is_note(text: &str, max: usize) -> bool {
+    let is_refused = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    !text.contains(is_refused) && text.chars().count() <= max
 }
 
 /// Whether `key` may name a label.

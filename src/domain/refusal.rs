@@ -80,6 +80,11 @@ pub enum Refusal {
         /// The subject's etag now.
         current: String,
     },
+    /// The event has changed since the caller saw it.
+    EventVersionMismatch {
+        /// The event's version now.
+        current: i64,
+    },
     /// The request_id stands for another payload.
     RequestIdReused,
     /// Others wait for the event, and newcomers may not overtake them.
@@ -139,8 +144,11 @@ impl Refusal {
             Self::QuantityLimit { .. } => "QUANTITY_LIMIT",
             Self::ExtensionLimit(_) => "EXTENSION_LIMIT",
             Self::CapacityBelowReserved { .. } => "CAPACITY_BELOW_RESERVED",
-            Self::TtlLimit { .. } | Self::Inconsistent(_) | Self::VersionAhead { .. } => "FIELD_INVALID",
+            Self::TtlLimit { .. } => "HOLD_TTL_LIMIT",
+            Self::Inconsistent(_) => "DEFINITION_CONFLICT",
+            Self::VersionAhead { .. } => "WATCH_AHEAD",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
+            Self::EventVersionMismatch { .. } => "EVENT_VERSION_MISMATCH",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::WaitlistAhead { .. } => "WAITLIST_AHEAD",
             Self::WaitlistClosed => "WAITLIST_CLOSED",

@@ -37,7 +37,7 @@ impl EmbeddedOptions {
 
     /// A faster server, whose data may not survive a power cut.
     pub fn for_tests(data_dir: impl Into<PathBuf>) -> Self {
-        Self { durable: false, ..Self::durable(data_dir) }
+        Self { durable: false, max_connections: 300, ..Self::durable(data_dir) }
     }
 }
 

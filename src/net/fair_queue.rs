@@ -16,6 +16,7 @@ const MAX_QUEUED: usize = 8 * 1024 * 1024;
 
 /// The large answers of a server.
 pub struct FairQueue {
+    class: &'static str,
     max: usize,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
@@ -58,8 +59,8 @@ struct Queued<'q> {
 
 impl FairQueue {
     /// Lets `max` answers be made at once.
-    pub fn new(max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { max, state: Mutex::default(), metrics })
+    pub fn new(class: &'static str, max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { class, max, state: Mutex::default(), metrics })
     }
 
     /// Waits for the turn of a call whose message has `bytes`. None: the queue is full, and this client has most of it.
@@ -95,7 +96,7 @@ impl FairQueue {
 
     fn show(&self, state: &State) {
         let queued = state.clients.iter().map(|client| client.calls.len()).sum();
-        self.metrics.set_large_responses(state.running, queued);
+        self.metrics.set_call_queue(self.class, state.running, queued);
     }
 }
 

@@ -26,15 +26,16 @@
 //! | time for a response to be read | `server.response_timeout = "60s"` | closed | [`slow_client`] |
 //! | deadline, if the caller sets none | `server.default_deadline = "10s"` | DEADLINE | `deadline` |
 //! | deadline | `server.max_deadline = "60s"` | DEADLINE | `deadline` |
-//! | calls a second of one address | `limits.address_rate = 0` | RATE_LIMITED | `auth` |
-//! | calls at once of one address | `limits.address_burst = 200` | RATE_LIMITED | `auth` |
+//! | calls a second of one address | `limits.address_rate = 0`; on a network `limits.address_rate = 10_000` | RATE_LIMITED | `auth` |
+//! | calls at once of one address | `limits.address_burst = 200`; on a network `limits.address_burst = 20_000` | RATE_LIMITED | `auth` |
 //! | lookups a second of unknown sessions of one address | `limits.unknown_session_rate = 200` | RATE_LIMITED | `auth` |
 //! | such lookups at once | `limits.unknown_session_burst = 2000` | RATE_LIMITED | `auth` |
-//! | calls a second of one principal | `limits.principal_rate = 0` | RATE_LIMITED | `auth` |
-//! | calls at once of one principal | `limits.principal_burst = 100` | RATE_LIMITED | `auth` |
-//! | streams of one principal | `limits.watches_per_principal = 0` | WATCH_LIMIT | `auth` |
+//! | calls a second of one principal | `limits.principal_rate = 0`; on a network `limits.principal_rate = 5_000` | RATE_LIMITED | `auth` |
+//! | calls at once of one principal | `limits.principal_burst = 100`; on a network `limits.principal_burst = 10_000` | RATE_LIMITED | `auth` |
+//! | streams of one principal | `limits.watches_per_principal = 0`; on a network `limits.watches_per_principal = 1_000` | WATCH_LIMIT | `auth` |
 //! | time for the message | `server.message_timeout = "10s"` | MESSAGE_LATE | `message_buffer` |
 //! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
+//! | costly calls at once | `server.max_costly_calls = 2` | they wait | [`fair_queue`] |
 //! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |
 //! | calls at once | `server.max_in_flight = 1024` | OVERLOADED | [`concurrency_limit`] |
 //! | health watches of a connection, of an address | 8, 512 | OVERLOADED | [`peer_slots`] |

@@ -24,7 +24,7 @@ use crate::{
         caller::Caller,
         command::{Action, Command, Join, Reserve, ReserveMode},
         event::{Definition, EventState},
-        ids::{EventId, ReservationId, Target, UserId},
+        ids::{EventId, ReservationId, SeriesId, Target, UserId},
         limits::{self, Labels},
         waitlist::Policy,
     },
@@ -195,13 +195,13 @@ impl Ledger {
         let id = EventId::parse(&format!("scratch-{}", Uuid::now_v7())).expect("a prefix and a UUID are a valid id");
         let definition = Definition {
             display_name: "Scratch event of a concurrency test".into(),
-            series: Some("reservd-concurrency-test".into()),
+            series_id: SeriesId::parse("reservd-concurrency-test"),
             capacity,
             waitlist: Policy { enabled: true, max_skips: limits::DEFAULT_SKIPS, ..Policy::default() },
             ..Definition::default()
         };
         let new = NewEvent { id: id.clone(), definition, state: EventState::Open, request: None, actor: None };
-        self.create_events(vec![new], Instant::now() + OPERATION_LIMIT).await?;
+        self.create_events(vec![new], false, Instant::now() + OPERATION_LIMIT).await?;
         Ok(id)
     }
 
@@ -299,7 +299,14 @@ fn steps(workload: Workload, number: u32) -> Vec<Action> {
 }
 
 fn command(event_id: &EventId, action: Action) -> Command {
-    Command { event_id: event_id.clone(), action, etag: None, request: None, caller: Caller::default() }
+    Command {
+        event_id: event_id.clone(),
+        action,
+        etag: None,
+        expected_event_version: None,
+        request: None,
+        caller: Caller::default(),
+    }
 }
 
 fn how(strategy: Option<Strategy>, lock_wait: LockWait) -> ExecOptions {

@@ -45,14 +45,20 @@ pub struct Created {
 type Ruled<T> = Result<Result<T, Refusal>, StoreError>;
 
 impl Ledger {
-    /// Creates the events, each id once, and returns them in the same order; or creates none.
-    pub async fn create_events(&self, wanted: Vec<NewEvent>, deadline: Instant) -> Result<Vec<Created>, OpError> {
+    /// Creates the events, each id once, and returns them in the same order; or creates none. With `validate_only` the
+    /// answer is the same and nothing is created.
+    pub async fn create_events(
+        &self,
+        wanted: Vec<NewEvent>,
+        validate_only: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Created>, OpError> {
         let ledger = self.clone();
         self.env
             .spawn_tracked(async move {
                 let max_lock_wait = ledger.env.settings.max_lock_wait;
                 let budget = Budget { asked: Instant::now(), deadline, max_lock_wait };
-                let attempt = || create_once(&ledger.env.database, &wanted, budget);
+                let attempt = || create_once(&ledger.env.database, &wanted, validate_only, budget);
                 let created = timeout_at(deadline, ledger.env.repeat_if_undone(deadline, attempt));
                 Ok(created.await.map_err(|_| OpError::Deadline)???)
             })
@@ -60,10 +66,10 @@ impl Ledger {
     }
 }
 
-async fn create_once(pool: &Pool, wanted: &[NewEvent], budget: Budget) -> Ruled<Vec<Created>> {
+async fn create_once(pool: &Pool, wanted: &[NewEvent], validate_only: bool, budget: Budget) -> Ruled<Vec<Created>> {
     let mut tx = pool.begin("create_events", budget).await?;
     let result = create(&mut tx, wanted).await;
-    tx.finish(result, Result::is_ok).await
+    tx.finish(result, |created| created.is_ok() && !validate_only).await
 }
 
 async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
@@ -119,6 +125,7 @@ fn first_version(new: &NewEvent, now: Timestamp) -> Event {
         cancel_reason: None,
         counters: Counters { version: 1, ..Counters::default() },
         create_time: now,
+        definition_version: 1,
         update_time: now,
     }
 }

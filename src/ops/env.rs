@@ -6,7 +6,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::{OpError, contention::Contention, feed::Feed, permit, stats::ExecStats};
+use super::{
+    OpError, clock::Clock, contention::Contention, event_counts::ChangedEvents, feed::Feed, permit, stats::ExecStats,
+};
 use crate::{
     config::{Execution, Strategy},
     domain::{backoff::full_jitter, command::Command},
@@ -26,6 +28,8 @@ pub(super) struct Env<D = Pool> {
     pub(super) contention: Arc<Contention>,
     pub(super) feed: Feed,
     pub(super) tasks: TaskTracker,
+    pub(super) clock: Arc<Clock>,
+    pub(super) changed: Arc<ChangedEvents>,
 }
 
 impl<D> Env<D> {
@@ -70,6 +74,7 @@ impl<D> Env<D> {
         self.contention.note(&command.event_id, stats);
         if matches!(result, Ok(false)) {
             self.feed.note(&command.event_id);
+            self.changed.note(&command.event_id);
         }
     }
 }

@@ -96,7 +96,8 @@ impl OpError {
             Self::Contention { .. } => "VERSION_CONTENTION",
             Self::LockTimeout => "LOCK_TIMEOUT",
             Self::Deadline => "DEADLINE",
-            Self::Unavailable { .. } => "DATABASE_UNAVAILABLE",
+            Self::Unavailable { outcome_unknown: true, .. } => "OUTCOME_UNKNOWN",
+            Self::Unavailable { outcome_unknown: false, .. } => "DATABASE_UNAVAILABLE",
             Self::Busy(_) => "OVERLOADED",
             Self::Unexpected(_) | Self::Lost | Self::Crashed(_) => "INTERNAL",
         }

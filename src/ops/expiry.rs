@@ -104,7 +104,7 @@ impl Ledger {
         worker_locks::unlock(&mut conn, Work::Expiry).await?;
         conn.give_back();
         for change in released? {
-            if let (ChangeKind::Expired, Some(hold)) = (change.kind, change.reservation()) {
+            if let (ChangeKind::ReservationExpired, Some(hold)) = (change.kind, change.reservation()) {
                 let delay = hold.expire_time.map_or(Duration::ZERO, |end| hold.update_time.since(end));
                 self.env.metrics.observe_expiry(delay);
             }
@@ -127,7 +127,14 @@ impl Ledger {
 
 fn expire(hold: Lapsed) -> Command {
     let action = Action::Expire(hold.reservation_id);
-    Command { event_id: hold.event_id, action, etag: None, request: None, caller: Caller::default() }
+    Command {
+        event_id: hold.event_id,
+        action,
+        etag: None,
+        expected_event_version: None,
+        request: None,
+        caller: Caller::default(),
+    }
 }
 
 #[cfg(test)]

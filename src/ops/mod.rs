@@ -6,11 +6,13 @@
 //! Every use case runs in a task tracked by [`Ledger`], so a caller that hangs up never abandons a transaction
 //! half-way.
 
+mod clock;
 pub mod concurrency_test;
 pub mod contention;
 pub mod create_events;
 mod env;
 pub mod error;
+mod event_counts;
 pub mod execute;
 pub mod expiry;
 pub mod feed;
@@ -35,6 +37,7 @@ use hold_limit::HoldLimit;
 
 use crate::{
     config::{self, Execution},
+    domain::time::Timestamp,
     store::Pool,
     telemetry::metrics::Metrics,
 };
@@ -54,7 +57,16 @@ impl Ledger {
     /// A ledger on the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let (contention, feed, tasks) = (Arc::new(Contention::new()), Feed::new(watch), TaskTracker::new());
-        let env = Env { database: pool, settings, metrics, contention, feed, tasks };
+        let env = Env {
+            database: pool,
+            settings,
+            metrics,
+            contention,
+            feed,
+            tasks,
+            clock: Arc::default(),
+            changed: Arc::default(),
+        };
         Self { env, queue: Queue::new(settings), watermark: Arc::default(), hold_limit: HoldLimit::default() }
     }
 
@@ -73,6 +85,11 @@ impl Ledger {
     /// Its metrics.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.env.metrics)
+    }
+
+    /// The time by PostgreSQL's clock, as exact as a round trip to it.
+    pub fn now(&self) -> Timestamp {
+        self.env.clock.now()
     }
 
     /// Its connections.

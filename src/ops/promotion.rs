@@ -34,6 +34,7 @@ impl Ledger {
                     event_id,
                     action: Action::Promote,
                     etag: None,
+                    expected_event_version: None,
                     request: None,
                     caller: Caller::default(),
                 };

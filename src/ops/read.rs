@@ -46,29 +46,26 @@ impl Ledger {
         self.env.spawn_tracked(work).await
     }
 
-    /// Whether the database answers. None: no connection came free to ask on.
+    /// Whether the database answers; sets the clock by it. None: no connection came free to ask on.
     pub async fn ping(&self) -> Option<bool> {
         match self.read(Instant::now() + PING_LIMIT, |conn| Box::pin(events::now(conn))).await {
-            Ok(_) => Some(true),
+            Ok(now) => {
+                self.env.clock.set(now);
+                Some(true)
+            }
             Err(OpError::Busy(_)) => None,
             Err(_) => Some(false),
         }
     }
 
-    /// One event.
-    pub async fn event(&self, id: EventId, deadline: Instant) -> Result<Event, OpError> {
-        let found = self.read(deadline, move |conn| Box::pin(async move { events::get(conn, &id).await })).await?;
-        found.ok_or(OpError::Refused(Refusal::EventNotFound))
-    }
-
-    /// A page of events.
+    /// A page of events, each with the units in its lapsed holds.
     pub async fn list_events(
         &self,
         filter: events::Filter,
         after: Option<events::Cursor>,
         size: u32,
         deadline: Instant,
-    ) -> Result<Page<Event>, OpError> {
+    ) -> Result<Page<(Event, u32)>, OpError> {
         self.read(deadline, move |conn| {
             Box::pin(async move { events::list(conn, &filter, after.as_ref(), size).await })
         })
@@ -112,6 +109,20 @@ impl Ledger {
     ) -> Result<Page<Reservation>, OpError> {
         self.read(deadline, move |conn| {
             Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), size).await })
+        })
+        .await
+    }
+
+    /// A page of the reservations that a search finds, the newest first.
+    pub async fn search_reservations(
+        &self,
+        search: reservations::Search,
+        after: Option<reservations::SearchCursor>,
+        size: u32,
+        deadline: Instant,
+    ) -> Result<Page<Reservation>, OpError> {
+        self.read(deadline, move |conn| {
+            Box::pin(async move { reservations::search(conn, &search, after.as_ref(), size).await })
         })
         .await
     }

@@ -1,5 +1,5 @@
-//! Retention: deletes old rows in small steps. Changes go event by event, round after round; ended reservations and
-//! waitlist entries go oldest first.
+//! Retention: deletes old rows in small steps. Changes go event by event, round after round; ended reservations, waitlist
+//! entries and samples of counters go oldest first.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{
         Budget, StoreError, Tx,
         changes::{self, NextStep, Pruned},
-        relay, reservations, waitlist,
+        event_counts, relay, reservations, waitlist,
         worker_locks::{self, Work},
     },
 };
@@ -73,6 +73,19 @@ impl Ledger {
             .spawn_tracked(async move {
                 let mut tx = ledger.begin_to_prune().await?;
                 let result = waitlist::prune(&mut tx, age, limit).await;
+                let pruned = tx.finish(result, |count| *count > 0).await?;
+                Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
+            })
+            .await
+    }
+
+    /// Deletes up to `limit` samples of counters older than `age`, and returns how many.
+    pub async fn prune_event_counts(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
+        let ledger = self.clone();
+        self.env
+            .spawn_tracked(async move {
+                let mut tx = ledger.begin_to_prune().await?;
+                let result = event_counts::prune(&mut tx, age, limit).await;
                 let pruned = tx.finish(result, |count| *count > 0).await?;
                 Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
             })

@@ -9,8 +9,11 @@ use tonic::{Request, Response, Status};
 use super::{
     decode, encode,
     fields::Fields,
-    pb::{self, diagnostics_service_server::DiagnosticsService, run_concurrency_test_response::Update},
-    status,
+    pb::{
+        self,
+        diagnostics::{self, diagnostics_service_server::DiagnosticsService, run_concurrency_test_response::Update},
+    },
+    status::{self, Subject},
 };
 use crate::{
     config,
@@ -36,11 +39,11 @@ impl Diagnostics {
 
 #[tonic::async_trait]
 impl DiagnosticsService for Diagnostics {
-    type RunConcurrencyTestStream = ReceiverStream<Result<pb::RunConcurrencyTestResponse, Status>>;
+    type RunConcurrencyTestStream = ReceiverStream<Result<diagnostics::RunConcurrencyTestResponse, Status>>;
 
     async fn run_concurrency_test(
         &self,
-        request: Request<pb::RunConcurrencyTestRequest>,
+        request: Request<diagnostics::RunConcurrencyTestRequest>,
     ) -> Result<Response<Self::RunConcurrencyTestStream>, Status> {
         let plan = plan(request.into_inner())?;
         if !self.settings.concurrency_test {
@@ -59,15 +62,15 @@ impl DiagnosticsService for Diagnostics {
 
     async fn get_contention_report(
         &self,
-        request: Request<pb::GetContentionReportRequest>,
-    ) -> Result<Response<pb::GetContentionReportResponse>, Status> {
+        request: Request<diagnostics::GetContentionReportRequest>,
+    ) -> Result<Response<diagnostics::GetContentionReportResponse>, Status> {
         let (window, limit) = report_bounds(&request.into_inner())?;
         let events = self.ledger.contention(window, limit).iter().map(encode::contention).collect();
-        Ok(Response::new(pb::GetContentionReportResponse { events }))
+        Ok(Response::new(diagnostics::GetContentionReportResponse { events }))
     }
 }
 
-fn report_bounds(m: &pb::GetContentionReportRequest) -> Result<(Duration, usize), Status> {
+fn report_bounds(m: &diagnostics::GetContentionReportRequest) -> Result<(Duration, usize), Status> {
     let mut fields = Fields::default();
     let window = fields.span("window", m.window, &(Duration::from_secs(1)..=Duration::from_secs(600)));
     let limit = fields.number_or_zero("limit", m.limit, &(1..=1000));
@@ -76,14 +79,14 @@ fn report_bounds(m: &pb::GetContentionReportRequest) -> Result<(Duration, usize)
     fields.finish(bounds)
 }
 
-type Sender = mpsc::Sender<Result<pb::RunConcurrencyTestResponse, Status>>;
+type Sender = mpsc::Sender<Result<diagnostics::RunConcurrencyTestResponse, Status>>;
 
 /// Runs the test. It ends early when the caller hangs up, since nothing receives its progress then.
 async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
     let (progress, done) = watch::channel(0);
     let test = ledger.run_concurrency_test(plan, progress);
     let (report, ()) = tokio::join!(test, follow(done, plan.operations, sender.clone()));
-    let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, None));
+    let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, &Subject::default()));
     // An error means that the caller has hung up.
     let _ = sender.send(last).await;
 }
@@ -99,21 +102,21 @@ async fn follow(mut done: watch::Receiver<u32>, total: u32, sender: Sender) {
 }
 
 /// The test that a request asks for.
-pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
+pub fn plan(m: diagnostics::RunConcurrencyTestRequest) -> Result<Plan, Status> {
     let mut fields = Fields::default();
     let strategy = match m.strategy {
         0 => Some(None),
-        other => fields.known::<pb::Strategy>("strategy", other).map(|known| Some(decode::strategy_of(known))),
+        other => fields.known::<pb::ExecutionStrategy>("strategy", other).map(|known| Some(decode::strategy_of(known))),
     };
     let lock_wait = match m.lock_wait {
         0 => Some(pb::LockWait::Wait),
         other => fields.known::<pb::LockWait>("lock_wait", other),
     };
     let workload = match m.workload {
-        0 => Some(pb::Workload::Reserve),
-        other => fields.known::<pb::Workload>("workload", other),
+        0 => Some(diagnostics::Workload::Reserve),
+        other => fields.known::<diagnostics::Workload>("workload", other),
     };
-    let operations = fields.number_or_zero("operations", m.operations, &(1..=100_000));
+    let operations = fields.number_or_zero("operation_count", m.operation_count, &(1..=100_000));
     let concurrency = fields.number_or_zero("concurrency", m.concurrency, &(1..=512));
     let capacity = fields.number_or_zero("capacity", m.capacity, &(1..=1_000_000));
     let all = || {
@@ -125,9 +128,9 @@ pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
             concurrency: concurrency?.unwrap_or(32),
             capacity: capacity?.unwrap_or(operations.div_ceil(2)),
             workload: match workload? {
-                pb::Workload::Life => Workload::Life,
-                pb::Workload::Waitlist => Workload::Waitlist,
-                pb::Workload::Reserve | pb::Workload::Unspecified => Workload::Reserve,
+                diagnostics::Workload::Life => Workload::Life,
+                diagnostics::Workload::Waitlist => Workload::Waitlist,
+                diagnostics::Workload::Reserve | diagnostics::Workload::Unspecified => Workload::Reserve,
             },
         })
     };
@@ -136,26 +139,27 @@ pub fn plan(m: pb::RunConcurrencyTestRequest) -> Result<Plan, Status> {
 }
 
 /// The progress of a test.
-pub fn progress_message(done: u32, total: u32) -> pb::RunConcurrencyTestResponse {
-    let progress = pb::ConcurrencyTestProgress { done: done.cast_signed(), total: total.cast_signed() };
-    pb::RunConcurrencyTestResponse { update: Some(Update::Progress(progress)) }
+pub fn progress_message(done: u32, total: u32) -> diagnostics::RunConcurrencyTestResponse {
+    let progress =
+        diagnostics::ConcurrencyTestProgress { done_count: done.cast_signed(), total_count: total.cast_signed() };
+    diagnostics::RunConcurrencyTestResponse { update: Some(Update::Progress(progress)) }
 }
 
 /// The report of a test.
-pub fn report_message(report: &Report) -> pb::RunConcurrencyTestResponse {
+pub fn report_message(report: &Report) -> diagnostics::RunConcurrencyTestResponse {
     let tally = &report.tally;
     let micros = |value| Some(encode::duration(Duration::from_micros(value)));
-    let report = pb::ConcurrencyTestReport {
+    let report = diagnostics::ConcurrencyTestReport {
         event_id: report.event_id.to_string(),
-        operations: tally.operations.cast_signed(),
-        successes: tally.successes.cast_signed(),
-        refusals: tally.refusals.iter().map(|(reason, n)| ((*reason).to_owned(), n.cast_signed())).collect(),
-        version_conflicts: tally.conflicts.cast_signed(),
-        retries: tally.retries.cast_signed(),
-        lock_wait_total: Some(encode::duration(tally.lock_wait.0)),
-        lock_wait_max: Some(encode::duration(tally.lock_wait.1)),
-        version_increments: report.version_increments,
-        latency: Some(pb::LatencySummary {
+        operation_count: tally.operations.cast_signed(),
+        success_count: tally.successes.cast_signed(),
+        refusal_counts: tally.refusals.iter().map(|(reason, n)| ((*reason).to_owned(), n.cast_signed())).collect(),
+        version_conflict_count: tally.conflicts.cast_signed(),
+        retry_count: tally.retries.cast_signed(),
+        lock_wait_duration_total: Some(encode::duration(tally.lock_wait.0)),
+        lock_wait_duration_max: Some(encode::duration(tally.lock_wait.1)),
+        version_increment_count: report.version_increments,
+        latency: Some(diagnostics::LatencySummary {
             p50: micros(tally.latency.value_at_quantile(0.5)),
             p90: micros(tally.latency.value_at_quantile(0.9)),
             p99: micros(tally.latency.value_at_quantile(0.99)),
@@ -165,5 +169,5 @@ pub fn report_message(report: &Report) -> pb::RunConcurrencyTestResponse {
         invariants_held: report.problems.is_empty(),
         problems: report.problems.clone(),
     };
-    pb::RunConcurrencyTestResponse { update: Some(Update::Report(report)) }
+    diagnostics::RunConcurrencyTestResponse { update: Some(Update::Report(report)) }
 }

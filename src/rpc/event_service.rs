@@ -2,37 +2,43 @@
 
 use std::collections::HashSet;
 
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::event as decode,
+    decode::{counts, event as decode},
     encode,
-    execute::execute,
+    execute::{execute, mutation},
     layers::{auth::caller_of, deadline::deadline_of},
     page_token,
     pb::{self, event_service_server::EventService},
-    status,
+    status::{self, Subject},
 };
-use crate::ops::{Ledger, create_events::NewEvent};
+use crate::{
+    config::StrategyDefaults,
+    domain::ids::EventId,
+    ops::{Ledger, create_events::NewEvent},
+    store::events::Availability,
+};
 
 /// The service.
 pub struct Events {
     ledger: Ledger,
+    defaults: StrategyDefaults,
 }
 
 impl Events {
-    pub fn new(ledger: Ledger) -> Self {
-        Self { ledger }
+    pub fn new(ledger: Ledger, defaults: StrategyDefaults) -> Self {
+        Self { ledger, defaults }
     }
 }
 
-/// The handler of a mutation that answers with the event.
-macro_rules! mutation {
-    ($self:ident, $request:ident, $decode:path, $response:ident) => {{
-        let (deadline, caller) = (deadline_of(&$request), caller_of(&$request)?);
-        let outcome = execute(&$self.ledger, $decode($request.into_inner(), deadline)?, caller).await?;
-        Ok(Response::new(pb::$response { event: encode::changed_event(&outcome.change), replayed: outcome.replayed }))
-    }};
+impl Events {
+    async fn availability_of(&self, id: EventId, deadline: Instant) -> Result<Availability, Status> {
+        let found = self.ledger.availability(vec![id.clone()], deadline).await;
+        let found = found.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        found.into_iter().next().ok_or_else(|| status::event_not_found(&id))
+    }
 }
 
 #[tonic::async_trait]
@@ -42,13 +48,14 @@ impl EventService for Events {
         request: Request<pb::CreateEventRequest>,
     ) -> Result<Response<pb::CreateEventResponse>, Status> {
         let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
-        let new = NewEvent { actor, ..decode::create_event(request.into_inner())? };
+        let (new, validate_only) = decode::create_event(request.into_inner())?;
         let id = new.id.clone();
-        let created = self.ledger.create_events(vec![new], deadline).await;
-        let created = created.map_err(|error| status::of(&error, Some(&id)))?;
+        let created = self.ledger.create_events(vec![NewEvent { actor, ..new }], validate_only, deadline).await;
+        let created = created.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        let created = created.first().ok_or_else(status::internal)?;
         Ok(Response::new(pb::CreateEventResponse {
-            event: created.first().map(|one| encode::event(&one.event)),
-            replayed: created.iter().any(|one| one.replayed),
+            event: Some(encode::event(&created.event, None)),
+            execution: Some(encode::creation(created, self.ledger.now())),
         }))
     }
 
@@ -57,21 +64,26 @@ impl EventService for Events {
         request: Request<pb::BatchCreateEventsRequest>,
     ) -> Result<Response<pb::BatchCreateEventsResponse>, Status> {
         let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
-        let mut news = decode::batch_create_events(request.into_inner())?;
+        let (mut news, validate_only) = decode::batch_create_events(request.into_inner())?;
         news.iter_mut().for_each(|new| new.actor.clone_from(&actor));
-        let created = self.ledger.create_events(news, deadline).await.map_err(|error| status::of(&error, None))?;
+        let created = self.ledger.create_events(news, validate_only, deadline).await;
+        let created = created.map_err(|error| status::of(&error, &Subject::default()))?;
         let replayed = created.iter().filter(|one| one.replayed).count();
         Ok(Response::new(pb::BatchCreateEventsResponse {
-            events: created.iter().map(|one| encode::event(&one.event)).collect(),
-            replayed: i32::try_from(replayed).unwrap_or(i32::MAX),
+            events: created.iter().map(|one| encode::event(&one.event, None)).collect(),
+            replayed_count: i32::try_from(replayed).unwrap_or(i32::MAX),
         }))
     }
 
     async fn get_event(&self, request: Request<pb::GetEventRequest>) -> Result<Response<pb::GetEventResponse>, Status> {
         let deadline = deadline_of(&request);
         let id = decode::event_id(&request.get_ref().event_id)?;
-        let event = self.ledger.event(id.clone(), deadline).await.map_err(|error| status::of(&error, Some(&id)))?;
-        Ok(Response::new(pb::GetEventResponse { event: Some(encode::event(&event)) }))
+        let found = self.availability_of(id, deadline).await?;
+        let server_time = Some(encode::timestamp(self.ledger.now()));
+        Ok(Response::new(pb::GetEventResponse {
+            event: Some(encode::event(&found.event, Some(found.lapsed))),
+            server_time,
+        }))
     }
 
     async fn list_events(
@@ -84,11 +96,11 @@ impl EventService for Events {
         message.page_size = 0;
         let after = page_token::after(&message, &token, decode::cursor)?;
         let page = self.ledger.list_events(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, None))?;
-        let last = page.last_before_more();
+        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let last = page.last_before_more().map(|(event, _)| event);
         let next = last.map(|last| page_token::encode(&message, &(last.definition.start_time, &last.id)));
         Ok(Response::new(pb::ListEventsResponse {
-            events: page.rows.iter().map(encode::event).collect(),
+            events: page.rows.iter().map(|(event, lapsed)| encode::event(event, Some(*lapsed))).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -97,21 +109,21 @@ impl EventService for Events {
         &self,
         request: Request<pb::UpdateEventRequest>,
     ) -> Result<Response<pb::UpdateEventResponse>, Status> {
-        mutation!(self, request, decode::update_event, UpdateEventResponse)
+        mutation!(self, request, decode::update_event, UpdateEventResponse { event: encode::changed_event })
     }
 
     async fn open_event(
         &self,
         request: Request<pb::OpenEventRequest>,
     ) -> Result<Response<pb::OpenEventResponse>, Status> {
-        mutation!(self, request, decode::open_event, OpenEventResponse)
+        mutation!(self, request, decode::open_event, OpenEventResponse { event: encode::changed_event })
     }
 
     async fn close_event(
         &self,
         request: Request<pb::CloseEventRequest>,
     ) -> Result<Response<pb::CloseEventResponse>, Status> {
-        mutation!(self, request, decode::close_event, CloseEventResponse)
+        mutation!(self, request, decode::close_event, CloseEventResponse { event: encode::changed_event })
     }
 
     async fn cancel_event(
@@ -119,16 +131,16 @@ impl EventService for Events {
         request: Request<pb::CancelEventRequest>,
     ) -> Result<Response<pb::CancelEventResponse>, Status> {
         let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
-        let decoded = decode::cancel_event(request.into_inner(), deadline)?;
+        let decoded = decode::cancel_event(request.into_inner(), self.defaults, deadline)?;
         let outcome = execute(&self.ledger, decoded, caller).await?;
         let record = outcome.change.event();
         let cancelled = record.map_or(0, |record| record.cancelled_reservations);
         let ended = record.map_or(0, |record| record.ended_entries);
         Ok(Response::new(pb::CancelEventResponse {
             event: encode::changed_event(&outcome.change),
-            cancelled_reservations: cancelled.cast_signed(),
-            replayed: outcome.replayed,
-            ended_waitlist_entries: ended.cast_signed(),
+            execution: Some(encode::execution(&outcome, self.ledger.now())),
+            cancelled_reservation_count: cancelled.cast_signed(),
+            ended_waitlist_entry_count: ended.cast_signed(),
         }))
     }
 
@@ -138,10 +150,11 @@ impl EventService for Events {
     ) -> Result<Response<pb::GetAvailabilityResponse>, Status> {
         let deadline = deadline_of(&request);
         let id = decode::event_id(&request.get_ref().event_id)?;
-        let found = self.ledger.availability(vec![id.clone()], deadline).await;
-        let found = found.map_err(|error| status::of(&error, Some(&id)))?;
-        let found = found.first().ok_or_else(|| status::event_not_found(&id))?;
-        Ok(Response::new(pb::GetAvailabilityResponse { availability: Some(encode::availability(found)) }))
+        let found = self.availability_of(id, deadline).await?;
+        Ok(Response::new(pb::GetAvailabilityResponse {
+            availability: Some(encode::availability(&found)),
+            server_time: Some(encode::timestamp(self.ledger.now())),
+        }))
     }
 
     async fn batch_get_availability(
@@ -151,12 +164,27 @@ impl EventService for Events {
         let deadline = deadline_of(&request);
         let ids = decode::batch_ids(request.get_ref())?;
         let found = self.ledger.availability(ids.clone(), deadline).await;
-        let found = found.map_err(|error| status::of(&error, None))?;
+        let found = found.map_err(|error| status::of(&error, &Subject::default()))?;
         let known: HashSet<_> = found.iter().map(|one| &one.event.id).collect();
         let missing = ids.iter().filter(|id| !known.contains(id)).map(ToString::to_string);
         Ok(Response::new(pb::BatchGetAvailabilityResponse {
             missing_event_ids: missing.collect(),
             availabilities: found.iter().map(encode::availability).collect(),
+            server_time: Some(encode::timestamp(self.ledger.now())),
+        }))
+    }
+
+    async fn list_event_counts(
+        &self,
+        request: Request<pb::ListEventCountsRequest>,
+    ) -> Result<Response<pb::ListEventCountsResponse>, Status> {
+        let deadline = deadline_of(&request);
+        let (id, window, step) = counts::event_counts(request.get_ref())?;
+        let samples = self.ledger.event_counts(id.clone(), window, step, deadline).await;
+        let samples = samples.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        Ok(Response::new(pb::ListEventCountsResponse {
+            samples: samples.iter().map(encode::sample).collect(),
+            server_time: Some(encode::timestamp(self.ledger.now())),
         }))
     }
 
@@ -166,7 +194,8 @@ impl EventService for Events {
     ) -> Result<Response<pb::VerifyEventResponse>, Status> {
         let deadline = deadline_of(&request);
         let id = decode::event_id(&request.get_ref().event_id)?;
-        let audit = self.ledger.audit(id.clone(), deadline).await.map_err(|error| status::of(&error, Some(&id)))?;
+        let audit =
+            self.ledger.audit(id.clone(), deadline).await.map_err(|error| status::of(&error, &Subject::event(&id)))?;
         Ok(Response::new(encode::audit(&audit)))
     }
 }

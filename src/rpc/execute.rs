@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::{
     decode::{Decoded, for_caller},
-    status,
+    status::{self, Subject},
 };
 use crate::{
     domain::caller::Caller,
@@ -14,8 +14,8 @@ use crate::{
 /// The outcome of a command, or the status of its refusal.
 pub async fn execute(ledger: &Ledger, decoded: Decoded, caller: Caller) -> Result<Answer, Status> {
     let (command, how) = for_caller(decoded, caller)?;
-    let event_id = command.event_id.clone();
-    ledger.execute(command, how).await.map_err(|error| status::of(&error, Some(&event_id)))
+    let subject = Subject::of(&command);
+    ledger.execute(command, how).await.map_err(|error| status::of(&error, &subject))
 }
 
 /// The handler of a mutation that answers with its subject and how it was executed.
@@ -24,7 +24,7 @@ macro_rules! mutation {
         let (deadline, caller) = (deadline_of(&$request), caller_of(&$request)?);
         let decoded = $decode($request.into_inner(), $self.defaults, deadline)?;
         let outcome = execute(&$self.ledger, decoded, caller).await?;
-        let execution = Some(encode::execution(&outcome));
+        let execution = Some(encode::execution(&outcome, $self.ledger.now()));
         Ok(Response::new(pb::$response { $field: $encode(&outcome.change), execution }))
     }};
 }

@@ -8,7 +8,7 @@ use super::status::{self, Violation};
 use crate::{
     auth::session_token::SessionId,
     domain::{
-        ids::{EventId, ID_RULE, RequestId, ReservationId, UserId},
+        ids::{EventId, ID_RULE, REQUEST_ID_RULE, RequestId, ReservationId, USER_ID_RULE, UserId},
         limits::{self, Labels},
         time::Timestamp,
     },
@@ -20,6 +20,10 @@ pub fn quoted(text: &str) -> String {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?}...", &text[..end]),
     }
+}
+
+fn note_rule(max: usize) -> String {
+    format!("must be at most {max} characters, none of them a control character but line breaks and tabs")
 }
 
 /// The bad fields of one request.
@@ -59,8 +63,16 @@ impl Fields {
         self.parsed(field, EventId::parse(text), ID_RULE)
     }
 
+    /// The id of a group or place, or none if empty. The outer option is none if it is bad.
+    pub fn optional_id<T>(&mut self, field: &str, text: &str, parse: fn(&str) -> Option<T>) -> Option<Option<T>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        self.parsed(field, parse(text), &format!("{ID_RULE}, or empty")).map(Some)
+    }
+
     pub fn user_id(&mut self, field: &str, text: &str) -> Option<UserId> {
-        self.parsed(field, UserId::parse(text), ID_RULE)
+        self.parsed(field, UserId::parse(text), USER_ID_RULE)
     }
 
     pub fn reservation_id(&mut self, field: &str, text: &str) -> Option<ReservationId> {
@@ -76,7 +88,7 @@ impl Fields {
         if text.is_empty() {
             return Some(None);
         }
-        self.parsed(field, RequestId::parse(text), &format!("{ID_RULE}, or empty")).map(Some)
+        self.parsed(field, RequestId::parse(text), &format!("{REQUEST_ID_RULE}, or empty")).map(Some)
     }
 
     /// An etag, or none if empty. Any text may be an etag; one that the server never made never matches.
@@ -99,9 +111,25 @@ impl Fields {
         self.text(field, text, max).map(|text| (!text.is_empty()).then_some(text))
     }
 
+    /// Text of bounded length that may have several lines, or none if empty.
+    pub fn optional_note(&mut self, field: &str, text: String, max: usize) -> Option<Option<String>> {
+        let good = limits::is_note(&text, max).then_some(text);
+        self.parsed(field, good, &note_rule(max)).map(|text| (!text.is_empty()).then_some(text))
+    }
+
     pub fn number(&mut self, field: &str, value: i32, range: &RangeInclusive<u32>) -> Option<u32> {
         let good = u32::try_from(value).ok().filter(|value| range.contains(value));
         self.parsed(field, good, &format!("must be from {} to {}", range.start(), range.end()))
+    }
+
+    /// A number, or none if unset.
+    pub fn optional_number(
+        &mut self,
+        field: &str,
+        value: Option<i32>,
+        range: &RangeInclusive<u32>,
+    ) -> Option<Option<u32>> {
+        value.map_or(Some(None), |value| self.number(field, value, range).map(Some))
     }
 
     /// A number, or none if zero, where zero stands for unset.
@@ -112,11 +140,22 @@ impl Fields {
     /// A time, or none if unset. Digits beyond the microsecond are cut off.
     pub fn time(&mut self, field: &str, value: Option<prost_types::Timestamp>) -> Option<Option<Timestamp>> {
         let Some(value) = value else { return Some(None) };
-        let nanos = (0..1_000_000_000).contains(&value.nanos).then_some(value.nanos);
-        let micros = value.seconds.checked_mul(1_000_000).zip(nanos);
-        let time = micros.and_then(|(micros, nanos)| micros.checked_add(i64::from(nanos / 1000)));
+        if !(0..1_000_000_000).contains(&value.nanos) {
+            self.reject(field, format!("must have nanos from 0 to 999,999,999, not {}", value.nanos));
+            return None;
+        }
+        let micros = value.seconds.checked_mul(1_000_000);
+        let time = micros.and_then(|micros| micros.checked_add(i64::from(value.nanos / 1000)));
         let rule = "must be between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999999Z";
         self.parsed(field, time.and_then(Timestamp::from_micros), rule).map(Some)
+    }
+
+    /// A bound with which times are compared, or none if unset. It is rounded up to the microsecond: a time in
+    /// microseconds lies before the one exactly if it lies before the other.
+    pub fn bound(&mut self, field: &str, value: Option<prost_types::Timestamp>) -> Option<Option<Timestamp>> {
+        let is_cut = value.is_some_and(|value| value.nanos % 1000 != 0);
+        let time = self.time(field, value)?;
+        Some(time.map(|time| if is_cut { time.after(Duration::from_micros(1)) } else { time }))
     }
 
     /// A hold's duration, or none if unset.
@@ -151,10 +190,8 @@ impl Fields {
                     field,
                     format!("key {} must be 1 to 63 characters of a-z, 0-9, '.', '_', '/' and '-'", quoted(key)),
                 );
-            } else if !limits::is_text(value, limits::LABEL_VALUE) {
-                let rule =
-                    format!("must be at most {} characters, none of them a control character", limits::LABEL_VALUE);
-                self.reject(&format!("{field}[{key}]"), rule);
+            } else if !limits::is_note(value, limits::LABEL_VALUE) {
+                self.reject(&format!("{field}[{key}]"), note_rule(limits::LABEL_VALUE));
             }
         }
         (self.bad.len() == before).then_some(Labels(pairs))

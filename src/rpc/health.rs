@@ -9,13 +9,15 @@ use tonic_health::{
 use super::pb;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 8] = [
     "",
     pb::event_service_server::SERVICE_NAME,
     pb::reservation_service_server::SERVICE_NAME,
     pb::waitlist_service_server::SERVICE_NAME,
     pb::session_service_server::SERVICE_NAME,
-    pb::diagnostics_service_server::SERVICE_NAME,
+    pb::feed_service_server::SERVICE_NAME,
+    pb::caller_service_server::SERVICE_NAME,
+    pb::diagnostics::diagnostics_service_server::SERVICE_NAME,
 ];
 
 /// A health service that answers NOT_SERVING until [`set_serving`] says otherwise.

@@ -7,6 +7,13 @@ use prost_types::{
     FileDescriptorSet, MethodDescriptorProto, field_descriptor_proto::Label, field_descriptor_proto::Type,
 };
 
+/// The methods that read so much that a few at once would keep the database from everybody else.
+pub const COSTLY: [&str; 3] = [
+    "/reservd.v1.EventService/ListEventCounts",
+    "/reservd.v1.EventService/VerifyEvent",
+    "/reservd.v1.ReservationService/SearchReservations",
+];
+
 /// The paths of the methods in encoded sets of descriptors that are `wanted`.
 pub fn paths(encoded: &[&[u8]], wanted: impl Fn(&MethodDescriptorProto) -> bool) -> HashSet<String> {
     let mut paths = HashSet::new();

@@ -4,11 +4,13 @@
 //! [`status`] is the one place where an error becomes a `Status`. [`layers`] stand around all RPCs, and [`server`] puts
 //! everything together on the connections of [`net`](crate::net).
 
+pub mod caller_service;
 pub mod decode;
 pub mod diagnostics_service;
 pub mod encode;
 pub mod event_service;
 mod execute;
+pub mod feed_service;
 pub mod fields;
 pub mod health;
 pub mod layers;
@@ -23,8 +25,20 @@ pub mod watch;
 
 /// The messages, clients and servers generated from `proto/`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; documented in proto/")]
+mod generated {
+    pub mod v1 {
+        tonic::include_proto!("reservd.v1");
+    }
+    pub mod diagnostics {
+        pub mod v1alpha1 {
+            tonic::include_proto!("reservd.diagnostics.v1alpha1");
+        }
+    }
+}
+
+/// The generated API: `reservd.v1`, and in [`diagnostics`](pb::diagnostics) `reservd.diagnostics.v1alpha1`.
 pub mod pb {
-    tonic::include_proto!("reservd.v1");
+    pub use super::generated::{diagnostics::v1alpha1 as diagnostics, v1::*};
 
     impl std::fmt::Debug for CreateSessionResponse {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,21 +1,19 @@
 //! ReservationService: decode, one use case, encode.
 
-use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{self, history, reservation},
+    decode::{self, reservation},
     encode,
     execute::{execute, mutation},
     fields::Fields,
     layers::{
         auth::{caller_of, only_of},
-        deadline::{asked_deadline_of, deadline_of},
-        raw_body::RawBody,
+        deadline::deadline_of,
     },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
-    status, watch,
+    status::{self, Subject},
 };
 use crate::{config::StrategyDefaults, domain::refusal::Refusal, ops::Ledger};
 
@@ -63,14 +61,18 @@ impl ReservationService for Reservations {
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::target(&mut fields, message.reservation);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
-        let found = self.ledger.reservation(event_id.clone(), target, deadline).await;
+        let subject = Subject::reservation(&event_id, &target);
+        let found = self.ledger.reservation(event_id, target, deadline).await;
         // Another user's looks as if it did not exist.
         let found = found.and_then(|found| match caller.may_act_for(&found.user_id) {
             true => Ok(found),
             false => Err(Refusal::ReservationNotFound.into()),
         });
-        let found = found.map_err(|error| status::of(&error, Some(&event_id)))?;
-        Ok(Response::new(pb::GetReservationResponse { reservation: Some(encode::reservation(&found)) }))
+        let found = found.map_err(|error| status::of(&error, &subject))?;
+        Ok(Response::new(pb::GetReservationResponse {
+            reservation: Some(encode::reservation(&found)),
+            server_time: Some(encode::timestamp(self.ledger.now())),
+        }))
     }
 
     async fn list_reservations(
@@ -85,7 +87,7 @@ impl ReservationService for Reservations {
         message.page_size = 0;
         let after = page_token::after(&message, &token, reservation::cursor)?;
         let page = self.ledger.list_reservations(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, None))?;
+        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
@@ -94,39 +96,22 @@ impl ReservationService for Reservations {
         }))
     }
 
-    async fn list_changes(
+    async fn search_reservations(
         &self,
-        request: Request<pb::ListChangesRequest>,
-    ) -> Result<Response<pb::ListChangesResponse>, Status> {
-        let only = only_of(&request)?;
+        request: Request<pb::SearchReservationsRequest>,
+    ) -> Result<Response<pb::SearchReservationsResponse>, Status> {
         let (deadline, mut message) = (deadline_of(&request), request.into_inner());
-        decode::restrict(&mut message.user_id, only)?;
         let token = std::mem::take(&mut message.page_token);
-        let (filter, size) = history::list_changes(&message)?;
+        let (search, size) = reservation::search(&message)?;
         message.page_size = 0;
-        let after = page_token::after(&message, &token, page_token::decode)?;
-        let page = self.ledger.list_changes(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, None))?;
-        let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));
-        Ok(Response::new(pb::ListChangesResponse {
-            changes: page.rows.iter().map(encode::change).collect(),
+        let after = page_token::after(&message, &token, reservation::search_cursor)?;
+        let page = self.ledger.search_reservations(search, after, size, deadline).await;
+        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let last = page.last_before_more();
+        let next = last.map(|last| page_token::encode(&message, &(last.id.to_string(), last.event_id.as_str())));
+        Ok(Response::new(pb::SearchReservationsResponse {
+            reservations: page.rows.iter().map(encode::reservation).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
-    }
-
-    /// Empty: the stream is the body that [`watch::body`] makes.
-    type WatchEventStream = Empty<Result<pb::WatchEventResponse, Status>>;
-
-    async fn watch_event(
-        &self,
-        request: Request<pb::WatchEventRequest>,
-    ) -> Result<Response<Self::WatchEventStream>, Status> {
-        let (deadline, until) = (deadline_of(&request), asked_deadline_of(&request));
-        let (event_id, after) = history::watch_event(request.get_ref())?;
-        let watch = self.ledger.watch(event_id.clone(), after, deadline, until).await;
-        let watch = watch.map_err(|error| status::of(&error, Some(&event_id)))?;
-        let mut response = Response::new(tokio_stream::empty());
-        response.extensions_mut().insert(RawBody::new(watch::body(watch)));
-        Ok(response)
     }
 }

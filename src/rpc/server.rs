@@ -1,6 +1,9 @@
 //! The gRPC server: services, layers and limits.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -17,14 +20,16 @@ use tower::{Layer, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
+    caller_service::Callers,
     diagnostics_service::Diagnostics,
     event_service::Events,
+    feed_service::Feed,
     layers::{
         admission::Admission,
         auth::Auth,
+        call_queue::CallQueue,
         deadline::Deadlines,
         explain::{explained, panicked},
-        large_responses::LargeResponses,
         message_buffer::MessageBuffer,
         middleware::{Inner, layer},
         raw_body::with_raw_body,
@@ -33,9 +38,10 @@ use super::{
     },
     methods,
     pb::{
-        self, diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
-        reservation_service_server::ReservationServiceServer, session_service_server::SessionServiceServer,
-        waitlist_service_server::WaitlistServiceServer,
+        self, caller_service_server::CallerServiceServer,
+        diagnostics::diagnostics_service_server::DiagnosticsServiceServer, event_service_server::EventServiceServer,
+        feed_service_server::FeedServiceServer, reservation_service_server::ReservationServiceServer,
+        session_service_server::SessionServiceServer, waitlist_service_server::WaitlistServiceServer,
     },
     reservation_service::Reservations,
     session_service::Sessions,
@@ -118,9 +124,11 @@ pub async fn serve(
     };
     let mut routes = Routes::builder();
     routes
-        .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone()))))
+        .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone(), config.strategy))))
         .add_service(limited!(ReservationServiceServer::new(Reservations::new(ledger.clone(), config.strategy))))
         .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
+        .add_service(limited!(FeedServiceServer::new(Feed::new(ledger.clone()))))
+        .add_service(limited!(CallerServiceServer::new(Callers::new(ledger.clone()))))
         .add_service(limited!(SessionServiceServer::new(sessions)))
         .add_service(limited!(DiagnosticsServiceServer::new(Diagnostics::new(ledger, config.diagnostics))))
         .add_service(layer(StreamLimit::health()).named_layer(health));
@@ -155,7 +163,8 @@ fn layers(
     concurrency: &Arc<ConcurrencyLimit>,
 ) -> impl Layer<Routes, Service = impl Inner + use<>> + Clone + use<> {
     let metrics = &parts.metrics;
-    let (max_large, large) = (settings.max_large_responses, methods::with_large_responses(pb::DESCRIPTORS));
+    let costly: HashSet<_> = methods::COSTLY.iter().map(|path| (*path).to_owned()).collect();
+    let large = methods::with_large_responses(pb::DESCRIPTORS).difference(&costly).cloned().collect();
     ServiceBuilder::new()
         .layer(layer(Trace::new(Arc::clone(metrics), &DESCRIPTORS)))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
@@ -170,7 +179,8 @@ fn layers(
             timeout: settings.message_timeout,
             max_bytes: settings.max_request_bytes + PREFIX,
         }))
-        .layer(layer(LargeResponses::new(large, max_large, Arc::clone(metrics))))
+        .layer(layer(CallQueue::new("large", large, settings.max_large_responses, Arc::clone(metrics))))
+        .layer(layer(CallQueue::new("costly", costly, settings.max_costly_calls, Arc::clone(metrics))))
         .layer(layer(Admission {
             limit: Arc::clone(concurrency),
             draining: Arc::clone(&parts.draining),

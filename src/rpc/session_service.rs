@@ -195,6 +195,6 @@ impl SessionService for Sessions {
         };
         let revoked = revoked.map_err(|error| unavailable(&error))?;
         tracing::info!(%by, ?whose, revoked, "all sessions of a user or creator were revoked");
-        Ok(Response::new(pb::RevokeUserSessionsResponse { revoked: revoked.cast_signed() }))
+        Ok(Response::new(pb::RevokeUserSessionsResponse { revoked_session_count: revoked.cast_signed() }))
     }
 }

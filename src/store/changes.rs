@@ -150,18 +150,22 @@ pub async fn newer(conn: &mut PgConnection, seen: &[(EventId, i64)]) -> Result<V
     Ok(sqlx::query_scalar(SQL).bind(event_ids).bind(versions).fetch_all(conn).await?)
 }
 
-/// An event, and the oldest version whose change is kept.
-pub async fn kept(conn: &mut PgConnection, event_id: &EventId) -> Result<Option<(Event, i64)>, StoreError> {
+/// The events that exist, each with the oldest version whose change is kept.
+pub async fn kept(conn: &mut PgConnection, event_ids: &[EventId]) -> Result<Vec<(Event, i64)>, StoreError> {
     const SQL: &str = concat!(
         "-- changes::kept
-        SELECT COALESCE((SELECT version FROM changes WHERE event_id = $1 ORDER BY version LIMIT 1), e.version + 1), ",
+        SELECT COALESCE((SELECT c.version FROM changes c WHERE c.event_id = e.event_id ORDER BY c.version LIMIT 1),
+                        e.version + 1), ",
         event_columns!(),
-        " FROM events e WHERE e.event_id = $1"
+        " FROM events e WHERE e.event_id = ANY($1)"
     );
-    let Some(row) = sqlx::query(SQL).bind(event_id).fetch_optional(conn).await? else { return Ok(None) };
-    let mut columns = Columns::of(&row);
-    let oldest = columns.get()?;
-    Ok(Some((Event::read(&mut columns)?, oldest)))
+    let rows = sqlx::query(SQL).bind(event_ids).fetch_all(conn).await?;
+    let read = |row| {
+        let mut columns = Columns::of(row);
+        let oldest = columns.get()?;
+        Ok((Event::read(&mut columns)?, oldest))
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
 /// The most events that one step of retention looks at, and the most changes that it deletes of each.

@@ -1,6 +1,6 @@
 //! Statements on events.
 
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::{PgConnection, Postgres, QueryBuilder, postgres::PgRow};
 
 use super::{
     StoreError,
@@ -14,7 +14,7 @@ use crate::domain::{
     audit::EventAudit,
     change::Change,
     event::{Event, EventState},
-    ids::EventId,
+    ids::{EventId, SeriesId, VenueId},
     time::Timestamp,
 };
 
@@ -27,13 +27,6 @@ pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Resu
         LockWait::NoWait => NO_WAIT,
     };
     Ok(sqlx::query(sql).bind(id).fetch_optional(conn).await?.is_some())
-}
-
-/// Reads one event without a lock.
-pub async fn get(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event>, StoreError> {
-    const SQL: &str = concat!("-- events::get\nSELECT ", event_columns!(), " FROM events e WHERE e.event_id = $1");
-    let row = sqlx::query(SQL).bind(id).fetch_optional(conn).await?;
-    Ok(row.map(|row| Event::of(&row)).transpose()?)
 }
 
 /// PostgreSQL's time now.
@@ -62,9 +55,9 @@ pub async fn record_creation(conn: &mut PgConnection, changes: &[Change]) -> Res
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Of this series.
-    pub series: Option<String>,
+    pub series_id: Option<SeriesId>,
     /// At this venue.
-    pub venue: Option<String>,
+    pub venue_id: Option<VenueId>,
     /// In one of these states; all if empty.
     pub states: Vec<EventState>,
     /// Starting at this moment or later.
@@ -76,24 +69,35 @@ pub struct Filter {
 /// Where a page begins: after this start time (none: after all that have one) and id.
 pub type Cursor = (Option<Timestamp>, EventId);
 
-/// Lists events by start time, those without one last, then id.
+/// Units in an event's holds that have lapsed and are not released yet.
+macro_rules! lapsed_units {
+    () => {
+        "-- lapsed_units
+         (SELECT COALESCE(sum(r.quantity), 0)::integer FROM reservations r
+           WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time <= now())"
+    };
+}
+
+/// Lists events by start time, those without one last, then id; each with the units in its lapsed holds.
 pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     after: Option<&Cursor>,
     size: u32,
-) -> Result<Page<Event>, StoreError> {
+) -> Result<Page<(Event, u32)>, StoreError> {
     // Only the conditions that are asked for, so that the planner sees which index fits.
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
         "-- events::list\nSELECT ",
+        lapsed_units!(),
+        ", ",
         event_columns!(),
         " FROM events e WHERE true"
     ));
-    if let Some(series) = &filter.series {
-        sql.push(" AND e.series = ").push_bind(series);
+    if let Some(series_id) = &filter.series_id {
+        sql.push(" AND e.series_id = ").push_bind(series_id);
     }
-    if let Some(venue) = &filter.venue {
-        sql.push(" AND e.venue = ").push_bind(venue);
+    if let Some(venue_id) = &filter.venue_id {
+        sql.push(" AND e.venue_id = ").push_bind(venue_id);
     }
     if !filter.states.is_empty() {
         sql.push(" AND e.state = ANY(").push_bind(&filter.states).push(")");
@@ -112,7 +116,12 @@ pub async fn list(
             .push(")");
     }
     sql.push(" ORDER BY COALESCE(e.start_time, 'infinity'), e.event_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, Event::of).await
+    let read = |row: &PgRow| {
+        let mut columns = Columns::of(row);
+        let Count(lapsed) = columns.get()?;
+        Ok((Event::read(&mut columns)?, lapsed))
+    };
+    page::read(sql.build().fetch(conn), size, read).await
 }
 
 /// The availability of an event.
@@ -122,30 +131,30 @@ pub struct Availability {
     pub event: Event,
     /// Units in holds past their expire time that are still counted as held.
     pub lapsed: u32,
-    /// When the next hold lapses.
-    pub next_hold_expiry: Option<Timestamp>,
+    /// When the next hold lapses, and how many units are in holds that lapse then.
+    pub next_lapse: Option<(Timestamp, u32)>,
 }
 
 /// Reads how many units of each event are free, for the events that exist.
 pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Vec<Availability>, StoreError> {
     const SQL: &str = concat!(
-        "-- events::availability
-        SELECT lapsed.units::integer,
-               (SELECT r.expire_time FROM reservations r
-                 WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()
-                 ORDER BY r.expire_time LIMIT 1), ",
+        "-- events::availability\nSELECT ",
+        lapsed_units!(),
+        ", next.expire_time, next.units, ",
         event_columns!(),
         " FROM events e
-          CROSS JOIN LATERAL (
-              SELECT COALESCE(sum(r.quantity), 0) AS units FROM reservations r
-               WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time <= now()) lapsed
+          LEFT JOIN LATERAL (
+              SELECT r.expire_time, sum(r.quantity)::integer AS units FROM reservations r
+               WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()
+               GROUP BY r.expire_time ORDER BY r.expire_time LIMIT 1) next ON true
           WHERE e.event_id = ANY($1)"
     );
     let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
     let read = |row| {
         let mut columns = Columns::of(row);
-        let (Count(lapsed), next_hold_expiry) = (columns.get()?, columns.get()?);
-        Ok(Availability { event: Event::read(&mut columns)?, lapsed, next_hold_expiry })
+        let (Count(lapsed), time) = (columns.get()?, columns.get::<Option<Timestamp>>()?);
+        let next_lapse = time.zip(columns.get::<Option<Count>>()?.map(|units| units.0));
+        Ok(Availability { event: Event::read(&mut columns)?, lapsed, next_lapse })
     };
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }

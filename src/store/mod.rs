@@ -3,11 +3,13 @@
 //!
 //! It decides nothing. [`pool`] and [`tx`] are the only ways to a connection; [`error`] classifies errors by SQLSTATE
 //! and constraint name, never by text. [`tables`] declares each table once; [`load`] reads what a decision needs,
-//! [`write`] writes what it decided; [`events`], [`reservations`], [`waitlist`], [`changes`] and [`holds`] do the rest.
+//! [`write`] writes what it decided; [`events`], [`reservations`], [`waitlist`], [`changes`], [`event_counts`] and
+//! [`holds`] do the rest.
 
 pub mod changes;
 pub mod columns;
 pub mod error;
+pub mod event_counts;
 pub mod events;
 pub mod holds;
 pub mod load;

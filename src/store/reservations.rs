@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
 
 use super::{
     StoreError,
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::domain::{
     ids::{EventId, ReservationId, Target, UserId},
+    limits::Labels,
     reservation::{Reservation, State},
+    time::Timestamp,
 };
 
 /// Reads one reservation.
@@ -78,6 +80,64 @@ pub async fn list(
         sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
     }
     sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(size) + 1);
+    page::read(sql.build().fetch(conn), size, Reservation::of).await
+}
+
+/// What to search for; all of it must fit.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// Of this event.
+    pub event_id: Option<EventId>,
+    /// Of users whose id begins with this.
+    pub user_id_prefix: Option<String>,
+    /// With this label.
+    pub label: Option<Labels>,
+    /// In one of these states; all if empty.
+    pub states: Vec<State>,
+    /// Created at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Created before this moment.
+    pub before: Option<Timestamp>,
+}
+
+/// Where a page of a search begins: after this reservation.
+pub type SearchCursor = (ReservationId, EventId);
+
+/// Finds reservations, the newest first.
+pub async fn search(
+    conn: &mut PgConnection,
+    search: &Search,
+    after: Option<&SearchCursor>,
+    size: u32,
+) -> Result<Page<Reservation>, StoreError> {
+    let mut sql = QueryBuilder::<Postgres>::new(concat!(
+        "-- reservations::search\nSELECT ",
+        reservation_columns!(),
+        " FROM reservations r WHERE true"
+    ));
+    if let Some(event_id) = &search.event_id {
+        sql.push(" AND r.event_id = ").push_bind(event_id);
+    }
+    if let Some(prefix) = &search.user_id_prefix {
+        // A range, which the index has: no character of a user_id is greater than '~'.
+        sql.push(" AND r.user_id >= ").push_bind(prefix).push(" AND r.user_id < ").push_bind(format!("{prefix}\x7f"));
+    }
+    if let Some(label) = &search.label {
+        sql.push(" AND r.labels @> ").push_bind(Json(label));
+    }
+    if !search.states.is_empty() {
+        sql.push(" AND r.state = ANY(").push_bind(&search.states).push(")");
+    }
+    if let Some(from) = search.from {
+        sql.push(" AND r.create_time >= ").push_bind(from);
+    }
+    if let Some(before) = search.before {
+        sql.push(" AND r.create_time < ").push_bind(before);
+    }
+    if let Some((id, event_id)) = after {
+        sql.push(" AND (r.reservation_id, r.event_id) < (").push_bind(id).push(", ").push_bind(event_id).push(")");
+    }
+    sql.push(" ORDER BY r.reservation_id DESC, r.event_id DESC LIMIT ").push_bind(i64::from(size) + 1);
     page::read(sql.build().fetch(conn), size, Reservation::of).await
 }
 

@@ -14,7 +14,7 @@ use crate::domain::{
     caller::Actor,
     change::ChangeKind,
     event::EventState,
-    ids::{EventId, Fingerprint, RequestId, ReservationId, UserId},
+    ids::{EventId, Fingerprint, RequestId, ReservationId, SeriesId, UserId, VenueId},
     reservation::State,
     time::Timestamp,
     waitlist::EntryState,
@@ -173,6 +173,8 @@ macro_rules! as_text {
 }
 
 as_text!(EventId, EventId::as_str, EventId::parse);
+as_text!(SeriesId, SeriesId::as_str, SeriesId::parse);
+as_text!(VenueId, VenueId::as_str, VenueId::parse);
 as_text!(UserId, UserId::as_str, UserId::parse);
 as_text!(RequestId, RequestId::as_str, RequestId::from_record);
 as_text!(Actor, Actor::as_str, Actor::parse);

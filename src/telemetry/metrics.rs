@@ -76,7 +76,7 @@ metrics! {
     /// RPCs refused because too many were in flight.
     rpcs_shed: IntCounter = "reservd_rpcs_shed_total" [];
     /// Lists and batch reads, by state: `in_flight` or `waiting`.
-    large_responses: IntGaugeVec = "reservd_large_responses" ["state"];
+    call_queue: IntGaugeVec = "reservd_call_queue" ["class", "state"];
     /// Pauses in reading a connection because many RPCs were in flight.
     reads_throttled: IntCounter = "reservd_reads_throttled_total" [];
     /// RPCs denied by authentication, authorization or a rate limit, by reason.
@@ -173,9 +173,11 @@ impl Metrics {
         set_states(&self.pool_connections, [("in_use", in_use), ("max", max)]);
     }
 
-    /// Sets how many lists and batch reads are in flight, and how many wait.
-    pub fn set_large_responses(&self, in_flight: usize, waiting: usize) {
-        set_states(&self.large_responses, [("in_flight", in_flight), ("waiting", waiting)]);
+    /// Sets how many calls of a class that take turns are in flight, and how many wait.
+    pub fn set_call_queue(&self, class: &str, in_flight: usize, waiting: usize) {
+        for (state, count) in [("in_flight", in_flight), ("waiting", waiting)] {
+            self.call_queue.with_label_values(&[class, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Records the delay of an expiry.

@@ -29,6 +29,11 @@ require() {
     apt_install "$@"
 }
 
+# It generates code for C++, C#, Java, Objective-C, PHP and Ruby.
+install_protoc() {
+    has protoc || require protobuf-compiler
+}
+
 install_python_clients() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || require python3 python3-venv
     rm -rf "$python"
@@ -50,6 +55,7 @@ is_up_to_date && exit 0
 echo "Installing the test clients into .tools/."
 rm -f "$stamp"
 mkdir -p .tools
+install_protoc
 install_python_clients
 install_node_clients
 hash_of_lists >"$stamp"

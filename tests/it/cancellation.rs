@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reservd::rpc::pb::{self, Strategy};
+use reservd::rpc::pb::{self, ExecutionStrategy};
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -30,8 +30,8 @@ async fn all_clear(server: &TestServer) {
 }
 
 /// Not only the caller got DEADLINE_EXCEEDED: the work of the one Reserve ended for the same reason.
-async fn ended_by_deadline(server: &TestServer, strategy: Strategy) {
-    let strategy = strategy.as_str_name().trim_start_matches("STRATEGY_");
+async fn ended_by_deadline(server: &TestServer, strategy: ExecutionStrategy) {
+    let strategy = strategy.as_str_name().trim_start_matches("EXECUTION_STRATEGY_");
     let labels = format!("operation=\"reserve\",outcome=\"DEADLINE\",strategy=\"{strategy}\"");
     let outcomes = format!("reservd_outcomes_total{{{labels}}}");
     eventually(&outcomes, async || server.metric(&outcomes).await == 1.0).await;
@@ -187,7 +187,8 @@ async fn callers_that_hang_up_while_queued_leave_the_queue_to_others() {
     let (answer, ()) = tokio::join!(next, release);
     answer.expect("there is room");
     // The other calls are done, since their callers did not hang up in time.
-    eventually("all of it is done", async || server.get_event("show").await.held == 13).await;
+    eventually("all of it is done", async || server.get_event("show").await.counts.unwrap_or_default().held == 13)
+        .await;
     let refused = server.reserve(reserve("show", "gone-0")).await.expect_err("it is there already");
     assert_eq!(reason(&refused), "ALREADY_RESERVED");
     server.check_and_stop().await;

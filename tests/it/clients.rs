@@ -1,6 +1,8 @@
 //! Foreign clients: Python's and Node's, generated from `proto/`, and the commands of the documentation through server
 //! reflection. `make test-tools` installs them.
 
+use std::path::PathBuf;
+
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use prost::Message;
 use tokio::process::Command;
@@ -8,11 +10,12 @@ use tonic_types::pb::ErrorInfo;
 
 use crate::support::{
     TestServer,
+    error_reasons::REASONS,
     process::{CommandOutput, TempFolder, checkout, finish, tool},
 };
 
-/// Python with the walk, and stubs that protoc makes in `folder`.
-async fn python(folder: &TempFolder, address: &str) -> Command {
+/// Python with a script, the address that it is to call, and stubs that protoc makes in `folder`.
+pub async fn python(folder: &TempFolder, script: &str, address: &str) -> Command {
     let stubs = folder.path("stubs");
     std::fs::create_dir(&stubs).expect("made");
     let mut protoc = tool("python/bin/python");
@@ -20,13 +23,19 @@ async fn python(folder: &TempFolder, address: &str) -> Command {
     for kind in ["--python_out", "--grpc_python_out"] {
         protoc.arg(format!("{kind}={}", stubs.display()));
     }
-    for file in std::fs::read_dir(checkout("proto/reservd/v1")).expect("the protocol is there") {
-        protoc.arg(file.expect("readable").path());
-    }
+    protoc.args(protocol());
     assert_went_well(&finish(protoc).await);
-    let mut walk = tool("python/bin/python");
-    walk.arg(checkout("tests/clients/python/walk.py")).arg(address).arg(stubs).env("PYTHONDONTWRITEBYTECODE", "1");
-    walk
+    let mut command = tool("python/bin/python");
+    command.arg(checkout("tests/clients/python").join(script)).arg(address).arg(stubs);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// The files of the protocol.
+fn protocol() -> Vec<PathBuf> {
+    let folders = ["proto/reservd/v1", "proto/reservd/diagnostics/v1alpha1"];
+    let files = folders.map(|folder| std::fs::read_dir(checkout(folder)).expect("the protocol is there"));
+    files.into_iter().flatten().map(|file| file.expect("readable").path()).collect()
 }
 
 fn node(address: &str) -> Command {
@@ -52,22 +61,71 @@ async fn meet_a_locked_row(server: TestServer, mut walk: Command) {
     walk.args(["deadline", "locked"]);
     assert_walked(&finish(walk).await);
     row.release().await;
-    assert_eq!(server.get_event("locked").await.held, 0, "a call whose time was over had an effect");
+    assert_eq!(
+        server.get_event("locked").await.counts.unwrap_or_default().held,
+        0,
+        "a call whose time was over had an effect"
+    );
     server.check_and_stop().await;
 }
 
 #[tokio::test]
 async fn a_python_client_goes_through_the_walk() {
     let (server, folder) = (TestServer::start().await, TempFolder::new());
-    assert_walked(&finish(python(&folder, &server.app.address.to_string()).await).await);
+    assert_walked(&finish(python(&folder, "walk.py", &server.app.address.to_string()).await).await);
     server.check_and_stop().await;
 }
 
 #[tokio::test]
 async fn a_python_client_gets_its_deadlines_right() {
     let (server, folder) = (TestServer::with(&[("server.default_deadline", "500ms")]).await, TempFolder::new());
-    let walk = python(&folder, &server.app.address.to_string()).await;
+    let walk = python(&folder, "walk.py", &server.app.address.to_string()).await;
     meet_a_locked_row(server, walk).await;
+}
+
+/// protoc has the generators of these languages.
+#[tokio::test]
+async fn code_can_be_generated_for_every_language_of_protoc() {
+    let folder = TempFolder::new();
+    for (language, ending) in
+        [("cpp", "pb.h"), ("csharp", "cs"), ("java", "java"), ("objc", "h"), ("php", "php"), ("ruby", "rb")]
+    {
+        let out = folder.path(language);
+        std::fs::create_dir(&out).expect("made");
+        let mut protoc = Command::new("protoc");
+        protoc.arg("-I").arg(checkout("proto")).kill_on_drop(true);
+        protoc.arg(format!("--{language}_out={}", out.display())).args(protocol());
+        assert_went_well(&finish(protoc).await);
+        assert!(contains_ending(&out, ending), "{language}");
+    }
+}
+
+fn contains_ending(folder: &std::path::Path, ending: &str) -> bool {
+    std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path()).any(|path| {
+        if path.is_dir() { contains_ending(&path, ending) } else { path.to_string_lossy().ends_with(ending) }
+    })
+}
+
+/// TypeScript's generator, as buf runs it, and its compiler over what that makes.
+#[tokio::test]
+async fn code_that_is_generated_for_typescript_compiles() {
+    let folder = TempFolder::new();
+    let bin = checkout(".tools/node/node_modules/.bin");
+    let template = format!(
+        "version: v2\nplugins:\n  - local: {}\n    out: {}\n    opt: target=ts\n",
+        bin.join("protoc-gen-es").display(),
+        folder.path("gen").display()
+    );
+    let mut generate = tool("node/node_modules/.bin/buf");
+    generate.arg("generate").arg(checkout("proto")).args(["--template", &folder.file("buf.gen.yaml", template)]);
+    generate.env("BUF_CACHE_DIR", folder.path("buf"));
+    assert_went_well(&finish(generate).await);
+    std::os::unix::fs::symlink(checkout(".tools/node/node_modules"), folder.path("node_modules")).expect("linked");
+    let config = r#"{"compilerOptions": {"strict": true, "noEmit": true, "module": "nodenext", "target": "es2022", "skipLibCheck": true}, "include": ["gen"]}"#;
+    folder.file("tsconfig.json", config);
+    let mut compile = tool("node/node_modules/.bin/tsc");
+    compile.arg("--project").arg(folder.path("tsconfig.json"));
+    assert_went_well(&finish(compile).await);
 }
 
 #[tokio::test]
@@ -99,49 +157,13 @@ async fn reflection_lists_the_services_in_both_versions() {
     for version in ["grpc-v1", "grpc-v1alpha"] {
         let output = buf(&folder, &["--reflect-protocol", version, "--list-services", &url]).await;
         assert_went_well(&output);
-        for service in ["EventService", "ReservationService", "DiagnosticsService"] {
-            assert!(output.out.lines().any(|line| line == format!("reservd.v1.{service}")), "{}", output.out);
+        for service in ["v1.EventService", "v1.FeedService", "diagnostics.v1alpha1.DiagnosticsService"] {
+            assert!(output.out.lines().any(|line| line == format!("reservd.{service}")), "{}", output.out);
         }
         assert!(output.out.contains("grpc.health.v1.Health"), "{}", output.out);
     }
     server.check_and_stop().await;
 }
-
-/// Every reason that an error may have.
-const REASONS: [&str; 32] = [
-    "ALREADY_RESERVED",
-    "ALREADY_WAITING",
-    "CAPACITY_BELOW_RESERVED",
-    "DATABASE_UNAVAILABLE",
-    "DEADLINE",
-    "DIAGNOSTICS_DISABLED",
-    "DRAINING",
-    "ETAG_MISMATCH",
-    "EVENT_EXISTS",
-    "EVENT_NOT_FOUND",
-    "EVENT_NOT_OPEN",
-    "EVENT_STATE_CONFLICT",
-    "EXTENSION_LIMIT",
-    "FIELD_INVALID",
-    "HOLD_EXPIRED",
-    "INTERNAL",
-    "LOCK_TIMEOUT",
-    "NOT_HELD",
-    "NOT_LIVE",
-    "NOT_SOLD_OUT",
-    "NOT_WAITING",
-    "OVERLOADED",
-    "PAGE_TOKEN_INVALID",
-    "QUANTITY_LIMIT",
-    "REQUEST_ID_REUSED",
-    "RESERVATION_NOT_FOUND",
-    "SOLD_OUT",
-    "VERSION_CONTENTION",
-    "WAITLIST_AHEAD",
-    "WAITLIST_CLOSED",
-    "WAITLIST_ENTRY_NOT_FOUND",
-    "WAITLIST_FULL",
-];
 
 /// A command of a page, as a reader pastes it into a shell.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,7 +181,7 @@ fn examples(markdown: &str) -> Vec<Example> {
     while let Some(line) = lines.next() {
         if let Some(comment) = line.strip_prefix('#') {
             let has = |reason: &&str| comment.split(|c: char| !is_in_reason(c)).any(|word| word == *reason);
-            reason = REASONS.into_iter().find(has);
+            reason = REASONS.iter().map(|reason| reason.name.as_str()).find(has);
         } else if !line.trim().is_empty() {
             let mut command = line.to_owned();
             while command.ends_with('\\') {
@@ -221,14 +243,6 @@ async fn try_the_commands_of(page: &str) {
 
 fn read(page: &str) -> String {
     std::fs::read_to_string(checkout(page)).unwrap_or_else(|_| panic!("there is no {page}"))
-}
-
-#[test]
-fn every_reason_is_in_the_table_of_errors() {
-    let table = read("docs/ERRORS.md");
-    for reason in REASONS {
-        assert!(table.contains(&format!("`{reason}`")), "{reason} is missing");
-    }
 }
 
 #[test]

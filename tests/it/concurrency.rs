@@ -8,7 +8,7 @@ use sqlx::Executor;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Answer, CONNECTIONS, MIXES, Observer, PATIENT, TestServer, all, assert_refused, by_turns, metadata, millis,
+    Answer, CONNECTIONS, MIXES, Observer, PATIENT, TestServer, all, assert_refused, by_turns, metadata, millis, new_id,
     of_user, patient_and, reason, reserve, sorted, with,
 };
 
@@ -108,7 +108,12 @@ async fn capacity_is_never_exceeded_at_any_instant() {
 }
 
 /// The calls of one user's life, without waiting for other users; a few users let their hold lapse.
-async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: usize) -> Vec<Result<Answer, Status>> {
+async fn a_life(
+    server: &TestServer,
+    event_id: &str,
+    mix: &[pb::ExecutionStrategy],
+    n: usize,
+) -> Vec<Result<Answer, Status>> {
     let user = format!("user-{n}");
     let (event_id, reservation, options) = (event_id.to_owned(), of_user(&user), by_turns(mix, n));
     let quantity = i32::try_from(n % 3 + 1).expect("small");
@@ -118,13 +123,13 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
     let amend = pb::AmendRequest {
         event_id: event_id.clone(),
         reservation: reservation.clone(),
-        quantity: 4,
+        quantity: Some(4),
         options,
         ..Default::default()
     };
     answers.push(server.amend(amend).await);
     if n.is_multiple_of(2) {
-        let quantity = i32::from(n.is_multiple_of(4));
+        let quantity = Some(i32::from(n.is_multiple_of(4))).filter(|quantity| *quantity > 0);
         let confirm = pb::ConfirmRequest {
             event_id: event_id.clone(),
             reservation: reservation.clone(),
@@ -135,8 +140,9 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
         answers.push(server.confirm(confirm).await);
     }
     if !n.is_multiple_of(3) {
-        let quantity = i32::from(n % 3 == 1);
-        let cancel = pb::CancelRequest { event_id, reservation, quantity, options, ..Default::default() };
+        let quantity = Some(i32::from(n % 3 == 1)).filter(|quantity| *quantity > 0);
+        let cancel =
+            pb::CancelRequest { event_id, reservation, quantity, request_id: new_id(), options, ..Default::default() };
         answers.push(server.cancel(cancel).await);
     }
     answers
@@ -154,7 +160,7 @@ async fn amend_and_reserve_do_not_both_get_the_last_units() {
         let amend = server.amend(pb::AmendRequest {
             event_id: event_id.into(),
             reservation: of_user("ann"),
-            quantity: 4,
+            quantity: Some(4),
             options: by_turns(mix, 1),
             ..Default::default()
         });
@@ -230,7 +236,7 @@ async fn cancel_and_confirm_take_effect_one_after_the_other() {
             assert!(answers[1].is_ok(), "{:?}", answers[1]);
         }
         observer.finish().await;
-        assert_eq!(server.get_event(event_id).await.available, 10);
+        assert_eq!(server.get_event(event_id).await.counts.unwrap_or_default().available, 10);
     }
     server.check_and_stop().await;
 }
@@ -266,7 +272,7 @@ async fn confirm_or_cancel(
     user: &str,
     etag: &str,
     n: usize,
-    mix: &[pb::Strategy],
+    mix: &[pb::ExecutionStrategy],
 ) -> Result<Answer, Status> {
     let (event_id, reservation, etag) = (event_id.to_owned(), of_user(user), etag.to_owned());
     let options = by_turns(mix, n / 2 + n);
@@ -303,10 +309,10 @@ async fn rows_read_before_the_lock_are_read_again() {
     let confirm = pb::ConfirmRequest {
         event_id: event_id.clone(),
         reservation: reservation.clone(),
-        options: with(pb::Strategy::Pessimistic),
+        options: with(pb::ExecutionStrategy::Pessimistic),
         ..Default::default()
     };
-    let options = with(pb::Strategy::Coalesced);
+    let options = with(pb::ExecutionStrategy::Coalesced);
     let cancel = pb::CancelRequest { event_id, reservation, options, ..Default::default() };
     let (late, ()) = tokio::join!(server.confirm(confirm), async {
         server.waiting(1).await;

@@ -74,7 +74,7 @@ impl Call {
                 let request = pb::ConfirmRequest {
                     event_id,
                     reservation,
-                    quantity: 1,
+                    quantity: Some(1),
                     request_id,
                     options,
                     ..Default::default()

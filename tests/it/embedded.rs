@@ -191,7 +191,7 @@ async fn a_rolling_restart_on_one_data_folder_keeps_serving() {
     let (mut events, _) = clients(&old.connect().await);
     let request = pb::GetEventRequest { event_id: "show".into() };
     let event = events.get_event(request).await.unwrap().into_inner().event.unwrap();
-    assert_eq!(event.held, 3);
+    assert_eq!(event.counts.unwrap_or_default().held, 3);
     old.stop().await;
     assert!(is_at_rest(&folder.data_dir()));
 }

@@ -28,12 +28,15 @@ async fn cancelling_an_event_ends_all_concurrent_reserves_and_confirms() {
         };
         let (answers, cancelled) = tokio::join!(server.race(event_id, 9, calls), cancelled);
         let event = cancelled.event.expect("the event");
-        assert_eq!((event.state(), event.held, event.confirmed), (EventState::Cancelled, 0, 0));
+        assert_eq!(
+            (event.state(), event.counts.unwrap_or_default().held, event.counts.unwrap_or_default().confirmed),
+            (EventState::Cancelled, 0, 0)
+        );
 
         let (done, refused) = sorted(answers);
         let is_new = |answer: &&Answer| answer.reservation.user_id.starts_with("new");
         let live = 4 + done.iter().filter(is_new).count();
-        assert_eq!(cancelled.cancelled_reservations, i32::try_from(live).expect("a few"));
+        assert_eq!(cancelled.cancelled_reservation_count, i32::try_from(live).expect("a few"));
         assert!(done.iter().all(|answer| answer.execution.event_version < event.version), "all came before the end");
         for status in refused {
             assert!(["EVENT_NOT_OPEN", "NOT_LIVE"].contains(&reason(&status).as_str()), "{status:?}");
@@ -89,7 +92,7 @@ async fn thousands_of_reservations_end_with_their_event_in_one_step() {
     let (cancelled, others) =
         tokio::join!(soon("it is cancelled", events.cancel_event(cancel_event("show"))), all(others));
     let cancelled = cancelled.expect("it is open").into_inner();
-    assert_eq!(cancelled.cancelled_reservations, 2000, "lapsed holds were not there to cancel");
+    assert_eq!(cancelled.cancelled_reservation_count, 2000, "lapsed holds were not there to cancel");
     assert_eq!(cancelled.event.expect("the event").version, 4001 + 3000 + 1, "each ends with a change of its own");
     assert_eq!(sorted(others).0.len(), 9, "other events go on");
 

@@ -48,13 +48,20 @@ impl World {
         let waitlist = Policy { enabled: true, ..Policy::default() };
         let definition = Definition { capacity: 3, waitlist, ..Definition::default() };
         let new = NewEvent { id: event_id.clone(), definition, state: EventState::Open, request: None, actor: None };
-        ledger.create_events(vec![new], deadline()).await.expect("it is new");
+        ledger.create_events(vec![new], false, deadline()).await.expect("it is new");
         Self { ledger, event_id }
     }
 
     async fn execute(&self, strategy: Strategy, action: Action) -> Answer {
         let event_id = self.event_id.clone();
-        let command = Command { event_id, action, etag: None, request: None, caller: Caller::default() };
+        let command = Command {
+            event_id,
+            action,
+            etag: None,
+            expected_event_version: None,
+            request: None,
+            caller: Caller::default(),
+        };
         let (lock_wait, deadline) = (LockWait::Wait, deadline());
         let options = ExecOptions { strategy, lock_wait, deadline, validate_only: false };
         self.ledger.execute(command, options).await.expect("it is allowed")
@@ -62,7 +69,8 @@ impl World {
 
     /// The event's state, capacity, counters and version; and that all of it is right.
     async fn event(&self) -> (EventState, u32, u32, u32, i64) {
-        let event = self.ledger.event(self.event_id.clone(), deadline()).await.expect("it exists");
+        let found = self.ledger.availability(vec![self.event_id.clone()], deadline()).await.expect("it can be read");
+        let event = found.into_iter().next().expect("it exists").event;
         let audit = self.ledger.audit(self.event_id.clone(), deadline()).await.expect("it exists");
         assert_eq!(audit.problems(), Vec::<String>::new());
         let counters = event.counters;
@@ -90,7 +98,7 @@ fn join_waitlist(name: &str) -> Action {
 
 fn resize(capacity: u32) -> Action {
     let values = Definition { capacity, ..Definition::default() };
-    Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] })
+    Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] }.into())
 }
 
 #[tokio::test]
@@ -155,7 +163,14 @@ async fn reserves_until_cancelled(world: &World) {
     for number in 0..20 {
         let event_id = world.event_id.clone();
         let action = reserve(&format!("late-{number}"));
-        let command = Command { event_id, action, etag: None, request: None, caller: Caller::default() };
+        let command = Command {
+            event_id,
+            action,
+            etag: None,
+            expected_event_version: None,
+            request: None,
+            caller: Caller::default(),
+        };
         let (strategy, lock_wait, deadline) = (Strategy::Coalesced, LockWait::Wait, deadline());
         let options = ExecOptions { strategy, lock_wait, deadline, validate_only: false };
         if let Err(refused) = world.ledger.execute(command, options).await {

@@ -1,7 +1,7 @@
 //! The exact end of a hold: a command before it wins, a command after it is refused, and the units are free at once,
 //! for every caller.
 
-use reservd::rpc::pb::{self, ReservationState, Strategy};
+use reservd::rpc::pb::{self, ExecutionStrategy, ReservationState};
 use tonic::Code;
 
 use crate::support::{
@@ -37,7 +37,7 @@ async fn a_confirm_that_waits_past_the_end_of_its_hold_is_refused() {
         let (answer, ()) = tokio::join!(call, release);
         assert_refused(answer, Code::FailedPrecondition, "HOLD_EXPIRED");
         assert_eq!(server.history(event_id, Some("ann")).await, ["HELD"]);
-        if strategy == Strategy::Pessimistic {
+        if strategy == ExecutionStrategy::Pessimistic {
             // The command read the clock once it had the row lock, so one attempt was enough.
             let retries = "reservd_retries_total{operation=\"confirm\",strategy=\"PESSIMISTIC\"}";
             assert_eq!(server.metric(retries).await, 0.0);
@@ -60,8 +60,13 @@ async fn other_changes_that_wait_past_the_end_of_their_hold_are_refused_too() {
         let (event_id, reservation) = (event_id.to_owned(), of_user("ann"));
         let extend = pb::ExtendRequest { event_id: event_id.clone(), reservation, options, ..Default::default() };
         let (quantity, reservation) = (2, of_user("bob"));
-        let amend =
-            pb::AmendRequest { event_id: event_id.clone(), reservation, quantity, options, ..Default::default() };
+        let amend = pb::AmendRequest {
+            event_id: event_id.clone(),
+            reservation,
+            quantity: Some(quantity),
+            options,
+            ..Default::default()
+        };
         let cancel = pb::CancelRequest {
             event_id: event_id.clone(),
             reservation: of_user("cid"),
@@ -144,7 +149,7 @@ async fn of_confirm_and_expiry_at_the_same_moment_one_wins() {
 }
 
 /// Confirms from just before the end of a hold to just after it, and compares the answer with the history.
-async fn confirm_at_the_end(server: &TestServer, event_id: String, mix: &[Strategy], n: usize) {
+async fn confirm_at_the_end(server: &TestServer, event_id: String, mix: &[ExecutionStrategy], n: usize) {
     server.event(&event_id, 1).await;
     let micros = i64::try_from(n).expect("small") * 700 - 4900;
     let hold = server.reserve(hold_for(100, &event_id, "ann")).await.expect("there is room").reservation;
@@ -217,7 +222,7 @@ async fn expiry_on_two_servers_releases_each_hold_once_and_no_confirmed_one() {
     })
     .await;
     let ended: (i64, i64) = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE kind = 'CONFIRMED'), count(*) FILTER (WHERE kind = 'EXPIRED') FROM changes",
+        "SELECT count(*) FILTER (WHERE kind = 'RESERVATION_CONFIRMED'), count(*) FILTER (WHERE kind = 'RESERVATION_EXPIRED') FROM changes",
     )
     .fetch_one(&mut sql)
     .await
@@ -237,11 +242,11 @@ async fn assert_holds_ended_once(server: &TestServer) {
           FROM reservations r
           JOIN changes h USING (event_id, reservation_id)
           JOIN changes c USING (event_id, reservation_id)
-         WHERE h.kind = 'HELD'
+         WHERE h.kind = 'RESERVATION_HELD'
          GROUP BY r.event_id, r.reservation_id, h.version
-        HAVING bool_or(c.kind = 'CONFIRMED' AND c.change_time >= h.expire_time)
-            OR bool_or(c.kind = 'EXPIRED' AND c.change_time < h.expire_time)
-            OR count(*) FILTER (WHERE c.kind IN ('CONFIRMED', 'EXPIRED')) > 1
+        HAVING bool_or(c.kind = 'RESERVATION_CONFIRMED' AND c.change_time >= h.expire_time)
+            OR bool_or(c.kind = 'RESERVATION_EXPIRED' AND c.change_time < h.expire_time)
+            OR count(*) FILTER (WHERE c.kind IN ('RESERVATION_CONFIRMED', 'RESERVATION_EXPIRED')) > 1
             OR r.state <> (array_agg(c.state ORDER BY c.version DESC))[1]";
     let wrong: Vec<String> = sqlx::query_scalar(WRONG).fetch_all(&mut server.sql().await).await.expect("a history");
     assert_eq!(wrong, Vec::<String>::new());

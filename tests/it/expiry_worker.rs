@@ -38,7 +38,7 @@ async fn after_a_long_outage_holds_are_released_in_the_order_in_which_they_lapse
     eventually("all are released", async || held(&server).await == 0).await;
     // In this order over all transactions, and over the versions of each event.
     const OVERTAKEN: &str = "
-        SELECT count(*) FROM changes x JOIN changes y ON x.kind = 'EXPIRED' AND y.kind = 'EXPIRED'
+        SELECT count(*) FROM changes x JOIN changes y ON x.kind = 'RESERVATION_EXPIRED' AND y.kind = 'RESERVATION_EXPIRED'
          WHERE x.expire_time < y.expire_time
            AND (x.change_time > y.change_time OR (x.event_id = y.event_id AND x.version > y.version))";
     let overtaken: i64 = sqlx::query_scalar(OVERTAKEN).fetch_one(&mut server.sql().await).await.expect("a count");

@@ -19,7 +19,7 @@ async fn exported(server: &TestServer) -> String {
     output.out
 }
 
-const EVENTS: &str = "event_id,capacity,display_name,series,venue,start_time,end_time,booking_open_time,\
+const EVENTS: &str = "event_id,capacity,display_name,series_id,venue_id,start_time,end_time,booking_open_time,\
     booking_close_time,max_quantity,hold_ttl_default,hold_ttl_max,max_extensions,waitlist_enabled,waitlist_max_size,\
     waitlist_offer_ttl,waitlist_order,waitlist_max_skips,waitlist_newcomers_may_overtake,state,cancel_reason,\
     label.genre,label.shop/id\n\
@@ -65,7 +65,7 @@ async fn an_import_of_an_export_changes_nothing() {
 async fn the_filters_choose_what_is_exported() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
-    let lines = "event_id,capacity,series,venue,start_time,state\n\
+    let lines = "event_id,capacity,series_id,venue_id,start_time,state\n\
         a,1,S-1,hall-1,2030-01-01T00:00:00Z,OPEN\n\
         b,1,S-1,hall-2,2030-02-01T00:00:00Z,CLOSED\n\
         c,1,S-2,hall-1,2030-03-01T00:00:00Z,CANCELLED\n";

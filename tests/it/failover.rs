@@ -4,7 +4,7 @@
 //! A command is decided from the cache, without a read, when it joins a batch that is decided while the batch ahead is
 //! written. So here a stalled commit makes a batch form.
 
-use reservd::rpc::pb::{self, Strategy};
+use reservd::rpc::pb::{self, ExecutionStrategy};
 use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
@@ -64,11 +64,11 @@ impl Failover {
         let server = TestServer::on(before.database.clone(), &settings).await;
         let failover = Self { before, replica, proxy, server };
         failover.fill_pool(&failover.before).await;
-        failover.send("show", "ann", Strategy::Coalesced).await.expect("no panic").expect("there is room");
+        failover.send("show", "ann", ExecutionStrategy::Coalesced).await.expect("no panic").expect("there is room");
         failover
     }
 
-    fn send(&self, event_id: &str, user: &str, strategy: Strategy) -> Call {
+    fn send(&self, event_id: &str, user: &str, strategy: ExecutionStrategy) -> Call {
         let wish = pb::ReserveRequest { options: with(strategy), ..reserve(event_id, user) };
         let mut client = self.server.reservations();
         tokio::spawn(async move { client.reserve(wish).await.map(Response::into_inner) })
@@ -77,7 +77,7 @@ impl Failover {
     /// Uses up the server's connections, to the database `now`, with calls that wait for a row.
     async fn fill_pool(&self, now: &TestServer) {
         let row = now.hold_row("locked").await;
-        let calls = ["ann", "bob"].map(|user| self.send("locked", user, Strategy::Pessimistic));
+        let calls = ["ann", "bob"].map(|user| self.send("locked", user, ExecutionStrategy::Pessimistic));
         now.waiting(calls.len()).await;
         row.release().await;
         for call in calls {
@@ -88,11 +88,11 @@ impl Failover {
     /// Sends a call behind one with a stalled commit and one that begins the next batch, so that it joins that batch.
     async fn join_a_batch(&self, now: &TestServer, user: &str) -> (Stall, Call) {
         let stall = now.stall_commits_of("stalled").await;
-        self.send("other", "stalled", Strategy::Coalesced);
+        self.send("other", "stalled", ExecutionStrategy::Coalesced);
         now.commit_is_stalled().await;
-        self.send("other", "next", Strategy::Coalesced);
+        self.send("other", "next", ExecutionStrategy::Coalesced);
         self.are_queued(2).await;
-        let call = self.send("show", user, Strategy::Coalesced);
+        let call = self.send("show", user, ExecutionStrategy::Coalesced);
         self.are_queued(3).await;
         (stall, call)
     }
@@ -112,7 +112,7 @@ impl Failover {
             Replica::MoreReserved => (Ok(()), 6),
         };
         let event = self.replica.get_event("show").await;
-        assert_eq!((answer, event.held), (expected, held), "{contents:?}");
+        assert_eq!((answer, event.counts.unwrap_or_default().held), (expected, held), "{contents:?}");
         self.server.app.stop().await;
         self.before.check_and_stop().await;
         self.replica.check_and_stop().await;
@@ -128,9 +128,9 @@ async fn a_decision_made_before_a_failover_is_not_written_after_it() {
         let (stall, call) = failover.join_a_batch(before, "bob").await;
         // These two take both connections, the second as soon as the stalled batch is done. So the batch behind that is
         // decided, and waits for a connection.
-        failover.send("locked", "cid", Strategy::Pessimistic);
+        failover.send("locked", "cid", ExecutionStrategy::Pessimistic);
         before.waiting(4).await;
-        failover.send("locked", "dan", Strategy::Pessimistic);
+        failover.send("locked", "dan", ExecutionStrategy::Pessimistic);
         eventually("it is queued", async || server.app.metrics().rpcs_in_flight.get() == 5).await;
         let speculative = server.metric(SPECULATIVE).await;
         stall.release().await;

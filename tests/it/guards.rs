@@ -169,7 +169,7 @@ async fn errors_of_postgresql_never_reach_a_caller_as_sql() {
         ("23505", "reservations_pkey", Code::Internal, "INTERNAL"),
         ("23514", "events_never_oversold", Code::Internal, "INTERNAL"),
         ("55P03", "", Code::Aborted, "LOCK_TIMEOUT"),
-        ("57014", "", Code::DeadlineExceeded, "DEADLINE"),
+        ("57014", "", Code::Unavailable, "DATABASE_UNAVAILABLE"),
         ("40001", "", Code::Unavailable, "DATABASE_UNAVAILABLE"),
         ("40P01", "", Code::Unavailable, "DATABASE_UNAVAILABLE"),
         ("25006", "", Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -207,7 +207,7 @@ async fn transient_errors_are_repeated() {
             let user = format!("{}-{times}", strategy.as_str_name());
             let request = pb::ReserveRequest { options: with(strategy), ..reserve("roomy", &user) };
             let answer = server.reserve(request).await.expect("the next attempt is spared");
-            assert_eq!(i64::from(answer.execution.attempts), times + 1);
+            assert_eq!(i64::from(answer.execution.attempt_count), times + 1);
         }
     }
     server.check_and_stop().await;

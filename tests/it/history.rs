@@ -6,7 +6,7 @@ use tonic::Code;
 use crate::support::{TestServer, assert_refused, bad_fields, of_user, reserve};
 
 async fn list(server: &TestServer, request: pb::ListChangesRequest) -> Vec<pb::Change> {
-    let page = server.reservations().list_changes(request).await.expect("a history can be listed").into_inner();
+    let page = server.feed().list_changes(request).await.expect("a history can be listed").into_inner();
     assert_eq!(page.next_page_token, "", "it fits on a page");
     page.changes
 }
@@ -44,10 +44,10 @@ async fn a_history_has_the_kind_time_and_request_of_each_change() {
     let told: Vec<_> = changes.iter().map(|it| (it.version, it.kind(), it.request_id.as_str())).collect();
     let expected = [
         (1, ChangeKind::EventCreated, ""),
-        (2, ChangeKind::Held, "take"),
-        (3, ChangeKind::Held, ""),
-        (4, ChangeKind::Confirmed, "pay"),
-        (5, ChangeKind::Cancelled, ""),
+        (2, ChangeKind::ReservationHeld, "take"),
+        (3, ChangeKind::ReservationHeld, ""),
+        (4, ChangeKind::ReservationConfirmed, "pay"),
+        (5, ChangeKind::ReservationCancelled, ""),
         (6, ChangeKind::EventClosed, "close"),
     ];
     assert_eq!(told, expected);
@@ -64,7 +64,7 @@ async fn a_history_is_filtered_by_reservation_user_kind_and_time() {
     a_history(&server, "e").await;
     let all = list(&server, of("e")).await;
     let anns = server.reservation("e", "ann").await.reservation_id;
-    let kinds = vec![ChangeKind::Held.into(), ChangeKind::EventClosed.into()];
+    let kinds = vec![ChangeKind::ReservationHeld.into(), ChangeKind::EventClosed.into()];
     let at = |version: usize| all[version - 1].change_time;
     for (request, expected) in [
         (pb::ListChangesRequest { reservation_id: anns.clone(), ..of("e") }, vec![2, 4]),
@@ -87,16 +87,16 @@ async fn pages_of_a_history_follow_each_other_in_both_directions() {
     for (newest_first, expected) in [(false, [1, 2, 3, 4, 5, 6]), (true, [6, 5, 4, 3, 2, 1])] {
         let (mut seen, mut request) = (Vec::new(), pb::ListChangesRequest { newest_first, page_size: 4, ..of("e") });
         for _ in 0..2 {
-            let page = server.reservations().list_changes(request.clone()).await.expect("a page").into_inner();
+            let page = server.feed().list_changes(request.clone()).await.expect("a page").into_inner();
             seen.extend(versions(&page.changes));
             request.page_token = page.next_page_token;
         }
         assert_eq!((seen.as_slice(), request.page_token.as_str()), (expected.as_slice(), ""));
     }
-    let first = server.reservations().list_changes(pb::ListChangesRequest { page_size: 4, ..of("e") }).await;
+    let first = server.feed().list_changes(pb::ListChangesRequest { page_size: 4, ..of("e") }).await;
     let page_token = first.expect("a page").into_inner().next_page_token;
     let other = pb::ListChangesRequest { page_token, newest_first: true, ..of("e") };
-    let refused = server.reservations().list_changes(other).await;
+    let refused = server.feed().list_changes(other).await;
     let status = assert_refused(refused, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
     assert_eq!(bad_fields(&status), ["page_token"]);
     server.check_and_stop().await;

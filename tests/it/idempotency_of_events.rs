@@ -16,7 +16,7 @@ async fn create(server: &TestServer, event_id: &str, capacity: i32, request_id: 
     let event = event(event_id, capacity);
     let request = pb::CreateEventRequest { event, request_id: request_id.into(), ..Default::default() };
     let answer = server.events().create_event(request).await?.into_inner();
-    Ok((answer.event.expect("the event"), answer.replayed))
+    Ok((answer.event.expect("the event"), answer.execution.unwrap_or_default().replayed))
 }
 
 async fn create_batch(server: &TestServer, ids: &[&str]) -> Result<pb::BatchCreateEventsResponse, Status> {
@@ -26,7 +26,11 @@ async fn create_batch(server: &TestServer, ids: &[&str]) -> Result<pb::BatchCrea
         ..Default::default()
     };
     let requests = ids.iter().map(request).collect();
-    Ok(server.events().batch_create_events(pb::BatchCreateEventsRequest { requests }).await?.into_inner())
+    Ok(server
+        .events()
+        .batch_create_events(pb::BatchCreateEventsRequest { requests, ..Default::default() })
+        .await?
+        .into_inner())
 }
 
 /// The mutations of an existing event.
@@ -47,23 +51,23 @@ async fn call(server: &TestServer, rpc: Rpc, event_id: &str, request_id: &str) -
             let event = event(&event_id, 7);
             let request = pb::UpdateEventRequest { event, request_id, ..Default::default() };
             let answer = events.update_event(request).await?.into_inner();
-            (answer.event, answer.replayed)
+            (answer.event, answer.execution.unwrap_or_default().replayed)
         }
         Rpc::Close => {
             let request = pb::CloseEventRequest { event_id, request_id, ..Default::default() };
             let answer = events.close_event(request).await?.into_inner();
-            (answer.event, answer.replayed)
+            (answer.event, answer.execution.unwrap_or_default().replayed)
         }
         Rpc::Open => {
             let request = pb::OpenEventRequest { event_id, request_id, ..Default::default() };
             let answer = events.open_event(request).await?.into_inner();
-            (answer.event, answer.replayed)
+            (answer.event, answer.execution.unwrap_or_default().replayed)
         }
         Rpc::Cancel => {
             let request = pb::CancelEventRequest { event_id, request_id, ..Default::default() };
             let answer = events.cancel_event(request).await?.into_inner();
-            assert_eq!(answer.cancelled_reservations, 2, "answered again with the rest");
-            (answer.event, answer.replayed)
+            assert_eq!(answer.cancelled_reservation_count, 2, "answered again with the rest");
+            (answer.event, answer.execution.unwrap_or_default().replayed)
         }
     };
     Ok((event.expect("the event"), replayed))
@@ -115,7 +119,7 @@ async fn sixteen_racers_create_an_event_once() {
         let created = assert_done_once(race_to_commit(&server, 16, racers).await);
         assert_eq!(created.version, 1);
         let other = create(&server, event_id, 6, &request_id).await;
-        assert_refused(other, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_refused(other, Code::FailedPrecondition, "REQUEST_ID_REUSED");
         assert_eq!(server.get_event(&created.event_id).await, created);
     }
     let racers = (0..16).map(|_| create(&server, "anonymous", 5, ""));
@@ -140,7 +144,7 @@ async fn batches_that_share_events_create_each_once() {
     for (ids, answer) in batches.into_iter().zip(answers) {
         let answer = answer.expect("created, now or before");
         assert_eq!(answer.events.iter().map(|event| event.event_id.as_str()).collect::<Vec<_>>(), ids, "in order");
-        replayed += answer.replayed;
+        replayed += answer.replayed_count;
     }
     assert_eq!(replayed, 7, "eleven were asked for, four are there");
 
@@ -191,7 +195,7 @@ async fn an_events_first_answer_is_returned_after_later_changes_and_a_restart() 
     }
     for (n, rpc) in RPCS.into_iter().enumerate() {
         let other = call(&server, RPCS[(n + 1) % RPCS.len()], &format!("{rpc:?}"), "once").await;
-        assert_refused(other, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_refused(other, Code::FailedPrecondition, "REQUEST_ID_REUSED");
     }
     server.check_and_stop().await;
 }
@@ -201,7 +205,7 @@ async fn an_event_and_its_reservations_share_request_ids() {
     let server = TestServer::start().await;
     create(&server, "show", 5, "r").await.expect("it is new");
     let request = pb::ReserveRequest { request_id: "r".into(), ..reserve("show", "ann") };
-    assert_refused(server.reserve(request.clone()).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
+    assert_refused(server.reserve(request.clone()).await, Code::FailedPrecondition, "REQUEST_ID_REUSED");
     server.event("other", 5).await;
     let request = pb::ReserveRequest { event_id: "other".into(), ..request };
     assert!(!server.reserve(request).await.expect("another event, another request").execution.replayed);

@@ -25,9 +25,10 @@ fn assert_tally(output: &CommandOutput, counts: [usize; 6]) {
 }
 
 /// Begins a transaction that creates an event, as another client might.
-const INSERT: &str = "BEGIN; INSERT INTO events (event_id, display_name, state, max_quantity, hold_ttl_default,
-    hold_ttl_max, max_extensions, capacity, held, confirmed, version, waiting, create_time, update_time)
-    VALUES ('event-0700', '', 'OPEN', 1, 1, 1, 0, 5, 0, 0, 1, 0, now(), now())";
+const INSERT: &str = "BEGIN; INSERT INTO events (event_id, display_name, series_display_name,
+    venue_display_name, state, max_quantity, hold_ttl_default, hold_ttl_max, max_extensions, capacity, held, confirmed,
+    version, waiting, definition_version, create_time, update_time)
+    VALUES ('event-0700', '', '', '', 'OPEN', 1, 1, 1, 0, 5, 0, 0, 1, 0, 1, now(), now())";
 
 async fn events(server: &TestServer) -> i64 {
     let mut sql = server.sql().await;
@@ -39,7 +40,7 @@ async fn events(server: &TestServer) -> i64 {
 async fn a_repeated_import_changes_nothing() {
     let server = TestServer::start().await;
     let folder = TempFolder::new();
-    let content = "event_id,display_name,series,venue,start_time,end_time,capacity\n\
+    let content = "event_id,display_name,series_id,venue_id,start_time,end_time,capacity\n\
         UA1545,\"Newark, to Houston\",UA1545,EWR,2013-01-01T05:17:00-05:00,2013-01-01T08:30:00-05:00,149\n\
         plain,,,,,, 7 \n\
         köln-is-no-id,,,,,,1\n\
@@ -48,8 +49,8 @@ async fn a_repeated_import_changes_nothing() {
 
     assert_tally(&import(&server, &file).await, [4, 0, 0, 0, 0, 0]);
     let event = server.get_event("UA1545").await;
-    assert_eq!((event.display_name.as_str(), event.series.as_str()), ("Newark, to Houston", "UA1545"));
-    assert_eq!((event.venue.as_str(), event.capacity, event.version), ("EWR", 149, 1));
+    assert_eq!((event.display_name.as_str(), event.series_id.as_str()), ("Newark, to Houston", "UA1545"));
+    assert_eq!((event.venue_id.as_str(), event.capacity, event.version), ("EWR", 149, 1));
     assert_eq!(
         (event.start_time.expect("set").seconds, event.end_time.expect("set").seconds),
         (1357035420, 1357047000)
@@ -84,7 +85,7 @@ async fn an_existing_event_is_compared_with_its_line_and_never_changed() {
     update(pb::Event { event_id: "renamed".into(), display_name: "Much Ado".into(), labels, ..Default::default() })
         .await;
     // Not in the file, so it does not differ.
-    update(pb::Event { event_id: "same".into(), venue: "hall-1".into(), ..Default::default() }).await;
+    update(pb::Event { event_id: "same".into(), venue_id: "hall-1".into(), ..Default::default() }).await;
     let close = pb::CloseEventRequest { event_id: "closed".into(), ..Default::default() };
     server.events().close_event(close).await.expect("the event can be closed");
     let cancel = pb::CancelEventRequest { event_id: "called-off".into(), ..Default::default() };

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real gRPC, a real PostgreSQL, a private database for each test.
 
+mod api;
 mod attacks;
 mod broker;
 mod cancellation;

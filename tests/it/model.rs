@@ -6,12 +6,12 @@ mod promises;
 use std::collections::BTreeMap;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use reservd::rpc::pb::{self, Strategy as Locking};
+use reservd::rpc::pb::{self, ExecutionStrategy as Locking};
 use tokio::runtime::Runtime;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::support::{TestServer, entry_of_user, join, of_user, reason, reserve, with};
+use crate::support::{TestServer, entry_of_user, join, new_id, of_user, reason, reserve, with};
 use promises::{MAX_QUANTITY, Model, Rules, Step};
 
 /// The service, with the interface of the model.
@@ -34,12 +34,25 @@ impl Real<'_> {
             }
             Step::Confirm { user, quantity } => {
                 let reservation = target(user);
-                let wish = pb::ConfirmRequest { event_id, reservation, quantity, options, ..Default::default() };
+                let wish = pb::ConfirmRequest {
+                    event_id,
+                    reservation,
+                    quantity: Some(quantity).filter(|quantity| *quantity > 0),
+                    options,
+                    ..Default::default()
+                };
                 client.confirm(wish).await?.into_inner().reservation
             }
             Step::Cancel { user, quantity } => {
                 let reservation = target(user);
-                let wish = pb::CancelRequest { event_id, reservation, quantity, options, ..Default::default() };
+                let wish = pb::CancelRequest {
+                    event_id,
+                    reservation,
+                    quantity: Some(quantity).filter(|quantity| *quantity > 0),
+                    request_id: new_id(),
+                    options,
+                    ..Default::default()
+                };
                 client.cancel(wish).await?.into_inner().reservation
             }
             Step::Extend { user } => {
@@ -48,11 +61,21 @@ impl Real<'_> {
             }
             Step::Amend { user, quantity } => {
                 let reservation = target(user);
-                let wish = pb::AmendRequest { event_id, reservation, quantity, options, ..Default::default() };
+                let wish = pb::AmendRequest {
+                    event_id,
+                    reservation,
+                    quantity: Some(quantity).filter(|quantity| *quantity > 0),
+                    options,
+                    ..Default::default()
+                };
                 client.amend(wish).await?.into_inner().reservation
             }
             Step::Join { user, quantity, min_quantity } => {
-                let wish = pb::JoinWaitlistRequest { min_quantity, options, ..join(&event_id, &name(user), quantity) };
+                let wish = pb::JoinWaitlistRequest {
+                    min_quantity: Some(min_quantity),
+                    options,
+                    ..join(&event_id, &name(user), quantity)
+                };
                 return self.server.join(wish).await.map(|entry| entry.quantity);
             }
             Step::Leave { user } => {
@@ -148,13 +171,25 @@ async fn agree(
         let wish = pb::GetAvailabilityRequest { event_id: event_id.clone() };
         let seen = server.events().get_availability(wish).await.expect("the event is there").into_inner();
         let seen = seen.availability.expect("its availability");
-        prop_assert_eq!(seen.available, model.capacity - model.taken(), "after {:?}, with {:?}", step, &model);
-        prop_assert_eq!(seen.waiting as usize, model.line.len(), "after {:?}, with {:?}", step, &model);
+        prop_assert_eq!(
+            seen.counts.unwrap_or_default().available,
+            model.capacity - model.taken(),
+            "after {:?}, with {:?}",
+            step,
+            &model
+        );
+        prop_assert_eq!(
+            seen.counts.unwrap_or_default().waiting as usize,
+            model.line.len(),
+            "after {:?}, with {:?}",
+            step,
+            &model
+        );
     }
     let states = vec![pb::WaitlistEntryState::Waiting.into()];
     let wish = pb::ListWaitlistRequest { event_id, states, ..Default::default() };
     let line = server.waitlist().list_waitlist(wish).await.expect("the line").into_inner().entries;
-    let told: Vec<_> = line.into_iter().map(|entry| (entry.user_id, entry.skips)).collect();
+    let told: Vec<_> = line.into_iter().map(|entry| (entry.user_id, entry.skip_count)).collect();
     let expected: Vec<_> = model.line.iter().map(|party| (name(party.user), party.skips)).collect();
     prop_assert_eq!(told, expected);
     Ok(())

@@ -2,13 +2,13 @@
 //! and would be written after it is void, whatever delayed the write.
 
 use prost_types::{FieldMask, Timestamp};
-use reservd::rpc::pb::{self, ExecutionOptions, Strategy};
+use reservd::rpc::pb::{self, ExecutionOptions, ExecutionStrategy};
 use tokio::sync::Mutex;
 use tonic::Status;
 
 use crate::support::{
-    Call, EVERY_LOCK, EVERY_ROW, EVERY_UPDATE, TestServer, all, entry_of_user, join, of_user, patient_and, reason,
-    reserve, strict, with,
+    Call, EVERY_LOCK, EVERY_ROW, EVERY_UPDATE, TestServer, all, entry_of_user, join, new_id, of_user, patient_and,
+    reason, reserve, strict, with,
 };
 
 /// The moments on which decisions rest: the close of the event's booking, the end of its holds.
@@ -73,12 +73,27 @@ impl Request {
 
     fn cancel(self, user: &str, quantity: i32) -> Call {
         let Self { event_id, options } = self;
-        pb::CancelRequest { event_id, reservation: of_user(user), quantity, options, ..Default::default() }.into()
+        pb::CancelRequest {
+            event_id,
+            reservation: of_user(user),
+            quantity: Some(quantity).filter(|quantity| *quantity > 0),
+            request_id: new_id(),
+            options,
+            ..Default::default()
+        }
+        .into()
     }
 
     fn amend(self, user: &str, quantity: i32) -> Call {
         let Self { event_id, options } = self;
-        pb::AmendRequest { event_id, reservation: of_user(user), quantity, options, ..Default::default() }.into()
+        pb::AmendRequest {
+            event_id,
+            reservation: of_user(user),
+            quantity: Some(quantity).filter(|quantity| *quantity > 0),
+            options,
+            ..Default::default()
+        }
+        .into()
     }
 
     fn join(self) -> Call {
@@ -108,7 +123,12 @@ struct Outcome {
 
 /// Makes the calls of all cases, by each of these strategies. They are decided while `lock` keeps them from being
 /// written, and written `after` the moment or before it. None: the moment came before all of them were decided.
-async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, after: bool) -> Option<Vec<Outcome>> {
+async fn outcomes(
+    lock: &'static str,
+    strategies: &[ExecutionStrategy],
+    seconds: i64,
+    after: bool,
+) -> Option<Vec<Outcome>> {
     let _turn = TURN.lock().await;
     let settings = patient_and(&[
         // Only these calls release holds and promote entries.
@@ -124,7 +144,7 @@ async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, aft
             let event_id = format!("{}-{}-{}", case.moment, case.name, strategy.as_str_name());
             prepare(&server, &event_id, case.name.starts_with("queue-")).await;
             // Two commands that one server coalesces could be in one batch, and then only one of them would wait.
-            if strategy == Strategy::Coalesced {
+            if strategy == ExecutionStrategy::Coalesced {
                 twins.push(server.twin_with(&settings).await);
             }
             calls.push((event_id, case, strategy, twins.len()));
@@ -133,7 +153,7 @@ async fn outcomes(lock: &'static str, strategies: &[Strategy], seconds: i64, aft
     let moment = moments_come_in(&server, seconds).await;
     let stall = server.stall(lock).await;
     let requests = calls.iter().map(async |(event_id, case, strategy, twins_before)| {
-        let server = if *strategy == Strategy::Coalesced { &twins[twins_before - 1] } else { &server };
+        let server = if *strategy == ExecutionStrategy::Coalesced { &twins[twins_before - 1] } else { &server };
         (case.call)(Request { event_id: event_id.clone(), options: with(*strategy) }).send(server).await
     });
     let release = async {
@@ -189,7 +209,7 @@ async fn has_come(server: &TestServer, moment: Timestamp) -> bool {
 }
 
 /// Asserts that a decision made before a moment is not written after it.
-async fn void_after_the_moment(lock: &'static str, strategies: &[Strategy]) {
+async fn void_after_the_moment(lock: &'static str, strategies: &[ExecutionStrategy]) {
     // On a slow machine the moment must be further away.
     for seconds in [2, 10, 60] {
         let Some(outcomes) = outcomes(lock, strategies, seconds, true).await else { continue };
@@ -207,23 +227,24 @@ async fn void_after_the_moment(lock: &'static str, strategies: &[Strategy]) {
 
 #[tokio::test]
 async fn a_decision_that_waits_for_its_row_is_not_written_after_its_moment() {
-    void_after_the_moment(EVERY_ROW, &[Strategy::Pessimistic, Strategy::Optimistic]).await;
+    void_after_the_moment(EVERY_ROW, &[ExecutionStrategy::Pessimistic, ExecutionStrategy::Optimistic]).await;
 }
 
 #[tokio::test]
 async fn a_decision_made_on_a_read_is_not_written_after_its_moment() {
-    void_after_the_moment(EVERY_LOCK, &[Strategy::Optimistic, Strategy::Coalesced]).await;
+    void_after_the_moment(EVERY_LOCK, &[ExecutionStrategy::Optimistic, ExecutionStrategy::Coalesced]).await;
 }
 
 #[tokio::test]
 async fn a_decision_made_under_the_row_lock_is_not_written_after_its_moment() {
-    void_after_the_moment(EVERY_UPDATE, &[Strategy::Pessimistic]).await;
+    void_after_the_moment(EVERY_UPDATE, &[ExecutionStrategy::Pessimistic]).await;
 }
 
 /// The same calls succeed before the moment, so only the moment explains the refusals.
 #[tokio::test]
 async fn a_decision_written_before_its_moment_is_accepted() {
-    let outcomes = outcomes(EVERY_UPDATE, &[Strategy::Pessimistic], 3600, false).await.expect("it is an hour away");
+    let outcomes =
+        outcomes(EVERY_UPDATE, &[ExecutionStrategy::Pessimistic], 3600, false).await.expect("it is an hour away");
     for Outcome { event_id, case, answer, promoted } in outcomes {
         answer.unwrap_or_else(|status| panic!("{event_id}: {status:?}"));
         assert_eq!(promoted.is_empty(), case.refusal.is_some(), "{event_id}");

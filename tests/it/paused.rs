@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use reservd::rpc::pb::{self, Strategy};
+use reservd::rpc::pb::{self, ExecutionStrategy};
 use tokio::time::Instant;
 use tonic::Response;
 
@@ -16,7 +16,7 @@ use crate::support::{
 
 /// Pauses a server that reaches the database by `url` while it has the event's row lock; returns for how long that
 /// stalled a call of another server.
-async fn stall(server: &TestServer, url: &str, event_id: &str, strategy: Strategy) -> Duration {
+async fn stall(server: &TestServer, url: &str, event_id: &str, strategy: ExecutionStrategy) -> Duration {
     const WAITING: &str = "
         SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let of = |user: &str| pb::ReserveRequest { options: with(strategy), ..reserve(event_id, user) };
@@ -39,7 +39,7 @@ async fn stall(server: &TestServer, url: &str, event_id: &str, strategy: Strateg
     let stall = asked.elapsed();
     paused.signal(Signal::SIGCONT);
     let answer = soon("the paused server goes on", call).await.expect("no panic").expect("it repeats the transaction");
-    assert!(answer.execution.expect("the report").attempts > 1);
+    assert!(answer.execution.expect("the report").attempt_count > 1);
     paused.stop().await;
     stall
 }
@@ -50,7 +50,7 @@ async fn a_server_that_is_paused_with_a_row_locked_delays_others_by_about_a_seco
     let proxy = PgProxy::to(&server.database).await;
     // A socket, and TCP: the news that the session has ended arrives in different ways.
     for (way, url) in [("socket", server.database.url.as_str()), ("tcp", proxy.url())] {
-        for strategy in [Strategy::Pessimistic, Strategy::Coalesced] {
+        for strategy in [ExecutionStrategy::Pessimistic, ExecutionStrategy::Coalesced] {
             let event_id = format!("{way}-{}", strategy.as_str_name());
             let stall = stall(&server, url, &event_id, strategy).await;
             assert!(stall < Duration::from_secs(4), "{event_id}: {stall:?}");

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use reservd::rpc::pb::{self, Strategy};
+use reservd::rpc::pb::{self, ExecutionStrategy};
 use sqlx::Executor;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
@@ -25,7 +25,7 @@ const POISON: &str = "
 type Answer = Result<Response<pb::ReserveResponse>, Status>;
 
 fn wish(event_id: &str, user: &str) -> pb::ReserveRequest {
-    pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve(event_id, user) }
+    pb::ReserveRequest { options: with(ExecutionStrategy::Coalesced), ..reserve(event_id, user) }
 }
 
 fn send(server: &TestServer, wish: pb::ReserveRequest) -> JoinHandle<Answer> {
@@ -71,7 +71,7 @@ async fn a_lone_command_is_a_batch_of_one() {
     server.event("e", 1).await;
     let answer = server.reservations().reserve(wish("e", "ann")).await.expect("there is room").into_inner();
     let report = answer.execution.expect("a report");
-    assert_eq!((report.strategy(), report.attempts, report.batch_size), (Strategy::Coalesced, 1, 1));
+    assert_eq!((report.strategy(), report.attempt_count, report.batch_size), (ExecutionStrategy::Coalesced, 1, 1));
     server.check_and_stop().await;
 }
 
@@ -150,7 +150,7 @@ async fn a_whole_life_fits_into_one_batch() {
     server.event("e", 2).await;
     let held = server.hold_row("e").await;
     let mut calls = queue_up(&server, vec![wish("e", "first"), wish("e", "ann")]).await;
-    let options = with(Strategy::Coalesced);
+    let options = with(ExecutionStrategy::Coalesced);
     let (event_id, reservation) = ("e".to_owned(), of_user("ann"));
     let mut client = server.reservations();
     let confirm = pb::ConfirmRequest { event_id, reservation, options, ..Default::default() };
@@ -277,13 +277,13 @@ async fn the_contention_report_names_the_contended_event() {
     let calls = queue_up(&server, (0..20).map(|user| wish("hot", &format!("user-{user}"))).collect()).await;
     held.release().await;
     answers(calls).await;
-    let asked = pb::GetContentionReportRequest { window: millis(10_000), limit: 1 };
+    let asked = pb::diagnostics::GetContentionReportRequest { window: millis(10_000), limit: 1 };
     let report = server.diagnostics().get_contention_report(asked).await.expect("always on").into_inner();
     let [hot] = report.events.as_slice() else { panic!("one event was asked for: {report:?}") };
     assert_eq!(hot.event_id, "hot");
     let [used] = hot.strategies.as_slice() else { panic!("one strategy was used: {hot:?}") };
-    assert_eq!((used.strategy(), used.commands, used.batch_size_max), (Strategy::Coalesced, 20, 19));
-    assert!(used.wait_max.is_some_and(|wait| wait.nanos > 0 || wait.seconds > 0));
+    assert_eq!((used.strategy(), used.command_count, used.batch_size_max), (ExecutionStrategy::Coalesced, 20, 19));
+    assert!(used.wait_duration_max.is_some_and(|wait| wait.nanos > 0 || wait.seconds > 0));
     server.check_and_stop().await;
 }
 
@@ -329,7 +329,7 @@ async fn two_servers_and_three_strategies_on_the_same_events_never_deadlock() {
         let mut calls = Vec::new();
         for number in 0..48 {
             // Most are coalesced: batches of several events conflict with each other and with single commands.
-            let strategy = if number % 6 == 5 { Strategy::Pessimistic } else { Strategy::Coalesced };
+            let strategy = if number % 6 == 5 { ExecutionStrategy::Pessimistic } else { ExecutionStrategy::Coalesced };
             let event_id = &events[number * 5 % events.len()];
             let wish =
                 pb::ReserveRequest { options: with(strategy), ..reserve(event_id, &format!("{round}-{number}")) };

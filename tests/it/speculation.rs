@@ -4,7 +4,7 @@
 
 use futures::future::join_all;
 use prost_types::FieldMask;
-use reservd::rpc::pb::{self, Strategy, WaitlistEntryState as EntryState};
+use reservd::rpc::pb::{self, ExecutionStrategy, WaitlistEntryState as EntryState};
 use sqlx::Row;
 use tonic::{Code, Response, Status};
 
@@ -15,7 +15,7 @@ const MISPREDICTED: &str = "reservd_batch_mispredicted_total";
 const TRIES: u32 = 500;
 
 fn wish(user: &str) -> pb::ReserveRequest {
-    pb::ReserveRequest { options: with(Strategy::Coalesced), ..reserve("e", user) }
+    pb::ReserveRequest { options: with(ExecutionStrategy::Coalesced), ..reserve("e", user) }
 }
 
 async fn reserved(server: &TestServer, wish: pb::ReserveRequest) -> Result<pb::ReserveResponse, Status> {
@@ -57,7 +57,7 @@ async fn a_known_request_id_is_answered_from_the_history() {
         let other = pb::ReserveRequest { request_id, ..wish(&format!("bob-{number}")) };
         let made = reserved(&server, first.clone()).await.expect("there is room");
         // Bob has no reservation; only the request_id, which stands for another payload, causes the refusal.
-        assert_refused(reserved(&server, other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_refused(reserved(&server, other).await, Code::FailedPrecondition, "REQUEST_ID_REUSED");
         let again = reserved(&server, first).await.expect("answered again");
         assert_eq!((again.reservation, again.execution.expect("a report").replayed), (made.reservation, true));
     })

@@ -8,7 +8,7 @@ mod refusals;
 
 use reservd::rpc::pb;
 
-use crate::support::{TestServer, of_user, reserve};
+use crate::support::{TestServer, new_id, of_user, reserve};
 
 /// A full event with a waitlist: `ann` holds all units.
 async fn full(server: &TestServer, event_id: &str, capacity: i32, policy: pb::WaitlistPolicy) {
@@ -18,7 +18,13 @@ async fn full(server: &TestServer, event_id: &str, capacity: i32, policy: pb::Wa
 
 /// Cancels this many of a user's units; all if zero.
 fn cancel(event_id: &str, user_id: &str, quantity: i32) -> pb::CancelRequest {
-    pb::CancelRequest { event_id: event_id.into(), reservation: of_user(user_id), quantity, ..Default::default() }
+    pb::CancelRequest {
+        event_id: event_id.into(),
+        reservation: of_user(user_id),
+        quantity: Some(quantity).filter(|quantity| *quantity > 0),
+        request_id: new_id(),
+        ..Default::default()
+    }
 }
 
 fn leave(event_id: &str, user_id: &str) -> pb::LeaveWaitlistRequest {

@@ -18,7 +18,7 @@ async fn a_reservation_lives_from_hold_to_cancellation() {
         let held = held.await.expect("there is room").into_inner();
         let execution = held.execution.expect("a mutation tells how it was carried out");
         assert_eq!(execution.strategy(), strategy);
-        assert_eq!((execution.attempts, execution.event_version, execution.replayed), (1, 2, false));
+        assert_eq!((execution.attempt_count, execution.event_version, execution.replayed), (1, 2, false));
         let held = held.reservation.expect("the reservation");
         assert_eq!((held.state(), held.quantity), (ReservationState::Held, 3));
 
@@ -30,13 +30,13 @@ async fn a_reservation_lives_from_hold_to_cancellation() {
             ..Default::default()
         });
         let extended = extended.await.expect("extended").into_inner().reservation.expect("the reservation");
-        assert_eq!(extended.extensions, 1);
+        assert_eq!(extended.extension_count, 1);
         assert!(extended.expire_time.map(|t| t.seconds) > held.expire_time.map(|t| t.seconds));
 
         let amended = client.amend(pb::AmendRequest {
             event_id: event_id.clone(),
             reservation: of_user("ann"),
-            quantity: 5,
+            quantity: Some(5),
             options: with(strategy),
             ..Default::default()
         });
@@ -51,13 +51,13 @@ async fn a_reservation_lives_from_hold_to_cancellation() {
         let confirmed = client.confirm(pb::ConfirmRequest {
             event_id: event_id.clone(),
             reservation: of_user("ann"),
-            quantity: 2,
+            quantity: Some(2),
             options: with(strategy),
             ..Default::default()
         });
         let confirmed = confirmed.await.expect("confirmed").into_inner().reservation.expect("it");
         assert_eq!((confirmed.state(), confirmed.quantity), (ReservationState::Confirmed, 2));
-        assert_eq!(server.get_event(&event_id).await.available, 3);
+        assert_eq!(server.get_event(&event_id).await.counts.unwrap_or_default().available, 3);
 
         let cancelled = client.cancel(pb::CancelRequest {
             event_id: event_id.clone(),
@@ -68,7 +68,7 @@ async fn a_reservation_lives_from_hold_to_cancellation() {
         });
         let cancelled = cancelled.await.expect("cancelled").into_inner().reservation.expect("it");
         assert_eq!(cancelled.state(), ReservationState::Cancelled);
-        assert_eq!(server.get_event(&event_id).await.available, 5);
+        assert_eq!(server.get_event(&event_id).await.counts.unwrap_or_default().available, 5);
         client.reserve(reserve(&event_id, "ann")).await.expect("after a cancellation one may reserve again");
     }
     server.check_and_stop().await;

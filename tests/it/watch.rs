@@ -1,4 +1,4 @@
-//! WatchEvent: every change, in order, once, from any version and under concurrent commands.
+//! WatchChanges: every change, in order, once, from any version and under concurrent commands.
 
 mod begin;
 mod end;
@@ -38,7 +38,7 @@ async fn listed(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     loop {
         let event_id = event_id.to_owned();
         let request = pb::ListChangesRequest { event_id, page_size: 1000, page_token, ..Default::default() };
-        let page = server.reservations().list_changes(request).await.expect("a page").into_inner();
+        let page = server.feed().list_changes(request).await.expect("a page").into_inner();
         changes.extend(page.changes);
         page_token = page.next_page_token;
         if page_token.is_empty() {

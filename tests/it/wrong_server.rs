@@ -33,8 +33,7 @@ async fn assert_all_say(server: &str, expected: &str) {
 async fn the_metrics_port_is_an_http_server() {
     let server = TestServer::start().await;
     let address = server.app.metrics_address.expect("metrics are served");
-    let answer = "it answers 404 Not Found; use the address of server.listen";
-    let expected = format!("{address} is an HTTP server, not a gRPC server: {answer}");
+    let expected = format!("{address} is an HTTP/1 server, not a gRPC server; use the address of server.listen");
     assert_all_say(&format!("http://{address}"), &expected).await;
     server.check_and_stop().await;
 }
@@ -66,7 +65,10 @@ async fn http_to_a_server_with_tls_says_https() {
 #[tokio::test]
 async fn a_server_of_http_1_and_one_of_another_protocol_are_told_apart() {
     for (banner, expected) in [
-        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "is an HTTP/1 server, not a gRPC server"),
+        (
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            "is an HTTP/1 server, not a gRPC server; use the address of server.listen",
+        ),
         (b"-ERR unknown command\r\n", "is not a gRPC server"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -60,7 +60,8 @@ impl Attacked {
         let event = Event { event_id: EVENT.into(), capacity: 1_000_000, ..Default::default() };
         let requests = long.chain([event]).map(|event| CreateEventRequest { event: Some(event), ..Default::default() });
         let mut client = EventServiceClient::new(self.connect().await?);
-        client.batch_create_events(BatchCreateEventsRequest { requests: requests.collect() }).await?;
+        let batch = BatchCreateEventsRequest { requests: requests.collect(), ..Default::default() };
+        client.batch_create_events(batch).await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ fn open_loop() -> Group {
     let load = Load {
         server: ([127, 0, 0, 1], 1).into(),
         bearer: None,
-        strategy: pb::Strategy::Pessimistic,
+        strategy: pb::ExecutionStrategy::Pessimistic,
         work: Work::Reserve,
         picker: Picker::new(Shape::Hot, 1),
         callers: 1,

@@ -21,5 +21,5 @@ WITH numbered AS (
 )
 INSERT INTO changes (event_id, version, kind, change_time, reservation_id, user_id, quantity, state, expire_time,
                      confirm_time, extensions, create_time)
-SELECT event_id, version, state, now(), reservation_id, user_id, 1, state, expire_time, confirm_time, 0, now()
+SELECT event_id, version, 'RESERVATION_' || state, now(), reservation_id, user_id, 1, state, expire_time, confirm_time, 0, now()
   FROM rows

@@ -11,7 +11,7 @@ use reservd::rpc::pb::{
 use tokio::time::{Instant, sleep};
 use tonic::{Status, transport::Channel};
 
-use super::{Plan, tally::Tally, traveller::SHORT_HOLD};
+use super::{Flight, Plan, tally::Tally, traveller::SHORT_HOLD};
 
 /// Questions asked at once.
 const AT_ONCE: usize = 32;
@@ -47,14 +47,14 @@ pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &Progress
     let mut audit = Audit::default();
     // Until the last hold that is meant to lapse has done so.
     sleep(SHORT_HOLD).await;
-    let flights = stream::iter(&plan.flights).map(|flight| async {
+    let flights = stream::iter(&plan.flights).map(|flight| async move {
         let verified = verify(&flight.event_id, channel).await?;
         bar.inc(1);
-        Ok::<_, Status>((flight.event_id.as_str(), verified))
+        Ok::<_, Status>((flight, verified))
     });
     let flights: Vec<_> = flights.buffer_unordered(AT_ONCE).try_collect().await?;
-    for (event_id, verified) in &flights {
-        audit.enter_flight(event_id, verified);
+    for (flight, verified) in &flights {
+        audit.enter_flight(flight, verified);
     }
 
     let users = stream::iter(0..plan.travellers).map(|number| async move {
@@ -74,17 +74,18 @@ pub async fn check(plan: &Plan, channel: &Channel, tally: &Tally, bar: &Progress
 }
 
 impl Audit {
-    fn enter_flight(&mut self, event_id: &str, verified: &VerifyEventResponse) {
+    fn enter_flight(&mut self, flight: &Flight, verified: &VerifyEventResponse) {
+        let event_id = &flight.event_id;
         self.flights += 1;
-        self.seats += i64::from(verified.capacity);
-        self.confirmed += verified.confirmed_rows;
-        self.held += verified.held_rows;
+        self.seats += i64::from(flight.capacity);
+        self.confirmed += counted(verified, "confirmed");
+        self.held += counted(verified, "held");
         if verified.ok {
             self.clean_flights += 1;
         }
         self.problems.extend(verified.problems.iter().map(|problem| format!("{event_id}: {problem}")));
-        if verified.lapsed_rows > 0 {
-            self.problems.push(format!("{event_id}: holds of {} seats lapsed, not released", verified.lapsed_rows));
+        if verified.lapsed > 0 {
+            self.problems.push(format!("{event_id}: holds of {} seats lapsed, not released", verified.lapsed));
         }
     }
 
@@ -98,6 +99,11 @@ impl Audit {
             None => self.problems.push(format!("no caller was answered {recorded:?}")),
         }
     }
+}
+
+/// What the service counted in the rows of a flight for the counter of this name.
+fn counted(verified: &VerifyEventResponse, name: &str) -> i64 {
+    verified.checks.iter().find(|check| check.name == name).map_or(0, |check| check.counted)
 }
 
 /// Whether the reservation is as the last answer said; only a hold may have lapsed since.
@@ -114,7 +120,7 @@ async fn verify(event_id: &str, channel: &Channel) -> Result<VerifyEventResponse
     let asked = Instant::now();
     loop {
         let verified = client.verify_event(VerifyEventRequest { event_id: event_id.into() }).await?.into_inner();
-        if verified.lapsed_rows == 0 || asked.elapsed() > RELEASED_WITHIN {
+        if verified.lapsed == 0 || asked.elapsed() > RELEASED_WITHIN {
             return Ok(verified);
         }
         sleep(Duration::from_millis(50)).await;

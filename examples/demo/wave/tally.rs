@@ -103,9 +103,7 @@ impl Tally {
 /// Whether a refusal may meet correct calls to a service that works: a business "no", a lost race, or
 /// too many at once.
 fn is_expected(code: Code, reason: Option<&str>) -> bool {
-    match code {
-        Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted | Code::ResourceExhausted => reason.is_some(),
-        Code::InvalidArgument => reason == Some("REQUEST_ID_REUSED"),
-        _ => false,
-    }
+    let is_refusal =
+        matches!(code, Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted | Code::ResourceExhausted);
+    is_refusal && reason.is_some()
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use reservd::rpc::pb::{
-    AmendRequest, CancelRequest, ConfirmRequest, ExecutionOptions, ExtendRequest, LockWait, Reservation,
-    ReservationSelector, ReservationState, ReserveRequest, Strategy, reservation_selector::Selector,
+    AmendRequest, CancelRequest, ConfirmRequest, ExecutionOptions, ExecutionStrategy, ExtendRequest, LockWait,
+    Reservation, ReservationSelector, ReservationState, ReserveRequest, reservation_selector::Selector,
     reservation_service_client::ReservationServiceClient,
 };
 use tokio::time::sleep;
@@ -82,7 +82,7 @@ impl Traveller {
     /// A hold, then all of it is taken, or sometimes less.
     async fn book(&mut self, wish: ReserveRequest) {
         if let Some(hold) = self.reserve(wish).await {
-            let quantity = if self.rng.bool() { 0 } else { self.rng.i32(1..=hold.quantity) };
+            let quantity = self.some_of(&hold);
             self.confirm(&hold, quantity).await;
         }
     }
@@ -95,7 +95,7 @@ impl Traveller {
             ExtendRequest { event_id: hold.event_id.clone(), reservation, request_id, options, ..Default::default() };
         let answer = send!(self.client, extend, request);
         self.tally.note(Call::Extend, answer);
-        self.confirm(&hold, 0).await;
+        self.confirm(&hold, None).await;
     }
 
     /// The party becomes larger or smaller before it is booked.
@@ -105,14 +105,14 @@ impl Traveller {
         let request = AmendRequest {
             event_id: hold.event_id.clone(),
             reservation: this(&hold),
-            quantity: self.rng.i32(1..=6),
+            quantity: Some(self.rng.i32(1..=6)),
             request_id,
             options,
             ..Default::default()
         };
         let answer = send!(self.client, amend, request);
         self.tally.note(Call::Amend, answer);
-        self.confirm(&hold, 0).await;
+        self.confirm(&hold, None).await;
     }
 
     /// A booking is cancelled, wholly or in part; or a hold is.
@@ -123,7 +123,7 @@ impl Traveller {
         let request = CancelRequest {
             event_id: booked.event_id.clone(),
             reservation: this(&booked),
-            quantity: if self.rng.bool() { 0 } else { self.rng.i32(1..=booked.quantity) },
+            quantity: self.some_of(&booked),
             reason: "changed my mind".into(),
             request_id,
             options,
@@ -167,7 +167,7 @@ impl Traveller {
     async fn come_late(&mut self, wish: ReserveRequest) {
         if let Some(hold) = self.reserve(lapsing(wish)).await {
             sleep(SHORT_HOLD).await;
-            if self.confirm(&hold, 0).await {
+            if self.confirm(&hold, None).await {
                 self.tally.problem(format!("{} confirmed a hold after its end", self.user_id));
             }
         }
@@ -190,7 +190,7 @@ impl Traveller {
         (self.tally.note(Call::Reserve, one), self.tally.note(Call::Reserve, other))
     }
 
-    async fn confirm(&mut self, hold: &Reservation, quantity: i32) -> bool {
+    async fn confirm(&mut self, hold: &Reservation, quantity: Option<i32>) -> bool {
         let (options, request_id) = (self.options(), self.request_id());
         let event_id = hold.event_id.clone();
         let request =
@@ -198,6 +198,11 @@ impl Traveller {
         let answer = send!(self.client, confirm, request);
         let confirmed = self.tally.note(Call::Confirm, answer);
         confirmed.is_some_and(|done| done.reservation.state() == ReservationState::Confirmed)
+    }
+
+    /// All seats of a reservation, or some of them.
+    fn some_of(&mut self, reservation: &Reservation) -> Option<i32> {
+        if self.rng.bool() { None } else { Some(self.rng.i32(1..=reservation.quantity)) }
     }
 
     /// A hold of some seats, for longer than a wave lasts.
@@ -219,7 +224,8 @@ impl Traveller {
 
     /// Every strategy, the server's own choice among them; and now and then one that does not wait.
     fn options(&mut self) -> Option<ExecutionOptions> {
-        let strategies = [Strategy::Unspecified, Strategy::Pessimistic, Strategy::Optimistic, Strategy::Coalesced];
+        use ExecutionStrategy::{Coalesced, Optimistic, Pessimistic, Unspecified};
+        let strategies = [Unspecified, Pessimistic, Optimistic, Coalesced];
         let strategy = strategies[self.rng.usize(..strategies.len())];
         let lock_wait = if self.rng.u8(..20) == 0 { LockWait::Nowait } else { LockWait::Wait };
         Some(ExecutionOptions { strategy: strategy.into(), lock_wait: lock_wait.into() })
@@ -228,7 +234,7 @@ impl Traveller {
 
 /// Queues for its turn, so that nothing but the rules can refuse it.
 fn patient() -> Option<ExecutionOptions> {
-    Some(ExecutionOptions { strategy: Strategy::Pessimistic.into(), lock_wait: LockWait::Wait.into() })
+    Some(ExecutionOptions { strategy: ExecutionStrategy::Pessimistic.into(), lock_wait: LockWait::Wait.into() })
 }
 
 fn lapsing(wish: ReserveRequest) -> ReserveRequest {

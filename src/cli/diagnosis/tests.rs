@@ -21,5 +21,8 @@ fn a_diagnosis_says_what_to_use_instead() {
     assert_eq!(describe("http://a:1", Protocol::Tls), "a:1 expects TLS: use https://a:1");
     assert_eq!(describe("https://a:1", Protocol::Http2), "a:1 does not use TLS: use http://a:1");
     assert_eq!(describe("https://a:1", Protocol::Tls), "TLS with a:1 fails: cause");
-    assert_eq!(describe("http://a:1", Protocol::Http1), "a:1 is an HTTP/1 server, not a gRPC server");
+    assert_eq!(
+        describe("http://a:1", Protocol::Http1),
+        "a:1 is an HTTP/1 server, not a gRPC server; use the address of server.listen"
+    );
 }

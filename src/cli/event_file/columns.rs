@@ -6,7 +6,7 @@ use prost_types::{Duration, Timestamp};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use self::Access::{Choice, Count, OptionalCount, Span, Text, Time, Word};
+use self::Access::{Choice, Count, Note, OptionalCount, Span, Text, Time, Word};
 use super::cells;
 use crate::{
     domain::{
@@ -24,6 +24,8 @@ use crate::{
 enum Access {
     /// A text in which blanks count.
     Text(fn(&mut Event) -> &mut String),
+    /// A text in which blanks count, and which may have several lines.
+    Note(fn(&mut Event) -> &mut String),
     /// A text without blanks around it.
     Word(fn(&mut Event) -> &mut String),
     Count(fn(&mut Event) -> &mut i32),
@@ -47,12 +49,14 @@ const ORDERS: [(&str, i32); 2] =
 const FLAGS: [(&str, bool); 4] = [("true", true), ("false", false), ("yes", true), ("no", false)];
 
 /// Every column except those of labels, in the order of an export.
-static FIELDS: [Field; 21] = [
+static FIELDS: [Field; 23] = [
     Field("event_id", Word(|event| &mut event.event_id)),
     Field("capacity", Count(|event| &mut event.capacity)),
     Field("display_name", Text(|event| &mut event.display_name)),
-    Field("series", Text(|event| &mut event.series)),
-    Field("venue", Text(|event| &mut event.venue)),
+    Field("series_id", Word(|event| &mut event.series_id)),
+    Field("series_display_name", Text(|event| &mut event.series_display_name)),
+    Field("venue_id", Word(|event| &mut event.venue_id)),
+    Field("venue_display_name", Text(|event| &mut event.venue_display_name)),
     Field("start_time", Time(|event| &mut event.start_time)),
     Field("end_time", Time(|event| &mut event.end_time)),
     Field("booking_open_time", Time(|event| &mut event.booking_open_time)),
@@ -68,7 +72,7 @@ static FIELDS: [Field; 21] = [
     Field("waitlist_max_skips", OptionalCount(|event| &mut waitlist(event).max_skips)),
     Field("waitlist_newcomers_may_overtake", Access::Flag(|event| &mut waitlist(event).newcomers_may_overtake)),
     Field("state", Choice(&STATES, |event| &mut event.state)),
-    Field("cancel_reason", Text(|event| &mut event.cancel_reason)),
+    Field("cancel_reason", Note(|event| &mut event.cancel_reason)),
 ];
 
 /// The columns without which a file can't be imported.
@@ -112,20 +116,22 @@ impl Column {
 
     /// Sets the value of an event. An empty cell leaves the default.
     pub fn read(&self, event: &mut Event, cell: &str) -> Result<(), String> {
-        let keeps_blanks = matches!(self, Self::Field(Field(_, Text(_))) | Self::Label(_));
+        let is_note = matches!(self, Self::Field(Field(_, Note(_))) | Self::Label(_));
+        let keeps_blanks = is_note || matches!(self, Self::Field(Field(_, Text(_))));
         let cell = if keeps_blanks { cell } else { cell.trim() };
         if cell.is_empty() {
             let is_required = REQUIRED.contains(&self.name().as_str());
             return if is_required { Err("is empty, but every event needs it".into()) } else { Ok(()) };
         }
         let cell = cells::unprotected(cell)?;
-        if cell.contains(char::is_control) {
+        let is_clean = if is_note { limits::is_note(cell, usize::MAX) } else { !cell.contains(char::is_control) };
+        if !is_clean {
             return Err("has a line break or another control character in it; remove it".into());
         }
         match self {
             Self::Label(key) => drop(event.labels.insert(key.clone(), cell.to_owned())),
             Self::Field(Field(_, access)) => match access {
-                Text(of) | Word(of) => cell.clone_into(of(event)),
+                Text(of) | Note(of) | Word(of) => cell.clone_into(of(event)),
                 Count(of) => *of(event) = cells::whole_number(cell)?,
                 OptionalCount(of) => *of(event) = Some(cells::whole_number(cell)?),
                 Time(of) => *of(event) = Some(cells::time(cell)?),
@@ -142,7 +148,7 @@ impl Column {
         match self {
             Self::Label(key) => event.labels.get(key).cloned().unwrap_or_default(),
             Self::Field(Field(_, access)) => match access {
-                Text(of) | Word(of) => of(event).clone(),
+                Text(of) | Note(of) | Word(of) => of(event).clone(),
                 Count(of) => of(event).to_string(),
                 OptionalCount(of) => of(event).map_or_else(String::new, |count| count.to_string()),
                 Time(of) => of(event).map_or_else(String::new, cells::time_text),
@@ -167,7 +173,7 @@ impl Column {
     fn shown(&self, event: &mut Event) -> String {
         match (self, self.text(event)) {
             (_, text) if text.is_empty() => "empty".into(),
-            (Self::Label(_) | Self::Field(Field(_, Text(_))), text) => cells::shown(&text),
+            (Self::Label(_) | Self::Field(Field(_, Text(_) | Note(_))), text) => cells::shown(&text),
             (_, text) => text,
         }
     }
@@ -188,7 +194,7 @@ pub fn of_events(events: &[Event]) -> Vec<Column> {
 /// The request that creates an event. An event that is to be cancelled begins closed.
 pub fn request(event: &Event) -> CreateEventRequest {
     let start_closed = matches!(event.state(), EventState::Closed | EventState::Cancelled);
-    CreateEventRequest { event: Some(event.clone()), request_id: String::new(), start_closed }
+    CreateEventRequest { event: Some(event.clone()), start_closed, ..Default::default() }
 }
 
 /// Whether an event is cancelled.
@@ -198,27 +204,32 @@ pub fn is_cancelled(event: &Event) -> bool {
 
 /// The event as the server will store it, defaults included; or the columns that break a rule, each with the rule.
 pub fn as_stored(event: Event) -> Result<Event, Vec<(String, String)>> {
-    let new = decode::event::create_event(request(&event)).map_err(|status| violations(&status))?;
+    let (new, _) = decode::event::create_event(request(&event)).map_err(|status| violations(&status))?;
     let reason = match event.cancel_reason.as_str() {
         "" => None,
         _ if !is_cancelled(&event) => Some("is for events of state CANCELLED only".to_owned()),
-        reason if !limits::is_text(reason, limits::REASON) => {
-            Some(format!("must be at most {} characters, none of them a control character", limits::REASON))
-        }
+        reason if !limits::is_note(reason, limits::REASON) => Some(format!(
+            "must be at most {} characters, none of them a control character but line breaks and tabs",
+            limits::REASON
+        )),
         _ => None,
     };
     if let Some(rule) = reason {
         return Err(vec![("cancel_reason".into(), rule)]);
     }
-    let stored = encode::event(&StoredEvent {
-        id: new.id,
-        definition: new.definition,
-        state: StoredState::Open,
-        cancel_reason: None,
-        counters: Counters::default(),
-        create_time: StoredTime::MIN,
-        update_time: StoredTime::MIN,
-    });
+    let stored = encode::event(
+        &StoredEvent {
+            id: new.id,
+            definition: new.definition,
+            state: StoredState::Open,
+            cancel_reason: None,
+            counters: Counters::default(),
+            definition_version: 0,
+            create_time: StoredTime::MIN,
+            update_time: StoredTime::MIN,
+        },
+        None,
+    );
     let state = if event.state == 0 { EventState::Open.into() } else { event.state };
     Ok(Event { state, cancel_reason: event.cancel_reason, ..stored })
 }

@@ -72,7 +72,7 @@ impl<'a> Draft<'a> {
     /// Drafts the release of a lapsed hold. The ledger does it, not the caller.
     pub(super) fn release(&mut self, hold: &Reservation) {
         let after = Reservation { state: State::Expired, ..hold.clone() };
-        self.push(ChangeKind::Expired, hold.weight(), after);
+        self.push(ChangeKind::ReservationExpired, hold.weight(), after);
     }
 
     /// Releases lapsed holds, oldest first, until `units` are free or none is left. Returns whether
@@ -93,6 +93,7 @@ impl<'a> Draft<'a> {
     pub(super) fn change_event(&mut self, kind: ChangeKind, mut event: Event) {
         self.counters.version += 1;
         event.counters = self.counters;
+        event.definition_version = self.counters.version;
         event.update_time = self.now;
         let ended = self.ends_all.as_ref().map(|ends| ends.totals).unwrap_or_default();
         let cancelled_reservations = ended.reservations - ended.lapsed;

@@ -31,12 +31,13 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
     if let Some(change) = replay(snapshot, command)? {
         return Ok(Decision::Replay(Box::new(change.clone())));
     }
+    let version = snapshot.event.counters.version;
+    if command.expected_event_version.is_some_and(|expected| expected != version) {
+        return Err(Refusal::EventVersionMismatch { current: version });
+    }
     let mut draft = Draft::new(snapshot, Some(command), now);
     match &command.action {
-        Action::Reserve(reserve) => {
-            check_etag(command, || snapshot.event.etag())?;
-            reserve::reserve(&mut draft, reserve, command.caller.hold_limit_reached)?;
-        }
+        Action::Reserve(reserve) => reserve::reserve(&mut draft, reserve, command.caller.hold_limit_reached)?,
         Action::Confirm { target, quantity } => {
             let hold = live(&draft, command, target)?;
             reservation::confirm(&mut draft, hold, *quantity)?;
@@ -56,10 +57,7 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
         Action::Expire(id) => reservation::expire(&mut draft, *id)?,
         // Nothing to promote is no failure: another command may have done it.
         Action::Promote => return promote(snapshot, now).map(Decision::Commit).ok_or(Refusal::EntryNotFound),
-        Action::Join(wish) => {
-            check_etag(command, || snapshot.event.etag())?;
-            waitlist::join(&mut draft, wish)?;
-        }
+        Action::Join(wish) => waitlist::join(&mut draft, wish)?,
         Action::Leave { target } => {
             let found = snapshot.queue.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
             let entry = found.ok_or(Refusal::EntryNotFound)?;

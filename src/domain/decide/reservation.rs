@@ -37,7 +37,7 @@ pub(super) fn confirm(draft: &mut Draft<'_>, hold: &Reservation, quantity: Optio
         confirm_time: Some(draft.now),
         ..hold.clone()
     };
-    draft.change(ChangeKind::Confirmed, hold.weight(), after);
+    draft.change(ChangeKind::ReservationConfirmed, hold.weight(), after);
     Ok(())
 }
 
@@ -53,11 +53,11 @@ pub(super) fn cancel(
     after.cancel_reason = reason.map(str::to_owned).or(after.cancel_reason);
     let kind = if given_up < old.quantity {
         after.quantity -= given_up;
-        ChangeKind::Reduced
+        ChangeKind::ReservationReduced
     } else {
         after.state = State::Cancelled;
         after.expire_time = None;
-        ChangeKind::Cancelled
+        ChangeKind::ReservationCancelled
     };
     draft.change(kind, old.weight(), after);
     Ok(())
@@ -74,7 +74,7 @@ pub(super) fn extend(draft: &mut Draft<'_>, hold: &Reservation, ttl: Option<Dura
     draft.rests_on(hold.expire_time);
     let after =
         Reservation { expire_time: hold.expire_time.max(Some(end)), extensions: hold.extensions + 1, ..hold.clone() };
-    draft.change(ChangeKind::Extended, hold.weight(), after);
+    draft.change(ChangeKind::ReservationExtended, hold.weight(), after);
     Ok(())
 }
 
@@ -95,7 +95,7 @@ pub(super) fn amend(
     }
     draft.rests_on(old.expire_time);
     let after = Reservation { quantity, labels: labels.unwrap_or(&old.labels).clone(), ..old.clone() };
-    draft.change(ChangeKind::Amended, old.weight(), after);
+    draft.change(ChangeKind::ReservationAmended, old.weight(), after);
     Ok(())
 }
 

@@ -40,8 +40,8 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
         ..Reservation::new(wish.id, event.id.clone(), wish.user_id.clone(), wish.quantity, now)
     };
     match expire_time {
-        Some(expire_time) => draft.create(ChangeKind::Held, new.held_until(expire_time)),
-        None => draft.create(ChangeKind::Confirmed, new),
+        Some(expire_time) => draft.create(ChangeKind::ReservationHeld, new.held_until(expire_time)),
+        None => draft.create(ChangeKind::ReservationConfirmed, new),
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ fn an_action() -> impl Strategy<Value = Action> {
         1 => (0..12_u32).prop_map(|capacity| Action::UpdateEvent(EventUpdate {
             values: Definition { capacity, ..Definition::default() },
             fields: vec![EventField::Capacity],
-        })),
+        }.into())),
         1 => prop_oneof![
             4 => Just(Action::OpenEvent),
             4 => Just(Action::CloseEvent),
@@ -74,7 +74,7 @@ fn an_action() -> impl Strategy<Value = Action> {
         1 => a_policy().prop_map(|waitlist| Action::UpdateEvent(EventUpdate {
             values: Definition { waitlist, ..Definition::default() },
             fields: vec![EventField::Waitlist],
-        })),
+        }.into())),
     ]
 }
 
@@ -129,6 +129,7 @@ fn number_from(action: &mut Action, number: u128) {
 /// A command under a request_id; its kind stands for the payload.
 fn command(action: Action, request: Option<u8>) -> Command {
     let mut command = Command {
+        expected_event_version: None,
         event_id: EventId::parse("event").expect("valid"),
         action,
         etag: None,
@@ -344,7 +345,7 @@ fn capacity_shrinks_to_what_is_reserved_and_lapsed_holds_reserve_nothing() {
     reserved(&mut world, 2, ReserveMode::Confirm, 100);
     let shrink = |capacity| {
         let values = Definition { capacity, ..Definition::default() };
-        command(Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] }), None)
+        command(Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] }.into()), None)
     };
     assert_eq!(world.carry_out(&shrink(1), at(105)), Err(Refusal::CapacityBelowReserved { capacity: 1, reserved: 2 }));
     world.carry_out(&shrink(1), at(110)).expect("the hold has lapsed");
@@ -352,18 +353,19 @@ fn capacity_shrinks_to_what_is_reserved_and_lapsed_holds_reserve_nothing() {
 }
 
 #[test]
-fn an_etag_that_is_stale_is_refused_before_anything_else_is_looked_at() {
+fn a_stale_version_or_etag_is_refused_before_anything_else_is_looked_at() {
     let mut world = World::new(0, Policy::default());
-    let wish = Reserve {
-        id: ReservationId(Uuid::nil()),
-        user_id: user(1),
-        quantity: 1,
-        mode: ReserveMode::Confirm,
-        labels: Labels::default(),
-    };
+    let version = world.event.counters.version;
+    let (id, user_id, labels) = (ReservationId(Uuid::nil()), user(1), Labels::default());
+    let wish = Reserve { id, user_id, quantity: 1, mode: ReserveMode::Confirm, labels };
     let mut stale = command(Action::Reserve(wish), None);
+    stale.expected_event_version = Some(version + 1);
+    assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EventVersionMismatch { current: version }));
+    stale.expected_event_version = Some(version);
+    assert!(matches!(world.carry_out(&stale, at(1)), Err(Refusal::SoldOut { .. })));
+    let mut stale = command(Action::OpenEvent, None);
     stale.etag = Some("e9".into());
-    assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EtagMismatch { current: "e0".into() }));
+    assert_eq!(world.carry_out(&stale, at(1)), Err(Refusal::EtagMismatch { current: "e1".into() }));
 }
 
 #[test]

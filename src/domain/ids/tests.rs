@@ -3,13 +3,26 @@
 use super::*;
 
 #[test]
-fn an_id_is_visible_ascii_of_bounded_length() {
-    for good in ["a", "auth0|42", "a@b.example", &"x".repeat(128)] {
+fn the_ids_of_events_series_and_venues_have_one_narrow_format() {
+    for good in ["a", "7", "a@b.example", "A-1_b:c~d+e", &"x".repeat(128)] {
         assert_eq!(EventId::parse(good).expect(good).as_str(), good);
+        assert!(SeriesId::parse(good).is_some() && VenueId::parse(good).is_some());
     }
-    for bad in ["", " ", "a b", "a\n", "a\0", "é", "\u{7f}", &"x".repeat(129)] {
+    for bad in ["", " ", "a b", "a\n", "a\0", "é", "\u{7f}", "-a", ".a", "a/b", "a|b", "a,b", &"x".repeat(129)] {
         assert_eq!(EventId::parse(bad), None, "{bad:?}");
+        assert!(SeriesId::parse(bad).is_none() && VenueId::parse(bad).is_none());
     }
+}
+
+#[test]
+fn a_user_id_is_any_visible_ascii_of_bounded_length() {
+    for good in ["a", "auth0|42", "a@b.example", "#!/", &"x".repeat(255)] {
+        assert_eq!(UserId::parse(good).expect(good).as_str(), good);
+    }
+    for bad in ["", " ", "a b", "a\n", "é", "\u{7f}", &"x".repeat(256)] {
+        assert_eq!(UserId::parse(bad), None, "{bad:?}");
+    }
+    assert_ne!(UserId::parse("Ann"), UserId::parse("ann"));
 }
 
 #[test]

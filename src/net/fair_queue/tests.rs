@@ -5,7 +5,7 @@ use futures::{FutureExt, future::BoxFuture};
 use super::*;
 
 fn queue(max: usize) -> Arc<FairQueue> {
-    FairQueue::new(max, Arc::default())
+    FairQueue::new("large", max, Arc::default())
 }
 
 fn acquire(queue: &Arc<FairQueue>, client: u64, bytes: usize) -> BoxFuture<'static, Option<Permit>> {

@@ -186,10 +186,15 @@ impl CachedEvent {
 
 /// Bytes of an event's texts.
 fn text_of(event: &Event) -> usize {
-    let Definition { display_name, series, venue, labels, .. } = &event.definition;
+    let Definition { display_name, series_display_name, venue_display_name, labels, .. } = &event.definition;
     let labels: usize = labels.0.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let optional = [series, venue, &event.cancel_reason].map(|text| text.as_ref().map_or(0, String::len));
-    display_name.len() + labels + optional.iter().sum::<usize>()
+    let ids = [
+        event.definition.series_id.as_ref().map_or(0, |id| id.as_str().len()),
+        event.definition.venue_id.as_ref().map_or(0, |id| id.as_str().len()),
+    ];
+    let names = [display_name, series_display_name, venue_display_name].map(String::len);
+    let reason = event.cancel_reason.as_ref().map_or(0, String::len);
+    labels + reason + ids.iter().chain(&names).sum::<usize>()
 }
 
 impl Penalty {

@@ -3,10 +3,12 @@
 //! Watchers get only committed changes, read from the database. For each watched event there is one [`tail`], which
 //! reads new changes once, for all of its watchers. A commit of this server wakes the tail at once; one statement for
 //! all watched events notices the commits of other servers ([`Ledger::poll_feed`]). A watcher has a version and no
-//! queue of its own: it takes the changes after that version from the tail's buffer, or it is too slow ([`watch`]).
+//! queue of its own: it takes the changes after that version from the tail's buffer, or it is too slow ([`watch`]). A
+//! caller that watches several events gets what each of its [`watches`] has as it comes.
 
 mod tail;
 mod watch;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -24,12 +26,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use tail::{Counts, Page};
-pub use watch::{End, Told, Watch, Why};
+use watch::Watch;
+pub use watch::{End, Told, Why};
+pub use watches::{Update, Watches};
 
 use super::{Ledger, OpError};
 use crate::{
     config,
-    domain::{event::Event, ids::EventId, refusal::Refusal},
+    domain::{ids::EventId, refusal::Refusal},
     store::changes,
 };
 use tail::Tail;
@@ -134,35 +138,39 @@ impl Feed {
     }
 }
 
+/// Why watches did not begin, and for which event.
+pub type WatchError = (Option<EventId>, OpError);
+
 impl Ledger {
-    /// Begins to watch an event: from its state now, or after a version that the caller has seen.
+    /// Begins to watch events, each once: from its state now, or after a version that the caller has seen.
     ///
     /// `until` is when the caller stops listening, where it said so.
     pub async fn watch(
         &self,
-        event_id: EventId,
-        after: Option<i64>,
+        wanted: Vec<(EventId, Option<i64>)>,
         deadline: Instant,
         until: Option<Instant>,
-    ) -> Result<Watch, OpError> {
-        let place = Arc::clone(&self.env.feed.shared.places).try_acquire_owned();
-        let place = place.map_err(|_| OpError::Busy("too many watches are open"))?;
-        let (event, oldest) = self.kept(event_id, deadline).await?;
-        let version = event.counters.version;
-        if let Some(after) = after {
-            if after > version {
-                return Err(Refusal::VersionAhead { version }.into());
-            }
-            if after < oldest - 1 {
-                return Err(Refusal::HistoryForgotten { oldest }.into());
+    ) -> Result<Watches, WatchError> {
+        let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+        let places = Arc::clone(&self.env.feed.shared.places).try_acquire_many_owned(count);
+        let places = places.map_err(|_| (None, OpError::Busy("too many watches are open")))?;
+        let ids: Vec<_> = wanted.iter().map(|(id, _)| id.clone()).collect();
+        let found = self.read(deadline, move |conn| Box::pin(async move { changes::kept(conn, &ids).await }));
+        let found = found.await.map_err(|error| (None, error))?;
+        let mut found: HashMap<_, _> =
+            found.into_iter().map(|(event, oldest)| (event.id.clone(), (event, oldest))).collect();
+        let mut watches = Vec::with_capacity(wanted.len());
+        for (event_id, after) in wanted {
+            let refused = |refusal: Refusal| (Some(event_id.clone()), refusal.into());
+            let (event, oldest) = found.remove(&event_id).ok_or_else(|| refused(Refusal::EventNotFound))?;
+            let version = event.counters.version;
+            match after {
+                Some(after) if after > version => return Err(refused(Refusal::VersionAhead { version })),
+                Some(after) if after < oldest - 1 => return Err(refused(Refusal::HistoryForgotten { oldest })),
+                _ => watches.push(Watch::begin(self, event, after)),
             }
         }
-        Ok(Watch::begin(self, event, after, until, place))
-    }
-
-    async fn kept(&self, event_id: EventId, deadline: Instant) -> Result<(Event, i64), OpError> {
-        let found = self.read(deadline, move |conn| Box::pin(async move { changes::kept(conn, &event_id).await }));
-        found.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
+        Ok(Watches::new(self, watches, until, places))
     }
 
     /// Finds the watched events that other servers have changed, and wakes their tails.

@@ -20,6 +20,7 @@ use crate::{
         change::Change,
         event::{Counters, Event, EventState},
         ids::EventId,
+        time::Timestamp,
     },
     ops::{Ledger, OpError},
     store::changes::{self, News},
@@ -63,6 +64,8 @@ pub struct Page {
     pub changes: Vec<Change>,
     /// The availability after them, if no change followed when they were read.
     pub counts: Option<Counts>,
+    /// PostgreSQL's time when they were read.
+    pub time: Timestamp,
     /// The message with these changes, once it is encoded.
     encoded: OnceLock<Bytes>,
 }
@@ -95,7 +98,13 @@ pub(super) fn pages(news: News, bytes: usize) -> Vec<Page> {
             _ => {
                 size = change.footprint();
                 let after = change.version - 1;
-                pages.push(Page { after, changes: vec![change], counts: None, encoded: OnceLock::new() });
+                pages.push(Page {
+                    after,
+                    changes: vec![change],
+                    counts: None,
+                    time: news.now,
+                    encoded: OnceLock::new(),
+                });
             }
         }
     }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::sync::watch;
 
 use super::{
     Feed,
@@ -31,23 +28,22 @@ pub enum Told {
         /// How many to skip.
         known: usize,
     },
-    /// Nothing has changed since this version.
-    Nothing(i64),
 }
 
-/// The end of a watch.
+/// The end of watches.
 #[derive(Debug)]
 pub struct End {
-    /// Why it ended.
+    /// Why they ended.
     pub why: Why,
-    /// The version up to which the watcher got everything.
-    pub version: i64,
+    /// The event whose watch ended the others with it, and the version up to which everything was sent. None: all
+    /// ended alike.
+    pub at: Option<(EventId, i64)>,
 }
 
-/// Why a watch ended.
+/// Why watches ended.
 #[derive(Debug)]
 pub enum Why {
-    /// The event is cancelled: no change follows.
+    /// Every event is cancelled: no change follows.
     Over,
     /// The watcher has fallen behind by more than the tail's buffer.
     TooSlow,
@@ -61,8 +57,8 @@ pub enum Why {
     Failed(OpError),
 }
 
-/// A watch; see the module. When it is dropped, it leaves the tail.
-pub struct Watch {
+/// A watch of one event; see the module. When it is dropped, it leaves the tail.
+pub(super) struct Watch {
     ledger: Ledger,
     event_id: EventId,
     tail: Arc<Tail>,
@@ -74,20 +70,11 @@ pub struct Watch {
     last: Option<i64>,
     /// Whether the watch has reached the tail's buffer. Until then it reads the past by itself.
     is_level: bool,
-    until: Option<Instant>,
-    told_at: Instant,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Watch {
     /// A watch from `after` on, or from the event as it was just read.
-    pub(super) fn begin(
-        ledger: &Ledger,
-        event: Event,
-        after: Option<i64>,
-        until: Option<Instant>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn begin(ledger: &Ledger, event: Event, after: Option<i64>) -> Self {
         let version = event.counters.version;
         let tail = ledger.env.feed.join(ledger, &event.id, version);
         ledger.env.metrics.watches.inc();
@@ -100,32 +87,20 @@ impl Watch {
             last: (event.state == EventState::Cancelled).then_some(version),
             snapshot: after.is_none().then(|| Box::new(event)),
             is_level: false,
-            until,
-            told_at: Instant::now(),
-            _place: place,
         }
+    }
+
+    /// The event.
+    pub(super) const fn event_id(&self) -> &EventId {
+        &self.event_id
     }
 
     /// The next update, as soon as there is one.
-    pub async fn next(&mut self) -> Result<Told, End> {
-        let told = self.find_next().await;
-        match &told {
-            Ok(_) => self.told_at = Instant::now(),
-            Err(end) => self.ledger.env.metrics.watch_ends.with_label_values(&[end.why.name()]).inc(),
-        }
-        told
-    }
-
-    async fn find_next(&mut self) -> Result<Told, End> {
-        let feed = self.ledger.env.feed.clone();
-        let shared = &feed.shared;
+    pub(super) async fn next(&mut self) -> Result<Told, End> {
         if let Some(event) = self.snapshot.take() {
             return Ok(Told::Snapshot(event));
         }
         loop {
-            if shared.ended.is_cancelled() {
-                return Err(self.end(Why::Draining));
-            }
             if self.last.is_some_and(|last| last <= self.version) {
                 return Err(self.end(Why::Over));
             }
@@ -138,17 +113,8 @@ impl Watch {
                 Next::Forgotten if self.is_level => return Err(self.end(Why::TooSlow)),
                 Next::Forgotten => return self.read_the_past().await,
             }
-            let heartbeat = self.told_at + shared.settings.heartbeat_interval;
-            tokio::select! {
-                biased;
-                () = shared.ended.cancelled() => {}
-                () = sleep_until(self.until.unwrap_or(heartbeat)), if self.until.is_some() => {
-                    return Err(self.end(Why::Deadline));
-                }
-                // The sender lives as long as the tail, and so as long as this watch.
-                _ = self.more.changed() => {}
-                () = sleep_until(heartbeat) => return Ok(Told::Nothing(self.version)),
-            }
+            // The sender lives as long as the tail, and so as long as this watch.
+            let _ = self.more.changed().await;
         }
     }
 
@@ -178,7 +144,7 @@ impl Watch {
     }
 
     fn end(&self, why: Why) -> End {
-        End { why, version: self.version }
+        End { why, at: Some((self.event_id.clone(), self.version)) }
     }
 
     fn feed(&self) -> &Feed {

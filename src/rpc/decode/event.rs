@@ -12,15 +12,16 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    frame::{Decoded, fingerprint, frame, request, with_row_lock},
+    frame::{Decoded, exec_options, fingerprint, frame, request},
     target::states,
     waitlist,
 };
 use crate::{
+    config::{Strategy, StrategyDefaults},
     domain::{
         command::{Action, EventField, EventUpdate},
         event::{Definition, EventState, Limits},
-        ids::{EventId, RequestId},
+        ids::{EventId, RequestId, SeriesId, VenueId},
         limits,
     },
     ops::create_events::NewEvent,
@@ -31,58 +32,89 @@ use crate::{
     store::events::{Cursor, Filter},
 };
 
-pub fn update_event(mut m: pb::UpdateEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = frame!(m, "UpdateEvent", with_row_lock(deadline));
+pub fn update_event(
+    mut m: pb::UpdateEventRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
+    let frame = frame!(m, fields, "UpdateEvent", defaults.events, deadline, etag);
     let event = m.event.take().unwrap_or_default();
     let event_id = fields.event_id("event.event_id", &event.event_id);
     let update = event_update(&mut fields, event, m.update_mask);
-    frame.decoded(fields, event_id, update.map(Action::UpdateEvent))
+    frame.decoded(fields, event_id, update.map(|update| Action::UpdateEvent(update.into())))
 }
 
-pub fn open_event(mut m: pb::OpenEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = frame!(m, "OpenEvent", with_row_lock(deadline));
+pub fn open_event(
+    mut m: pb::OpenEventRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
+    let frame = frame!(m, fields, "OpenEvent", defaults.events, deadline, etag);
     let event_id = fields.event_id("event_id", &m.event_id);
     frame.decoded(fields, event_id, Some(Action::OpenEvent))
 }
 
-pub fn close_event(mut m: pb::CloseEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = frame!(m, "CloseEvent", with_row_lock(deadline));
+pub fn close_event(
+    mut m: pb::CloseEventRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
+    let frame = frame!(m, fields, "CloseEvent", defaults.events, deadline, etag);
     let event_id = fields.event_id("event_id", &m.event_id);
     frame.decoded(fields, event_id, Some(Action::CloseEvent))
 }
 
-pub fn cancel_event(mut m: pb::CancelEventRequest, deadline: Instant) -> Result<Decoded, Status> {
-    let frame = frame!(m, "CancelEvent", with_row_lock(deadline));
+pub fn cancel_event(
+    mut m: pb::CancelEventRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
+    let frame = frame!(m, fields, "CancelEvent", defaults.events, deadline, etag);
     let event_id = fields.event_id("event_id", &m.event_id);
-    let reason = fields.optional_text("reason", m.reason, limits::REASON);
+    let reason = fields.optional_note("reason", m.reason, limits::REASON);
     frame.decoded(fields, event_id, reason.map(|reason| Action::CancelEvent { reason }))
 }
 
-pub fn create_event(m: pb::CreateEventRequest) -> Result<NewEvent, Status> {
+/// The event to be created, and whether only to check.
+pub fn create_event(mut m: pb::CreateEventRequest) -> Result<(NewEvent, bool), Status> {
     let mut fields = Fields::default();
+    let validate_only = take(&mut m.validate_only);
+    check_options(&mut fields, m.options.take());
     let new = new_event(&mut fields, m);
-    fields.finish(new)
+    fields.finish(new.map(|new| (new, validate_only)))
 }
 
-pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<Vec<NewEvent>, Status> {
+/// The events to be created, and whether only to check.
+pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<(Vec<NewEvent>, bool), Status> {
     let mut fields = Fields::default();
+    check_options(&mut fields, m.options);
     let size = fields.batch("requests", m.requests.len());
     let mut places: BTreeMap<EventId, usize> = BTreeMap::new();
     let mut news = Vec::with_capacity(m.requests.len());
     // The items of a batch of the wrong size are not checked: there may be any number of them.
     for (place, request) in m.requests.into_iter().enumerate().take(if size.is_some() { usize::MAX } else { 0 }) {
         fields.within(format!("requests[{place}]."));
+        for (field, is_set) in [("validate_only", request.validate_only), ("options", request.options.is_some())] {
+            if is_set {
+                fields.reject(field, "must be unset: set that of the batch");
+            }
+        }
         let Some(new) = new_event(&mut fields, request) else { continue };
         if let Some(first) = places.insert(new.id.clone(), place) {
             fields.reject("event.event_id", format!("is that of requests[{first}] too"));
         }
         news.push(new);
     }
-    fields.finish(Some(news))
+    fields.finish(Some((news, m.validate_only)))
+}
+
+/// Rejects bad options of a creation, which does the same whatever they are.
+fn check_options(fields: &mut Fields, options: Option<pb::ExecutionOptions>) {
+    exec_options(fields, options.unwrap_or_default(), false, Strategy::Pessimistic, Instant::now());
 }
 
 fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEvent> {
@@ -99,13 +131,16 @@ fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEv
     };
     let definition = definition(fields, event);
     if let Some(definition) = &definition {
-        definition
-            .contradictions()
-            .into_iter()
-            .for_each(|(field, rule)| fields.reject(&format!("event.{field}"), rule));
+        reject_contradictions(fields, definition);
     }
     let state = if m.start_closed { EventState::Closed } else { EventState::Open };
     Some(NewEvent { id: id?, definition: definition?, state, request: request(request_id?, print), actor: None })
+}
+
+/// Rejects fields that contradict each other.
+fn reject_contradictions(fields: &mut Fields, definition: &Definition) {
+    let contradictions = definition.contradictions();
+    contradictions.into_iter().for_each(|(field, rule)| fields.reject(&format!("event.{field}"), rule));
 }
 
 /// An id for an event whose client chose none. With a request_id the id follows from that, so that a repetition on any
@@ -125,8 +160,10 @@ fn generated_event_id(request_id: Option<&RequestId>) -> Option<EventId> {
 
 fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
     let display_name = fields.text("event.display_name", event.display_name, limits::DISPLAY_NAME);
-    let series = fields.optional_text("event.series", event.series, limits::SERIES);
-    let venue = fields.optional_text("event.venue", event.venue, limits::SERIES);
+    let series_id = fields.optional_id("event.series_id", &event.series_id, SeriesId::parse);
+    let series_name = fields.text("event.series_display_name", event.series_display_name, limits::DISPLAY_NAME);
+    let venue_id = fields.optional_id("event.venue_id", &event.venue_id, VenueId::parse);
+    let venue_name = fields.text("event.venue_display_name", event.venue_display_name, limits::DISPLAY_NAME);
     let start_time = fields.time("event.start_time", event.start_time);
     let end_time = fields.time("event.end_time", event.end_time);
     let booking_open_time = fields.time("event.booking_open_time", event.booking_open_time);
@@ -137,8 +174,10 @@ fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
     let waitlist = waitlist::policy(fields, event.waitlist);
     Some(Definition {
         display_name: display_name?,
-        series: series?,
-        venue: venue?,
+        series_id: series_id?,
+        series_display_name: series_name?,
+        venue_id: venue_id?,
+        venue_display_name: venue_name?,
         start_time: start_time?,
         end_time: end_time?,
         booking_open_time: booking_open_time?,
@@ -184,8 +223,10 @@ const LIMITS: [EventField; 4] =
 fn masked(path: &str) -> Option<Vec<EventField>> {
     Some(match path {
         "display_name" => vec![EventField::DisplayName],
-        "series" => vec![EventField::Series],
-        "venue" => vec![EventField::Venue],
+        "series_id" => vec![EventField::SeriesId],
+        "series_display_name" => vec![EventField::SeriesDisplayName],
+        "venue_id" => vec![EventField::VenueId],
+        "venue_display_name" => vec![EventField::VenueDisplayName],
         "start_time" => vec![EventField::StartTime],
         "end_time" => vec![EventField::EndTime],
         "booking_open_time" => vec![EventField::BookingOpenTime],
@@ -202,10 +243,12 @@ fn masked(path: &str) -> Option<Vec<EventField>> {
     })
 }
 
-const ALL_PATHS: [&str; 11] = [
+const ALL_PATHS: [&str; 13] = [
     "display_name",
-    "series",
-    "venue",
+    "series_id",
+    "series_display_name",
+    "venue_id",
+    "venue_display_name",
     "start_time",
     "end_time",
     "booking_open_time",
@@ -234,6 +277,8 @@ fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types:
     }
     // Fields outside the mask are not checked: a client may send back a whole event.
     let values = definition(fields, pruned(event, &chosen))?;
+    // Only against each other: what they say against the fields that stay depends on the event.
+    reject_contradictions(fields, &values);
     Some(EventUpdate { values, fields: chosen })
 }
 
@@ -242,8 +287,10 @@ fn populated(event: &pb::Event) -> impl Iterator<Item = &'static str> {
     let limits = event.limits.unwrap_or_default();
     [
         ("display_name", !event.display_name.is_empty()),
-        ("series", !event.series.is_empty()),
-        ("venue", !event.venue.is_empty()),
+        ("series_id", !event.series_id.is_empty()),
+        ("series_display_name", !event.series_display_name.is_empty()),
+        ("venue_id", !event.venue_id.is_empty()),
+        ("venue_display_name", !event.venue_display_name.is_empty()),
         ("start_time", event.start_time.is_some()),
         ("end_time", event.end_time.is_some()),
         ("booking_open_time", event.booking_open_time.is_some()),
@@ -268,8 +315,10 @@ fn pruned(event: pb::Event, chosen: &[EventField]) -> pb::Event {
     for field in chosen {
         match field {
             EventField::DisplayName => kept.display_name = take(&mut event.display_name),
-            EventField::Series => kept.series = take(&mut event.series),
-            EventField::Venue => kept.venue = take(&mut event.venue),
+            EventField::SeriesId => kept.series_id = take(&mut event.series_id),
+            EventField::SeriesDisplayName => kept.series_display_name = take(&mut event.series_display_name),
+            EventField::VenueId => kept.venue_id = take(&mut event.venue_id),
+            EventField::VenueDisplayName => kept.venue_display_name = take(&mut event.venue_display_name),
             EventField::StartTime => kept.start_time = event.start_time,
             EventField::EndTime => kept.end_time = event.end_time,
             EventField::BookingOpenTime => kept.booking_open_time = event.booking_open_time,
@@ -310,19 +359,24 @@ pub fn batch_ids(message: &pb::BatchGetAvailabilityRequest) -> Result<Vec<EventI
 /// What a page of events holds, and how many.
 pub fn list_filter(message: &pb::ListEventsRequest) -> Result<(Filter, u32), Status> {
     let mut fields = Fields::default();
-    let series = fields.optional_text("series", message.series.clone(), limits::SERIES);
-    let venue = fields.optional_text("venue", message.venue.clone(), limits::SERIES);
+    let series_id = fields.optional_id("series_id", &message.series_id, SeriesId::parse);
+    let venue_id = fields.optional_id("venue_id", &message.venue_id, VenueId::parse);
     let states = states(&mut fields, &message.states, |state| match state {
         pb::EventState::Open | pb::EventState::Unspecified => EventState::Open,
         pb::EventState::Closed => EventState::Closed,
         pb::EventState::Cancelled => EventState::Cancelled,
     });
-    let start_from = fields.time("start_time_from", message.start_time_from);
-    let start_before = fields.time("start_time_before", message.start_time_before);
+    let start_from = fields.bound("start_time_from", message.start_time_from);
+    let start_before = fields.bound("start_time_before", message.start_time_before);
     let size = fields.page_size(message.page_size);
     let all = || {
-        let filter =
-            Filter { series: series?, venue: venue?, states, start_from: start_from?, start_before: start_before? };
+        let filter = Filter {
+            series_id: series_id?,
+            venue_id: venue_id?,
+            states,
+            start_from: start_from?,
+            start_before: start_before?,
+        };
         Some((filter, size?))
     };
     let all = all();

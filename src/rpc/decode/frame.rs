@@ -24,38 +24,40 @@ pub type Decoded = (Command, ExecOptions);
 pub struct Frame {
     pub request_id: String,
     pub etag: String,
+    pub expected_event_version: Option<i64>,
     pub fingerprint: Fingerprint,
     pub options: Option<ExecOptions>,
 }
 
-/// Takes the frame out of a message; `options` come first, since the fingerprint does not cover them.
+/// Takes the frame out of a message that selects what it changes by `etag` or by `expected_event_version`. The options
+/// come first, since the fingerprint does not cover them.
 macro_rules! frame {
-    ($message:ident, $rpc:literal, $options:expr) => {{
-        let (options, request_id) = ($options, std::mem::take(&mut $message.request_id));
-        $crate::rpc::decode::frame::Frame {
-            request_id,
-            fingerprint: $crate::rpc::decode::frame::fingerprint($rpc, &$message),
-            etag: std::mem::take(&mut $message.etag),
-            options,
-        }
-    }};
-}
-
-/// Takes out how to execute a mutation of a reservation or a waitlist entry.
-macro_rules! exec_options {
-    ($message:ident, $fields:ident, $strategy:expr, $deadline:expr) => {{
+    ($message:ident, $fields:ident, $rpc:literal, $strategy:expr, $deadline:expr, etag) => {
+        $crate::rpc::decode::frame::frame!(@ $message, $fields, $rpc, $strategy, $deadline,
+            etag: std::mem::take(&mut $message.etag), expected_event_version: None)
+    };
+    ($message:ident, $fields:ident, $rpc:literal, $strategy:expr, $deadline:expr, expected_event_version) => {
+        $crate::rpc::decode::frame::frame!(@ $message, $fields, $rpc, $strategy, $deadline,
+            etag: String::new(), expected_event_version: $message.expected_event_version)
+    };
+    (@ $message:ident, $fields:ident, $rpc:literal, $strategy:expr, $deadline:expr,
+     etag: $etag:expr, expected_event_version: $version:expr) => {{
         let (options, validate_only) = ($message.options.take(), std::mem::take(&mut $message.validate_only));
-        $crate::rpc::decode::frame::how_of(
+        let options = $crate::rpc::decode::frame::exec_options(
             &mut $fields,
             options.unwrap_or_default(),
             validate_only,
             $strategy,
             $deadline,
-        )
+        );
+        let request_id = std::mem::take(&mut $message.request_id);
+        let fingerprint = $crate::rpc::decode::frame::fingerprint($rpc, &$message);
+        let (etag, expected_event_version) = ($etag, $version);
+        $crate::rpc::decode::frame::Frame { request_id, etag, expected_event_version, fingerprint, options }
     }};
 }
 
-pub(super) use {exec_options, frame};
+pub(super) use frame;
 
 impl Frame {
     /// The command, if no field was bad.
@@ -66,12 +68,16 @@ impl Frame {
         action: Option<Action>,
     ) -> Result<Decoded, Status> {
         let etag = fields.etag("etag", self.etag);
+        let expected_event_version = self.expected_event_version;
+        if expected_event_version.is_some_and(|version| version < 1) {
+            fields.reject("expected_event_version", "must be 1 or more");
+        }
         let request_id = fields.request_id("request_id", &self.request_id);
         let request = request_id.map(|id| request(id, self.fingerprint));
         let decoded = || {
             let caller = Caller::default();
             let (event_id, action, etag, request) = (event_id?, action?, etag?, request?);
-            Some((Command { event_id, action, etag, request, caller }, self.options?))
+            Some((Command { event_id, action, etag, expected_event_version, request, caller }, self.options?))
         };
         let decoded = decoded();
         fields.finish(decoded)
@@ -92,7 +98,7 @@ pub fn request(id: Option<RequestId>, fingerprint: Fingerprint) -> Option<Reques
 }
 
 /// How to execute a mutation; None if the options are bad.
-pub fn how_of(
+pub fn exec_options(
     fields: &mut Fields,
     options: pb::ExecutionOptions,
     validate_only: bool,
@@ -101,7 +107,7 @@ pub fn how_of(
 ) -> Option<ExecOptions> {
     let strategy = match options.strategy {
         0 => Some(default),
-        other => fields.known::<pb::Strategy>("options.strategy", other).map(strategy_of),
+        other => fields.known::<pb::ExecutionStrategy>("options.strategy", other).map(strategy_of),
     };
     let lock_wait = match options.lock_wait {
         0 => Some(LockWait::Wait),
@@ -110,17 +116,12 @@ pub fn how_of(
     Some(ExecOptions { strategy: strategy?, lock_wait: lock_wait?, deadline, validate_only })
 }
 
-/// How to execute a mutation of an event: always under its row lock.
-pub fn with_row_lock(deadline: Instant) -> Option<ExecOptions> {
-    Some(ExecOptions { strategy: Strategy::Pessimistic, lock_wait: LockWait::Wait, deadline, validate_only: false })
-}
-
 /// A strategy that is not unspecified.
-pub fn strategy_of(strategy: pb::Strategy) -> Strategy {
+pub fn strategy_of(strategy: pb::ExecutionStrategy) -> Strategy {
     match strategy {
-        pb::Strategy::Optimistic => Strategy::Optimistic,
-        pb::Strategy::Coalesced => Strategy::Coalesced,
-        pb::Strategy::Pessimistic | pb::Strategy::Unspecified => Strategy::Pessimistic,
+        pb::ExecutionStrategy::Optimistic => Strategy::Optimistic,
+        pb::ExecutionStrategy::Coalesced => Strategy::Coalesced,
+        pb::ExecutionStrategy::Pessimistic | pb::ExecutionStrategy::Unspecified => Strategy::Pessimistic,
     }
 }
 

@@ -1,4 +1,6 @@
-//! The messages of ListChanges and WatchEvent.
+//! The messages of FeedService.
+
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use tonic::Status;
 
@@ -8,6 +10,8 @@ use crate::{
     store::changes::Filter,
 };
 
+/// Events of one watch.
+const WATCHED: RangeInclusive<usize> = 1..=256;
 /// More kinds than there are mean nothing new.
 const MAX_KINDS: usize = 32;
 
@@ -24,8 +28,8 @@ pub fn list_changes(message: &pb::ListChangesRequest) -> Result<(Filter, u32), S
         text => fields.user_id("user_id", text),
     };
     let kinds = kinds(&mut fields, &message.kinds);
-    let from = fields.time("change_time_from", message.change_time_from).flatten();
-    let before = fields.time("change_time_before", message.change_time_before).flatten();
+    let from = fields.bound("change_time_from", message.change_time_from).flatten();
+    let before = fields.bound("change_time_before", message.change_time_before).flatten();
     let size = fields.page_size(message.page_size);
     let newest_first = message.newest_first;
     let filter =
@@ -33,14 +37,26 @@ pub fn list_changes(message: &pb::ListChangesRequest) -> Result<(Filter, u32), S
     fields.finish(filter.zip(size))
 }
 
-/// The event to watch, and the version that the caller knows.
-pub fn watch_event(message: &pb::WatchEventRequest) -> Result<(EventId, Option<i64>), Status> {
+/// The events to watch, each with the version that the caller knows.
+pub fn watch_changes(message: &pb::WatchChangesRequest) -> Result<Vec<(EventId, Option<i64>)>, Status> {
     let mut fields = Fields::default();
-    let event_id = fields.event_id("event_id", &message.event_id);
-    if message.after_version.is_some_and(|version| version < 0) {
-        fields.reject("after_version", "must not be negative");
+    if !WATCHED.contains(&message.events.len()) {
+        fields.reject("events", format!("must have {} to {} items", WATCHED.start(), WATCHED.end()));
     }
-    fields.finish(event_id.map(|event_id| (event_id, message.after_version)))
+    let mut places: HashMap<EventId, usize> = HashMap::new();
+    let mut wanted = Vec::new();
+    for (place, watched) in message.events.iter().enumerate().take(*WATCHED.end()) {
+        fields.within(format!("events[{place}]."));
+        if watched.after_version.is_some_and(|version| version < 0) {
+            fields.reject("after_version", "must not be negative");
+        }
+        let Some(event_id) = fields.event_id("event_id", &watched.event_id) else { continue };
+        if let Some(first) = places.insert(event_id.clone(), place) {
+            fields.reject("event_id", format!("is that of events[{first}] too"));
+        }
+        wanted.push((event_id, watched.after_version));
+    }
+    fields.finish(Some(wanted))
 }
 
 fn kinds(fields: &mut Fields, values: &[i32]) -> Vec<ChangeKind> {

@@ -1,5 +1,6 @@
 //! Messages to commands and filters. Every bad field is found before any is answered.
 
+pub mod counts;
 pub mod event;
 mod frame;
 pub mod history;

@@ -90,6 +90,7 @@ const fn role_of(role: pb::Role) -> Option<Role> {
         pb::Role::Service => Some(Role::Service),
         pb::Role::User => Some(Role::User),
         pb::Role::Reader => Some(Role::Reader),
+        pb::Role::BoxOffice => Some(Role::BoxOffice),
     }
 }
 

@@ -5,7 +5,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
-    frame::{Decoded, exec_options, frame},
+    frame::{Decoded, frame},
     target::{entry_target, event_or_user, states},
 };
 use crate::{
@@ -22,11 +22,11 @@ use crate::{
 
 pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "JoinWaitlist", exec_options!(m, fields, defaults.join_waitlist, deadline));
+    let frame = frame!(m, fields, "JoinWaitlist", defaults.join_waitlist, deadline, expected_event_version);
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
-    let min_quantity = fields.number_or_zero("min_quantity", m.min_quantity, &limits::QUANTITY);
+    let min_quantity = fields.optional_number("min_quantity", m.min_quantity, &limits::QUANTITY);
     if quantity.zip(min_quantity.flatten()).is_some_and(|(quantity, min)| min > quantity) {
         fields.reject("min_quantity", "must not be more than quantity");
     }
@@ -50,7 +50,7 @@ pub fn leave(
     deadline: Instant,
 ) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, "LeaveWaitlist", exec_options!(m, fields, defaults.leave_waitlist, deadline));
+    let frame = frame!(m, fields, "LeaveWaitlist", defaults.leave_waitlist, deadline, etag);
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = entry_target(&mut fields, m.entry);
     let action = target.map(|target| Action::Leave { target });

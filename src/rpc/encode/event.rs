@@ -4,15 +4,14 @@ use super::value::{duration, timestamp};
 use crate::{
     domain::{
         audit::EventAudit,
-        event::{Event, EventState},
+        event::{Counters, Event, EventState},
         waitlist::Policy,
     },
-    ops::feed::Counts,
     rpc::pb,
-    store::events::Availability,
+    store::{event_counts::Sample, events::Availability},
 };
 
-fn event_state(state: EventState) -> pb::EventState {
+pub fn event_state(state: EventState) -> pb::EventState {
     match state {
         EventState::Open => pb::EventState::Open,
         EventState::Closed => pb::EventState::Closed,
@@ -20,14 +19,17 @@ fn event_state(state: EventState) -> pb::EventState {
     }
 }
 
-pub fn event(event: &Event) -> pb::Event {
+/// An event, with the units of its holds that have lapsed, where they were looked at.
+pub fn event(event: &Event, lapsed: Option<u32>) -> pb::Event {
     let definition = event.definition.clone();
     let limits = definition.limits;
     pb::Event {
         event_id: event.id.to_string(),
         display_name: definition.display_name,
-        series: definition.series.unwrap_or_default(),
-        venue: definition.venue.unwrap_or_default(),
+        series_id: definition.series_id.map(String::from).unwrap_or_default(),
+        series_display_name: definition.series_display_name,
+        venue_id: definition.venue_id.map(String::from).unwrap_or_default(),
+        venue_display_name: definition.venue_display_name,
         start_time: definition.start_time.map(timestamp),
         end_time: definition.end_time.map(timestamp),
         capacity: definition.capacity.cast_signed(),
@@ -41,16 +43,14 @@ pub fn event(event: &Event) -> pb::Event {
         booking_close_time: definition.booking_close_time.map(timestamp),
         labels: definition.labels.0,
         state: event_state(event.state).into(),
-        held: event.counters.held.cast_signed(),
-        confirmed: event.counters.confirmed.cast_signed(),
-        available: event.available().cast_signed(),
+        counts: Some(counts(definition.capacity, event.counters, lapsed)),
         version: event.counters.version,
+        definition_version: event.definition_version,
         etag: event.etag(),
         create_time: Some(timestamp(event.create_time)),
         update_time: Some(timestamp(event.update_time)),
         cancel_reason: event.cancel_reason.clone().unwrap_or_default(),
         waitlist: waitlist_policy(&definition.waitlist),
-        waiting: event.counters.waiting.cast_signed(),
     }
 }
 
@@ -71,49 +71,52 @@ fn waitlist_policy(policy: &Policy) -> Option<pb::WaitlistPolicy> {
     })
 }
 
-pub fn availability(found: &Availability) -> pb::Availability {
-    let event = &found.event;
-    let held = event.counters.held.saturating_sub(found.lapsed);
-    let available = event.definition.capacity.saturating_sub(held + event.counters.confirmed);
-    pb::Availability {
-        event_id: event.id.to_string(),
-        state: event_state(event.state).into(),
-        capacity: event.definition.capacity.cast_signed(),
-        held: held.cast_signed(),
-        confirmed: event.counters.confirmed.cast_signed(),
-        available: available.cast_signed(),
-        next_hold_expire_time: found.next_hold_expiry.map(timestamp),
-        event_version: event.counters.version,
-        etag: event.etag(),
-        waiting: event.counters.waiting.cast_signed(),
+/// How much of an event is taken, with the units of its holds that have lapsed, where they were looked at.
+pub fn counts(capacity: u32, counters: Counters, lapsed: Option<u32>) -> pb::EventCounts {
+    let taken = counters.reserved().saturating_sub(lapsed.unwrap_or(0));
+    pb::EventCounts {
+        capacity: capacity.cast_signed(),
+        held: counters.held.cast_signed(),
+        lapsed: lapsed.map(u32::cast_signed),
+        confirmed: counters.confirmed.cast_signed(),
+        available: capacity.saturating_sub(taken).cast_signed(),
+        waiting: counters.waiting.cast_signed(),
     }
 }
 
-pub fn counts(counts: &Counts) -> pb::EventCounts {
-    let Counts { state, capacity, counters } = *counts;
-    pb::EventCounts {
-        state: event_state(state).into(),
-        capacity: capacity.cast_signed(),
-        held: counters.held.cast_signed(),
-        confirmed: counters.confirmed.cast_signed(),
-        available: capacity.saturating_sub(counters.reserved()).cast_signed(),
+pub fn availability(found: &Availability) -> pb::Availability {
+    let event = &found.event;
+    pb::Availability {
+        event_id: event.id.to_string(),
+        state: event_state(event.state).into(),
+        counts: Some(counts(event.definition.capacity, event.counters, Some(found.lapsed))),
+        next_hold_expire_time: found.next_lapse.map(|(time, _)| timestamp(time)),
+        next_hold_quantity: found.next_lapse.map_or(0, |(_, quantity)| quantity.cast_signed()),
+        event_version: event.counters.version,
+    }
+}
+
+pub fn sample(sample: &Sample) -> pb::EventCountsSample {
+    pb::EventCountsSample {
+        sample_time: Some(timestamp(sample.time)),
+        counts: Some(counts(sample.capacity, sample.counters, None)),
+        event_version: sample.counters.version,
     }
 }
 
 pub fn audit(audit: &EventAudit) -> pb::VerifyEventResponse {
     let problems = audit.problems();
+    let check = |name: &str, recorded, counted| pb::CounterCheck { name: name.to_owned(), recorded, counted };
     pb::VerifyEventResponse {
         ok: problems.is_empty(),
         problems,
-        capacity: audit.capacity.cast_signed(),
-        held_counter: audit.held,
-        held_rows: audit.held_rows,
-        confirmed_counter: audit.confirmed,
-        confirmed_rows: audit.confirmed_rows,
-        lapsed_rows: audit.lapsed_rows,
+        checks: vec![
+            check("held", audit.held, audit.held_rows),
+            check("confirmed", audit.confirmed, audit.confirmed_rows),
+            check("waiting", audit.waiting, audit.waiting_rows),
+            check("version", audit.version, audit.newest_change),
+        ],
         event_version: audit.version,
-        newest_change: audit.newest_change,
-        waiting_counter: audit.waiting,
-        waiting_rows: audit.waiting_rows,
+        lapsed: audit.lapsed_rows,
     }
 }

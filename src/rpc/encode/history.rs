@@ -16,13 +16,13 @@ fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
         ChangeKind::EventOpened => pb::ChangeKind::EventOpened,
         ChangeKind::EventClosed => pb::ChangeKind::EventClosed,
         ChangeKind::EventCancelled => pb::ChangeKind::EventCancelled,
-        ChangeKind::Held => pb::ChangeKind::Held,
-        ChangeKind::Confirmed => pb::ChangeKind::Confirmed,
-        ChangeKind::Extended => pb::ChangeKind::Extended,
-        ChangeKind::Amended => pb::ChangeKind::Amended,
-        ChangeKind::Reduced => pb::ChangeKind::Reduced,
-        ChangeKind::Cancelled => pb::ChangeKind::Cancelled,
-        ChangeKind::Expired => pb::ChangeKind::Expired,
+        ChangeKind::ReservationHeld => pb::ChangeKind::ReservationHeld,
+        ChangeKind::ReservationConfirmed => pb::ChangeKind::ReservationConfirmed,
+        ChangeKind::ReservationExtended => pb::ChangeKind::ReservationExtended,
+        ChangeKind::ReservationAmended => pb::ChangeKind::ReservationAmended,
+        ChangeKind::ReservationReduced => pb::ChangeKind::ReservationReduced,
+        ChangeKind::ReservationCancelled => pb::ChangeKind::ReservationCancelled,
+        ChangeKind::ReservationExpired => pb::ChangeKind::ReservationExpired,
         ChangeKind::WaitlistJoined => pb::ChangeKind::WaitlistJoined,
         ChangeKind::WaitlistPromoted => pb::ChangeKind::WaitlistPromoted,
         ChangeKind::WaitlistLeft => pb::ChangeKind::WaitlistLeft,
@@ -41,7 +41,7 @@ pub fn change(change: &Change) -> pb::Change {
         actor: change.actor.as_ref().map(Actor::to_string).unwrap_or_default(),
         subject: Some(match &change.subject {
             Subject::Reservation(it) => pb::change::Subject::Reservation(reservation(it)),
-            Subject::Event(record) => pb::change::Subject::Event(event(&record.event)),
+            Subject::Event(record) => pb::change::Subject::Event(event(&record.event, None)),
             Subject::Entry(entry) => pb::change::Subject::Entry(waitlist_entry(entry)),
         }),
     }
@@ -59,5 +59,5 @@ pub fn changed_entry(change: &Change) -> Option<pb::WaitlistEntry> {
 
 /// The event that a mutation of an event answers with.
 pub fn changed_event(change: &Change) -> Option<pb::Event> {
-    change.event().map(|record| event(&record.event))
+    change.event().map(|record| event(&record.event, None))
 }

@@ -8,10 +8,10 @@ mod session;
 mod value;
 mod waitlist;
 
-pub use event::{audit, availability, counts, event};
-pub use execution::{contention, execution};
+pub use event::{audit, availability, counts, event, event_state, sample};
+pub use execution::{contention, creation, execution};
 pub use history::{change, changed_entry, changed_event, changed_reservation};
 pub use reservation::reservation;
-pub use session::session;
+pub use session::{role, session};
 pub use value::{duration, timestamp};
 pub use waitlist::waitlist_entry;

@@ -26,7 +26,7 @@ pub fn reservation(reservation: &Reservation) -> pb::Reservation {
         update_time: Some(timestamp(reservation.update_time)),
         expire_time: reservation.expire_time.map(timestamp),
         confirm_time: reservation.confirm_time.map(timestamp),
-        extensions: reservation.extensions.cast_signed(),
+        extension_count: reservation.extensions.cast_signed(),
         cancel_reason: reservation.cancel_reason.clone().unwrap_or_default(),
         labels: reservation.labels.0.clone(),
         version: reservation.version,

@@ -28,12 +28,14 @@ pub fn session(session: &Session, is_current: bool) -> pb::Session {
     }
 }
 
-const fn role(role: Role) -> pb::Role {
+/// A role.
+pub const fn role(role: Role) -> pb::Role {
     match role {
         Role::Admin => pb::Role::Admin,
         Role::EventManager => pb::Role::EventManager,
         Role::Service => pb::Role::Service,
         Role::User => pb::Role::User,
         Role::Reader => pb::Role::Reader,
+        Role::BoxOffice => pb::Role::BoxOffice,
     }
 }

@@ -18,10 +18,10 @@ pub fn duration(span: Duration) -> prost_types::Duration {
     }
 }
 
-pub fn strategy(strategy: Strategy) -> pb::Strategy {
+pub fn strategy(strategy: Strategy) -> pb::ExecutionStrategy {
     match strategy {
-        Strategy::Pessimistic => pb::Strategy::Pessimistic,
-        Strategy::Optimistic => pb::Strategy::Optimistic,
-        Strategy::Coalesced => pb::Strategy::Coalesced,
+        Strategy::Pessimistic => pb::ExecutionStrategy::Pessimistic,
+        Strategy::Optimistic => pb::ExecutionStrategy::Optimistic,
+        Strategy::Coalesced => pb::ExecutionStrategy::Coalesced,
     }
 }

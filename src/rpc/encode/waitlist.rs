@@ -24,7 +24,7 @@ pub fn waitlist_entry(entry: &Entry) -> pb::WaitlistEntry {
         min_quantity: entry.min_quantity.cast_signed(),
         state: entry_state(entry.state).into(),
         ticket: entry.ticket,
-        skips: entry.skips.cast_signed(),
+        skip_count: entry.skips.cast_signed(),
         labels: entry.labels.0.clone(),
         create_time: Some(timestamp(entry.create_time)),
         update_time: Some(timestamp(entry.update_time)),

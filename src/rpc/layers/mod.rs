@@ -1,16 +1,16 @@
 //! The layers around every RPC, from the outside in: [`trace`] (span and metrics), [`explain`](explain::explained) (a
 //! reason for every refusal), panics to INTERNAL, [`deadline`], [`auth`], [`message_buffer`] (the call's message has to
-//! be there), [`large_responses`] (lists and batches take turns), [`admission`] (refuses before any work is done),
+//! be there), [`call_queue`] (lists, batches and costly calls take turns), [`admission`] (refuses before any work is done),
 //! [`raw_body`]. Health and reflection have [`stream_limits`] besides.
 //!
 //! Each is a [`middleware`]. A layer that answers before it has the whole request leaves the rest to [`drain_body`].
 
 pub mod admission;
 pub mod auth;
+pub mod call_queue;
 pub mod deadline;
 pub mod drain_body;
 pub mod explain;
-pub mod large_responses;
 pub mod message_buffer;
 pub mod middleware;
 pub mod raw_body;

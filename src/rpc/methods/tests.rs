@@ -11,10 +11,19 @@ fn lists_and_batches_have_large_responses() {
         "BatchGetAvailability",
         "GetContentionReport",
         "ListChanges",
+        "ListEventCounts",
         "ListEvents",
         "ListReservations",
         "ListSessions",
         "ListWaitlist",
+        "SearchReservations",
+        "VerifyEvent",
     ];
     assert_eq!(large, expected);
+}
+
+#[test]
+fn every_costly_method_exists() {
+    let all = paths(&[crate::rpc::pb::DESCRIPTORS], |_| true);
+    assert!(COSTLY.iter().all(|path| all.contains(*path)), "{COSTLY:?}");
 }

@@ -6,7 +6,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::domain::time::Timestamp;
+use crate::{
+    domain::{
+        command::{Action, Command},
+        ids::{EventId, ReservationId, Target},
+        time::Timestamp,
+    },
+    rpc::pb::ErrorReason,
+};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "reservd";
@@ -25,22 +32,85 @@ pub struct Violation {
     pub description: String,
 }
 
+/// What a call is about, for the metadata of its error.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// The event.
+    pub event_id: Option<EventId>,
+    /// The reservation, where the call names it by its id.
+    pub reservation_id: Option<ReservationId>,
+    /// The waitlist entry, where the call names it by its id.
+    pub entry_id: Option<ReservationId>,
+}
+
+impl Subject {
+    /// An event.
+    pub fn event(event_id: &EventId) -> Self {
+        Self { event_id: Some(event_id.clone()), ..Self::default() }
+    }
+
+    /// A reservation of an event.
+    pub fn reservation(event_id: &EventId, target: &Target) -> Self {
+        Self { reservation_id: id_of(target), ..Self::event(event_id) }
+    }
+
+    /// A waitlist entry of an event.
+    pub fn entry(event_id: &EventId, target: &Target) -> Self {
+        Self { entry_id: id_of(target), ..Self::event(event_id) }
+    }
+
+    /// What a command is about.
+    pub fn of(command: &Command) -> Self {
+        match &command.action {
+            Action::Leave { target } => Self::entry(&command.event_id, target),
+            _ => match command.target() {
+                Some(target) => Self::reservation(&command.event_id, &target),
+                None => Self::event(&command.event_id),
+            },
+        }
+    }
+}
+
+fn id_of(target: &Target) -> Option<ReservationId> {
+    match target {
+        Target::Id(id) => Some(*id),
+        Target::User(_) => None,
+    }
+}
+
 /// A status in the making.
 pub(super) struct Builder {
     code: Code,
-    reason: &'static str,
+    reason: ErrorReason,
     message: String,
     metadata: Vec<(&'static str, String)>,
     pub(super) details: ErrorDetails,
 }
 
 impl Builder {
-    pub(super) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), metadata: Vec::new(), details: ErrorDetails::new() }
     }
 
     pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
         self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// Names what the call is about.
+    pub(super) fn about(mut self, subject: &Subject) -> Self {
+        let Subject { event_id, reservation_id, entry_id } = subject;
+        let ids = [
+            ("event_id", event_id.as_ref().map(ToString::to_string)),
+            ("reservation_id", reservation_id.as_ref().map(ToString::to_string)),
+            ("entry_id", entry_id.as_ref().map(ToString::to_string)),
+        ];
+        for (key, id) in ids {
+            // What the error itself is about comes first.
+            if let Some(id) = id.filter(|_| self.metadata.iter().all(|(known, _)| *known != key)) {
+                self.metadata.push((key, id));
+            }
+        }
         self
     }
 
@@ -68,15 +138,15 @@ impl Builder {
 
     pub(super) fn finish(mut self) -> Status {
         let metadata: HashMap<_, _> = self.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        self.details.set_error_info(self.reason, DOMAIN, metadata);
+        self.details.set_error_info(self.reason.as_str_name(), DOMAIN, metadata);
         Status::with_error_details(self.code, self.message, self.details)
     }
 }
 
 /// Names all bad fields, or as many as there is room for and how many more there are.
-pub(super) fn invalid(violations: &[Violation]) -> Builder {
+pub(super) fn bad_fields(code: Code, reason: ErrorReason, violations: &[Violation]) -> Builder {
     let summary: Vec<_> = violations.iter().map(|bad| format!("{} {}", bad.field, bad.description)).collect();
-    let mut builder = Builder::new(Code::InvalidArgument, "FIELD_INVALID", sentence(&summary, "; "));
+    let mut builder = Builder::new(code, reason, sentence(&summary, "; "));
     // Each is framed by some bytes more.
     let fit = fitting(violations, DETAILS_ROOM, |bad| bad.field.len() + bad.description.len() + 8);
     for bad in &violations[..fit] {

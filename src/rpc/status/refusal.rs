@@ -1,23 +1,31 @@
 //! The statuses of what the rules refuse: the one exhaustive table.
 
-use tonic::{Code, Status};
+use std::time::Duration;
 
-use super::builder::{Builder, DETAILS_ROOM, Violation, fitting, invalid, sentence};
-use crate::domain::{
-    event::EventState,
-    ids::{EventId, ReservationId},
-    refusal::Refusal,
-    time::Timestamp,
+use tonic::Code;
+
+use super::{
+    builder::{Builder, DETAILS_ROOM, Violation, bad_fields, fitting, sentence},
+    reason_named,
+};
+use crate::{
+    domain::{
+        event::EventState,
+        ids::{EventId, ReservationId},
+        refusal::Refusal,
+        time::Timestamp,
+    },
+    rpc::pb::ErrorReason,
 };
 
 const EVENT: &str = "reservd.v1.Event";
 const RESERVATION: &str = "reservd.v1.Reservation";
 const ENTRY: &str = "reservd.v1.WaitlistEntry";
 
-/// The status of a command or read on `event_id` that was refused.
-pub fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {
+/// The status, in the making, of a command or read on `event_id` that was refused.
+pub(super) fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Builder {
     use Refusal as R;
-    let (reason, event) = (refusal.reason(), event_id.map(ToString::to_string).unwrap_or_default());
+    let (reason, event) = (reason_named(refusal.reason()), event_id.map(ToString::to_string).unwrap_or_default());
     let fails = |message: String| precondition(reason, &event, message);
     let state = |name: &'static str, what: &str| fails(format!("{what} is {name}")).with("state", name);
     match refusal {
@@ -58,54 +66,65 @@ pub fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Status {
         }
         R::WaitlistClosed => fails("the event's waitlist is closed".to_owned()),
         R::WaitlistFull { limit } => fails(format!("{limit} are waiting already")).with("limit", limit),
-        R::TtlLimit { .. } | R::Inconsistent(_) | R::VersionAhead { .. } => invalid(&fields(refusal)),
-        R::EtagMismatch { current } => {
-            Builder::new(Code::Aborted, reason, "it has changed since").with("current_etag", current)
+        R::TtlLimit { field, limit } => ttl_limit(fails, field, *limit),
+        R::Inconsistent(problems) => bad_fields(Code::FailedPrecondition, reason, &violations(problems)),
+        R::EtagMismatch { current } => aborted(reason, "it has changed since").with("current_etag", current),
+        R::EventVersionMismatch { current } => {
+            aborted(reason, "the event has changed since").with("event_version", current)
         }
+        R::VersionAhead { version } => watch_ahead(reason, *version),
         R::HistoryForgotten { oldest } => {
-            let message = format!("changes are kept from version {oldest} on; begin with a snapshot");
-            Builder::new(Code::OutOfRange, reason, message).with("oldest_version", oldest)
+            let rule = format!("changes are kept from version {oldest} on; begin with a snapshot");
+            out_of_range(reason, rule).with("oldest_version", oldest)
         }
-        R::RequestIdReused => {
-            Builder::new(Code::InvalidArgument, reason, format!("request_id {REUSED}")).bad_field("request_id", REUSED)
-        }
+        R::RequestIdReused => fails("the request_id stands for a call with another payload".to_owned()),
     }
-    .finish()
 }
 
 const LIVE_RESERVATION: &str = "the user has a live reservation for this event";
-const REUSED: &str = "stands for a call with another payload";
 const NEXT_EXPIRY: &str = "next_hold_expire_time";
 
-fn not_found(reason: &'static str, message: String) -> Builder {
+fn aborted(reason: ErrorReason, message: &str) -> Builder {
+    Builder::new(Code::Aborted, reason, message)
+}
+
+fn out_of_range(reason: ErrorReason, message: String) -> Builder {
+    Builder::new(Code::OutOfRange, reason, message)
+}
+
+fn not_found(reason: ErrorReason, message: String) -> Builder {
     Builder::new(Code::NotFound, reason, message)
 }
 
-fn precondition(reason: &'static str, event: &str, message: String) -> Builder {
+fn precondition(reason: ErrorReason, event: &str, message: String) -> Builder {
     let mut builder = Builder::new(Code::FailedPrecondition, reason, message.clone());
-    builder.details.add_precondition_failure_violation(reason, format!("events/{event}"), message);
+    builder.details.add_precondition_failure_violation(reason.as_str_name(), event, message);
     builder
 }
 
-fn exists(
-    reason: &'static str,
-    message: &str,
-    key: &'static str,
-    resource: &str,
-    id: Option<ReservationId>,
-) -> Builder {
+fn exists(reason: ErrorReason, message: &str, key: &'static str, resource: &str, id: Option<ReservationId>) -> Builder {
     let id = id.map(|id| id.to_string()).unwrap_or_default();
     Builder::new(Code::AlreadyExists, reason, message).with(key, &id).resource(resource, id)
 }
 
 /// Names the events that exist, or as many as there is room for and how many more there are.
-fn event_exists(reason: &'static str, ids: &[EventId]) -> Builder {
+fn event_exists(reason: ErrorReason, ids: &[EventId]) -> Builder {
     let names: Vec<_> = ids.iter().map(ToString::to_string).collect();
     let fit = fitting(&names, DETAILS_ROOM, |name| name.len() + 1);
     let builder = Builder::new(Code::AlreadyExists, reason, format!("these exist: {}", sentence(&names, ", ")))
         .with("event_ids", names[..fit].join(","))
         .resource(EVENT, names.first().cloned().unwrap_or_default());
     if fit < names.len() { builder.with("unlisted", names.len() - fit) } else { builder }
+}
+
+fn ttl_limit(fails: impl Fn(String) -> Builder, field: &str, limit: Duration) -> Builder {
+    let limit = humantime::format_duration(limit);
+    fails(format!("{field} must be at most {limit} for this event")).with("field", field).with("limit", limit)
+}
+
+fn watch_ahead(reason: ErrorReason, version: i64) -> Builder {
+    let rule = format!("after_version must be at most the event's version, which is {version}");
+    out_of_range(reason, rule).with("event_version", version)
 }
 
 fn not_open(
@@ -123,21 +142,9 @@ fn not_open(
     builder.with_time("booking_open_time", opens).with_time("booking_close_time", closed)
 }
 
-/// The fields that are bad for what the event is, where a refusal is about fields.
-fn fields(refusal: &Refusal) -> Vec<Violation> {
-    match refusal {
-        Refusal::TtlLimit { field, limit } => {
-            let description = format!("must be at most {} for this event", humantime::format_duration(*limit));
-            vec![Violation { field: (*field).to_owned(), description }]
-        }
-        Refusal::VersionAhead { version } => {
-            let description = format!("must be at most the event's version, which is {version}");
-            vec![Violation { field: "after_version".to_owned(), description }]
-        }
-        Refusal::Inconsistent(problems) => problems
-            .iter()
-            .map(|(field, rule)| Violation { field: format!("event.{field}"), description: (*rule).to_owned() })
-            .collect(),
-        _ => Vec::new(),
-    }
+/// The fields of an update that contradict those that stay.
+fn violations(problems: &[(&str, &str)]) -> Vec<Violation> {
+    let violation =
+        |(field, rule): &(&str, &str)| Violation { field: format!("event.{field}"), description: (*rule).to_owned() };
+    problems.iter().map(violation).collect()
 }

@@ -20,13 +20,15 @@ const protobuf = createRequire(tools.resolve('@grpc/proto-loader'))('protobufjs'
 const [address, protoRoot, mode, lockedEvent] = process.argv.slice(2);
 
 const definition = loader.loadSync(
-  ['reservd/v1/event_service.proto', 'reservd/v1/reservation_service.proto'],
+  ['caller', 'event', 'feed', 'reservation'].map((name) => `reservd/v1/${name}_service.proto`),
   { includeDirs: [protoRoot], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true },
 );
 const { v1 } = grpc.loadPackageDefinition(definition).reservd;
 const credentials = grpc.credentials.createInsecure();
 const events = new v1.EventService(address, credentials);
 const reservations = new v1.ReservationService(address, credentials);
+const feed = new v1.FeedService(address, credentials);
+const callers = new v1.CallerService(address, credentials);
 
 // google/rpc/status.proto and error_details.proto, as far as they are read here.
 const rpc = protobuf.parse(`
@@ -89,29 +91,32 @@ const createEvent = async (event) => (await call(events, 'CreateEvent', { event 
 async function theWalk() {
   step('create an event of three places');
   const event = await createEvent({ event_id: 'concert', capacity: 3 });
-  assert.deepEqual([event.available, event.version, event.state], [3, '1', 'EVENT_STATE_OPEN']);
+  assert.deepEqual([event.counts.available, event.version, event.state], [3, '1', 'EVENT_STATE_OPEN']);
 
   step('Ann holds two, and the same request_id tells the same again');
   const first = await reserve('concert', 'ann', 2, { request_id: 'order-7' });
   assert.deepEqual([first.reservation.state, first.execution.replayed], ['RESERVATION_STATE_HELD', false]);
   const { expire_time, create_time } = first.reservation;
   assert.equal(expire_time.seconds - create_time.seconds, 600);
+  const passed = first.execution.server_time.seconds - create_time.seconds;
+  assert(passed >= 0 && passed <= 30, `the server's time is ${passed} seconds after the hold's beginning`);
   const again = await reserve('concert', 'ann', 2, { request_id: 'order-7' });
   assert.deepEqual([again.reservation, again.execution.replayed], [first.reservation, true]);
   const reused = await refused(
-    () => reserve('concert', 'ann', 1, { request_id: 'order-7' }), 'INVALID_ARGUMENT', 'REQUEST_ID_REUSED');
-  assert.deepEqual(reused.BadRequest.field_violations.map(({ field }) => field), ['request_id']);
+    () => reserve('concert', 'ann', 1, { request_id: 'order-7' }), 'FAILED_PRECONDITION', 'REQUEST_ID_REUSED');
+  assert.equal(reused.ErrorInfo.metadata.event_id, 'concert');
 
   step('one user, one live reservation, which the error names');
   const twice = await refused(() => reserve('concert', 'ann'), 'ALREADY_EXISTS', 'ALREADY_RESERVED');
   assert.equal(twice.ResourceInfo.resource_name, first.reservation.reservation_id);
   assert.equal(twice.ResourceInfo.resource_type, 'reservd.v1.Reservation');
+  assert.equal(twice.ErrorInfo.metadata.reservation_id, first.reservation.reservation_id);
 
   step('three places, two held: sold out for two more');
   const soldOut = await refused(() => reserve('concert', 'bob', 2), 'FAILED_PRECONDITION', 'SOLD_OUT');
   const { asked, available } = soldOut.ErrorInfo.metadata;
   assert.deepEqual([asked, available], ['2', '1']);
-  assert.equal(soldOut.PreconditionFailure.violations[0].subject, 'events/concert');
+  assert.equal(soldOut.PreconditionFailure.violations[0].subject, 'concert');
 
   step('Ann confirms one, Bob reserves two, and cancels');
   const ofAnn = { event_id: 'concert', reservation: { user_id: 'ann' } };
@@ -121,6 +126,12 @@ async function theWalk() {
   const ofBob = { event_id: 'concert', reservation: { user_id: 'bob' } };
   const cancelled = (await call(reservations, 'Cancel', { ...ofBob, reason: 'ill' })).reservation;
   assert.deepEqual([cancelled.state, cancelled.cancel_reason], ['RESERVATION_STATE_CANCELLED', 'ill']);
+
+  step('some units are cancelled only by a call that is safe to repeat, and 0 is no number of units');
+  const badFields = async (work) =>
+    (await refused(work, 'INVALID_ARGUMENT', 'FIELD_INVALID')).BadRequest.field_violations.map(({ field }) => field);
+  assert.deepEqual(await badFields(() => call(reservations, 'Cancel', { ...ofAnn, quantity: 1 })), ['request_id']);
+  assert.deepEqual(await badFields(() => call(reservations, 'Confirm', { ...ofAnn, quantity: 0 })), ['quantity']);
 
   step('Bob reserves again, and the old record stays');
   const second = (await reserve('concert', 'bob')).reservation;
@@ -137,6 +148,7 @@ async function theWalk() {
   for (const event_id of ['concert', 'room']) {
     const audit = await call(events, 'VerifyEvent', { event_id });
     assert.deepEqual([audit.ok, audit.problems], [true, []]);
+    for (const { name, recorded, counted } of audit.checks) assert.equal(recorded, counted, name);
   }
 }
 
@@ -153,47 +165,71 @@ async function everyBadField() {
 }
 
 async function masksAndPages() {
-  step('an update changes what its mask names, if the etag is right');
-  const event = await createEvent({ event_id: 'tour', capacity: 5, display_name: 'Tour', venue: 'Hall' });
-  const update = (paths) => call(events, 'UpdateEvent', {
+  step('an update changes what its mask names, if the etag is right: reservations do not move it');
+  const event = await createEvent({
+    event_id: 'tour', capacity: 5, display_name: 'Tour', venue_id: 'hall', venue_display_name: 'The Hall',
+  });
+  await reserve('tour', 'ann');
+  const update = (paths, rest = {}) => call(events, 'UpdateEvent', {
     event: { event_id: 'tour', capacity: 9, display_name: 'not asked for' },
     update_mask: { paths },
     etag: event.etag,
+    ...rest,
   });
-  const updated = (await update(['capacity', 'venue'])).event;
-  assert.deepEqual([updated.capacity, updated.venue, updated.display_name], [9, '', 'Tour']);
-  await refused(() => update(['capacity', 'venue']), 'ABORTED', 'ETAG_MISMATCH');
-  await refused(() => update(['capacity', 'held']), 'INVALID_ARGUMENT', 'FIELD_INVALID');
+  const checked = await update(['capacity', 'venue_id'], { validate_only: true });
+  assert.deepEqual([checked.event.capacity, checked.execution.event_version], [9, '3']);
+  const updated = (await update(['capacity', 'venue_id'])).event;
+  assert.deepEqual([updated.capacity, updated.venue_id, updated.display_name], [9, '', 'Tour']);
+  assert.deepEqual([updated.version, updated.definition_version], ['3', '3']);
+  const late = await refused(() => update(['capacity', 'venue_id']), 'ABORTED', 'ETAG_MISMATCH');
+  assert.equal(late.ErrorInfo.metadata.current_etag, updated.etag);
+  await refused(() => update(['capacity', 'counts']), 'INVALID_ARGUMENT', 'FIELD_INVALID');
 
   step('pages follow each other, and a token belongs to its filter');
   const wanted = [0, 1, 2, 3, 4].map((number) => `page-${number}`);
-  for (const event_id of wanted) await createEvent({ event_id, capacity: 1, series: 'pages' });
+  for (const event_id of wanted) await createEvent({ event_id, capacity: 1, series_id: 'pages' });
   const seen = [];
   let [token, last] = ['', ''];
   do {
-    const page = await call(events, 'ListEvents', { series: 'pages', page_size: 2, page_token: token });
+    const page = await call(events, 'ListEvents', { series_id: 'pages', page_size: 2, page_token: token });
     seen.push(...page.events.map((it) => it.event_id));
     [token, last] = [page.next_page_token, token];
   } while (token);
   assert.deepEqual(seen, wanted);
   await refused(
-    () => call(events, 'ListEvents', { series: 'other', page_token: last }),
+    () => call(events, 'ListEvents', { series_id: 'other', page_token: last }),
     'INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID');
+}
+
+const watchChanges = (...watched) => feed.WatchChanges({ events: watched });
+
+// Reads so many messages of a stream, and cancels it.
+async function take(stream, count) {
+  // What a cancelled stream says afterwards is of no interest.
+  stream.on('error', () => {});
+  const messages = [];
+  for await (const message of stream) {
+    messages.push(message);
+    if (messages.length === count) break;
+  }
+  stream.cancel();
+  return messages;
 }
 
 async function watch() {
   step('a watch begins with the event as it is, tells every change, and ends when the event does');
   await createEvent({ event_id: 'show', capacity: 3 });
-  const stream = reservations.WatchEvent({ event_id: 'show' });
+  const stream = watchChanges({ event_id: 'show' });
   // What a cancelled stream says afterwards is of no interest.
   stream.on('error', () => {});
   const messages = stream[Symbol.asyncIterator]();
   const next = async () => (await messages.next()).value;
   const first = await next();
-  assert.deepEqual([first.version, first.snapshot.available, first.counts.available], ['1', 3, 3]);
+  assert.deepEqual([first.version, first.snapshot.counts.available, first.counts.available], ['1', 3, 3]);
+  assert.deepEqual([first.event_id, first.state], ['show', 'EVENT_STATE_OPEN']);
   await reserve('show', 'ann', 2);
   const held = await next();
-  assert.deepEqual(held.changes.map(({ kind }) => kind), ['CHANGE_KIND_HELD']);
+  assert.deepEqual(held.changes.map(({ kind }) => kind), ['CHANGE_KIND_RESERVATION_HELD']);
   assert.deepEqual([held.changes[0].reservation.user_id, held.version, held.counts.available], ['ann', '2', 1]);
   stream.cancel();
 
@@ -201,24 +237,39 @@ async function watch() {
   await reserve('show', 'bob');
   await call(events, 'CancelEvent', { event_id: 'show' });
   const versions = [];
-  for await (const message of reservations.WatchEvent({ event_id: 'show', after_version: held.version })) {
+  for await (const message of watchChanges({ event_id: 'show', after_version: held.version })) {
     versions.push(...message.changes.map(({ version }) => version));
   }
   assert.deepEqual(versions, ['3', '4', '5', '6'], "Bob's hold, two ends and the event's own; then it ends well");
 
+  step('one stream has several events, each from where its watcher is');
+  const both = await take(watchChanges({ event_id: 'show', after_version: 5 }, { event_id: 'tour' }), 2);
+  const of = (event_id) => both.find((message) => message.event_id === event_id);
+  assert.deepEqual(of('show').changes.map(({ version }) => version), ['6'], 'the end of the show');
+  assert.equal(of('tour').snapshot.capacity, 9, 'the tour as it is');
+
   step("a watch that can't begin, and one whose time is over, say why");
-  const readAll = async (request, options) => {
-    for await (const message of reservations.WatchEvent(request, new grpc.Metadata(), options ?? {})) {
-      assert(message.version);
-    }
+  const readAll = async (watched, options) => {
+    const stream = feed.WatchChanges({ events: [watched] }, new grpc.Metadata(), options ?? {});
+    for await (const message of stream) assert(message.version);
   };
-  await refused(() => readAll({ event_id: 'show', after_version: 99 }), 'INVALID_ARGUMENT', 'FIELD_INVALID');
+  const ahead = await refused(
+    () => readAll({ event_id: 'show', after_version: 99 }), 'OUT_OF_RANGE', 'WATCH_AHEAD');
+  const { event_id, event_version } = ahead.ErrorInfo.metadata;
+  assert.deepEqual([event_id, event_version], ['show', '6']);
   await assert.rejects(
     readAll({ event_id: 'tour' }, { deadline: Date.now() + 300 }), { code: grpc.status.DEADLINE_EXCEEDED });
 
   step('the history tells it all again');
-  const { changes } = await call(reservations, 'ListChanges', { event_id: 'show' });
+  const { changes } = await call(feed, 'ListChanges', { event_id: 'show' });
   assert.deepEqual(changes.map(({ version }) => version), ['1', '2', '3', '4', '5', '6']);
+}
+
+async function whoAmI() {
+  step('the caller is told what it may do');
+  const { caller } = await call(callers, 'GetCaller', {});
+  assert.deepEqual([caller.principal, caller.user_id, caller.roles], ['', '', []], 'nobody in particular');
+  assert(caller.methods.includes('reservd.v1.ReservationService/Reserve'), `of ${caller.methods}`);
 }
 
 async function health() {
@@ -260,6 +311,7 @@ async function main() {
     await everyBadField();
     await masksAndPages();
     await watch();
+    await whoAmI();
     await health();
   }
   step('all is well');

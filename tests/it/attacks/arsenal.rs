@@ -24,7 +24,7 @@ use super::http2_frames::{
 const RESERVE: &str = "/reservd.v1.ReservationService/Reserve";
 const GET_EVENT: &str = "/reservd.v1.EventService/GetEvent";
 const LIST_EVENTS: &str = "/reservd.v1.EventService/ListEvents";
-const WATCH_EVENT: &str = "/reservd.v1.ReservationService/WatchEvent";
+const WATCH_CHANGES: &str = "/reservd.v1.FeedService/WatchChanges";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Another address of this machine, where it has more than one: limits by address are for attackers.
@@ -276,7 +276,9 @@ impl Attacker {
             }
             Attack::UnreadAnswers => self.ask(4, LIST_EVENTS, &[0x30, 100], 0).await,
             Attack::TrickledAnswers => self.ask(4, LIST_EVENTS, &[0x30, 100], 1).await,
-            Attack::UnreadWatches => self.ask(32, WATCH_EVENT, &text_field(1, &self.target.event_id.clone()), 0).await,
+            Attack::UnreadWatches => {
+                self.ask(32, WATCH_CHANGES, &text_field(1, &self.target.event_id.clone()), 0).await
+            }
             Attack::HealthWatches => self.ask(64, WATCH_HEALTH, &[], 65_535).await,
             Attack::IdleReflection => self.send_each(32, |n, _| call(n, REFLECTION)).await,
             Attack::SlowHandshakes => {

@@ -29,7 +29,7 @@ fn ask(channel: &Channel, count: usize) -> Vec<JoinHandle<Result<usize, Status>>
 }
 
 async fn are_in_state(server: &TestServer, state: &str, count: f64) {
-    let sample = format!("reservd_large_responses{{state=\"{state}\"}}");
+    let sample = format!("reservd_call_queue{{class=\"large\",state=\"{state}\"}}");
     eventually(&format!("{count} are {state}"), async || server.metric(&sample).await == count).await;
 }
 
@@ -60,8 +60,10 @@ async fn a_caller_that_hangs_up_leaves_the_queue_and_gets_no_extra_share() {
     let mut lock = locked_waitlist(&server).await;
     for _ in 0..3 {
         let lists = ask(&server.channel(), 10);
-        eventually("they wait", async || server.metric("reservd_large_responses{state=\"waiting\"}").await >= 8.0)
-            .await;
+        eventually("they wait", async || {
+            server.metric("reservd_call_queue{class=\"large\",state=\"waiting\"}").await >= 8.0
+        })
+        .await;
         lists.iter().for_each(JoinHandle::abort);
         are_in_state(&server, "waiting", 0.0).await;
         // The work of these calls goes on without their callers.
@@ -86,7 +88,7 @@ async fn a_page_of_large_events_ends_before_it_is_larger_than_clients_take() {
             let event = Event { event_id: named(number), capacity: 1, labels: most_labels(), ..Default::default() };
             CreateEventRequest { event: Some(event), ..Default::default() }
         });
-        let request = BatchCreateEventsRequest { requests: requests.collect() };
+        let request = BatchCreateEventsRequest { requests: requests.collect(), ..Default::default() };
         server.events().batch_create_events(request).await.expect("they are created");
     }
     let (mut request, mut seen, mut pages) = (ListEventsRequest { page_size: 1000, ..Default::default() }, vec![], 0);

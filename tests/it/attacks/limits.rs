@@ -29,6 +29,9 @@ const GET_EVENT: &str = "/reservd.v1.EventService/GetEvent";
 /// `GetEventRequest` for the event `e`.
 const ASKED: [u8; 3] = [0x0a, 1, b'e'];
 
+/// `WatchChangesRequest` for the event `e`.
+const WATCHED: [u8; 5] = [0x0a, 3, 0x0a, 1, b'e'];
+
 /// A connection whose streams accept no answer.
 async fn connect_without_a_window(server: &TestServer) -> RawConnection {
     let mut connection = RawConnection::open(server).await;
@@ -79,8 +82,8 @@ async fn an_unread_watch_ends_with_its_connection() {
     server.event("e", 1).await;
     let (_watcher, _) = server.watch("e").await;
     let mut connection = connect_without_a_window(&server).await;
-    let path = "/reservd.v1.ReservationService/WatchEvent";
-    connection.send(&[http2_frames::call(1, path), http2_frames::message(1, false, &ASKED)].concat()).await;
+    let path = "/reservd.v1.FeedService/WatchChanges";
+    connection.send(&[http2_frames::call(1, path), http2_frames::message(1, false, &WATCHED)].concat()).await;
     eventually("both watch", async || server.metric("reservd_watches").await == 2.0).await;
     connection.closed().await;
     eventually("the one that reads goes on", async || server.metric("reservd_watches").await == 1.0).await;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use nix::sys::signal::{Signal, kill};
-use reservd::rpc::pb::{self, reservation_service_client::ReservationServiceClient};
+use reservd::rpc::pb::{
+    self, feed_service_client::FeedServiceClient, reservation_service_client::ReservationServiceClient,
+};
 use tokio::task::JoinHandle;
 use tonic::{Status, transport::Channel};
 
@@ -97,12 +99,12 @@ fn assert_same(received: &[ReceivedChange], committed: &BTreeSet<(String, i64)>)
 
 /// Every change of a server, read page by page.
 async fn committed(server: &Process) -> BTreeSet<(String, i64)> {
-    let (_, mut reservations) = clients(&server.connect().await);
+    let mut feed = FeedServiceClient::new(server.connect().await);
     let mut found = BTreeSet::new();
     for event_id in EVENTS {
         let mut request = pb::ListChangesRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
         loop {
-            let page = reservations.list_changes(request.clone()).await.expect("listed").into_inner();
+            let page = feed.list_changes(request.clone()).await.expect("listed").into_inner();
             found.extend(page.changes.into_iter().map(|change| (change.event_id, change.version)));
             if page.next_page_token.is_empty() {
                 break;

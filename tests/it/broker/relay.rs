@@ -8,13 +8,13 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{
     AmqpQueue, Proxy, ReceivedChange, TestBroker, TestServer, assert_in_order, by_id, entry_of_user, eventually, join,
-    millis, of_user, reserve, strict,
+    millis, new_id, of_user, reserve, strict,
 };
 
 /// The history of an event from the API.
 async fn history(server: &TestServer, event_id: &str) -> Vec<pb::Change> {
     let request = pb::ListChangesRequest { event_id: event_id.into(), page_size: 1000, ..Default::default() };
-    let page = server.reservations().list_changes(request).await.expect("a history can be listed").into_inner();
+    let page = server.feed().list_changes(request).await.expect("a history can be listed").into_inner();
     assert_eq!(page.next_page_token, "", "it fits on a page");
     page.changes
 }
@@ -41,9 +41,16 @@ async fn live(server: &TestServer, event_id: &str) {
     let request =
         pb::ExtendRequest { event_id: event_id(), reservation: ann(), ttl: millis(900_000), ..Default::default() };
     server.extend(request).await.expect("it is held");
-    let request = pb::AmendRequest { event_id: event_id(), reservation: ann(), quantity: 4, ..Default::default() };
+    let request =
+        pb::AmendRequest { event_id: event_id(), reservation: ann(), quantity: Some(4), ..Default::default() };
     server.amend(request).await.expect("there is room");
-    let request = pb::CancelRequest { event_id: event_id(), reservation: ann(), quantity: 1, ..Default::default() };
+    let request = pb::CancelRequest {
+        event_id: event_id(),
+        reservation: ann(),
+        quantity: Some(1),
+        request_id: new_id(),
+        ..Default::default()
+    };
     server.cancel(request).await.expect("it has more than one");
     let request = pb::ConfirmRequest { event_id: event_id(), reservation: ann(), ..Default::default() };
     server.confirm(request).await.expect("it is held");
@@ -74,13 +81,13 @@ const KEYS: [(ChangeKind, &str); 12] = [
     (ChangeKind::EventOpened, "event.opened"),
     (ChangeKind::EventClosed, "event.closed"),
     (ChangeKind::EventCancelled, "event.cancelled"),
-    (ChangeKind::Held, "reservation.held"),
-    (ChangeKind::Confirmed, "reservation.confirmed"),
-    (ChangeKind::Extended, "reservation.extended"),
-    (ChangeKind::Amended, "reservation.amended"),
-    (ChangeKind::Reduced, "reservation.reduced"),
-    (ChangeKind::Cancelled, "reservation.cancelled"),
-    (ChangeKind::Expired, "reservation.expired"),
+    (ChangeKind::ReservationHeld, "reservation.held"),
+    (ChangeKind::ReservationConfirmed, "reservation.confirmed"),
+    (ChangeKind::ReservationExtended, "reservation.extended"),
+    (ChangeKind::ReservationAmended, "reservation.amended"),
+    (ChangeKind::ReservationReduced, "reservation.reduced"),
+    (ChangeKind::ReservationCancelled, "reservation.cancelled"),
+    (ChangeKind::ReservationExpired, "reservation.expired"),
 ];
 
 #[tokio::test]
@@ -90,9 +97,9 @@ async fn every_change_is_published_as_a_cloud_event_by_its_kind() {
         let mut queue = AmqpQueue::open(&broker, &["#"]).await;
         let settings = [&broker.settings()[..], &[("broker.format", format), ("broker.source", "/here")]].concat();
         let server = TestServer::with(&settings).await;
-        live(&server, "a/show").await;
+        live(&server, "a:show").await;
 
-        let changes = history(&server, "a/show").await;
+        let changes = history(&server, "a:show").await;
         let received = queue.take(changes.len()).await;
         assert_in_order(&received);
         let mut kinds = BTreeSet::new();
@@ -136,12 +143,12 @@ async fn changes_of_the_waitlist_are_published_too() {
 fn assert_attributes(message: &ReceivedChange, change: &pb::Change) {
     let attribute = |name: &str| message.attributes.get(name).map_or("", String::as_str);
     assert_eq!(attribute("specversion"), "1.0");
-    assert_eq!(attribute("id"), format!("a/show/{}", change.version));
+    assert_eq!(attribute("id"), format!("a:show/{}", change.version));
     assert_eq!(attribute("source"), "/here");
     assert_eq!(attribute("type"), format!("reservd.v1.{}", message.routing_key));
     let subject = match &change.subject {
         Some(pb::change::Subject::Reservation(reservation)) => reservation.reservation_id.as_str(),
-        _ => "a/show",
+        _ => "a:show",
     };
     assert_eq!(attribute("subject"), subject);
     let time = change.change_time.expect("every change has its time");
@@ -150,7 +157,7 @@ fn assert_attributes(message: &ReceivedChange, change: &pb::Change) {
         told.expect("RFC 3339").unix_timestamp_nanos() / 1000,
         i128::from(time.seconds) * 1_000_000 + i128::from(time.nanos / 1000)
     );
-    assert_eq!(attribute("partitionkey"), "a/show");
+    assert_eq!(attribute("partitionkey"), "a:show");
     assert_eq!(attribute("sequence").parse(), Ok(change.version));
     assert_eq!(attribute("sequence").len(), 19, "it compares as text");
     assert_eq!(message.attributes.len(), 8);
@@ -223,7 +230,11 @@ async fn uncommitted_changes_are_not_published() {
     undone.execute("ROLLBACK").await.expect("it can be rolled back");
     server.reserve(reserve("show", "ann")).await.expect("there is room");
     let message = queue.next().await;
-    assert_eq!((message.place().1, message.change.kind()), (2, ChangeKind::Held), "not the rolled back change");
+    assert_eq!(
+        (message.place().1, message.change.kind()),
+        (2, ChangeKind::ReservationHeld),
+        "not the rolled back change"
+    );
     server.check_and_stop().await;
 }
 

@@ -10,7 +10,8 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::{assert_metadata, assert_retry, confirm, hold};
 use crate::support::{
-    Call, STRATEGIES, TestServer, assert_refused, bad_fields, eventually, metadata, raw_call, reserve, soon, with,
+    Call, STRATEGIES, TestServer, assert_refused, bad_fields, eventually, metadata, raw_call, raw_call_with, reserve,
+    soon, with,
 };
 
 async fn is_serving(server: &TestServer) -> bool {
@@ -23,7 +24,8 @@ async fn nowait_fails_at_once_on_a_locked_row() {
     let server = TestServer::start().await;
     server.event("e", 5).await;
     let row = server.hold_row("e").await;
-    let options = ExecutionOptions { strategy: Strategy::Pessimistic.into(), lock_wait: LockWait::Nowait.into() };
+    let options =
+        ExecutionOptions { strategy: ExecutionStrategy::Pessimistic.into(), lock_wait: LockWait::Nowait.into() };
     let request = ReserveRequest { options: Some(options), ..reserve("e", "ann") };
     let status = assert_refused(server.reservations().reserve(request.clone()).await, Aborted, "LOCK_TIMEOUT");
     assert_retry(&status);
@@ -39,11 +41,11 @@ async fn a_change_between_read_and_write_is_contention() {
     let row = server.hold_row("e").await;
     // This update is the first in the queue, so the second call's read is old when its turn comes.
     let mut client = server.reservations();
-    let request = ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") };
+    let request = ReserveRequest { options: with(ExecutionStrategy::Pessimistic), ..reserve("e", "ann") };
     let first = tokio::spawn(async move { client.reserve(request).await });
     server.waiting(1).await;
     let mut client = server.reservations();
-    let request = ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "bob") };
+    let request = ReserveRequest { options: with(ExecutionStrategy::Optimistic), ..reserve("e", "bob") };
     let second = tokio::spawn(async move { client.reserve(request).await });
     server.waiting(2).await;
     row.release().await;
@@ -124,14 +126,13 @@ async fn a_lost_database_is_unavailable_and_comes_back() {
         .await
         .expect("its connections can be ended");
     let calls: Vec<Call> = vec![
-        ReserveRequest { options: with(Strategy::Pessimistic), ..reserve("e", "ann") }.into(),
-        ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "ann") }.into(),
+        ReserveRequest { options: with(ExecutionStrategy::Pessimistic), ..reserve("e", "ann") }.into(),
+        ReserveRequest { options: with(ExecutionStrategy::Optimistic), ..reserve("e", "ann") }.into(),
         GetEventRequest { event_id: "e".into() }.into(),
         ListEventsRequest::default().into(),
     ];
     for call in calls {
         let status = assert_refused(call.send(&server).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
-        assert_metadata(&status, &[("outcome", "nothing_changed")]);
         assert_retry(&status);
     }
     eventually("health says NOT_SERVING", async || !is_serving(&server).await).await;
@@ -181,12 +182,29 @@ async fn an_unreadable_message_is_the_callers_mistake() {
     }
     let settled =
         raw_call(server.channel(), "/reservd.v1.ReservationService/Reserve", vec![0x0a; 2 * 1024 * 1024]).await;
-    assert_refused(settled, Code::OutOfRange, "MESSAGE_TOO_LARGE");
+    assert_refused(settled, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
     // Unknown fields are a newer client's.
     let mut newer = GetEventRequest { event_id: "gone".into() }.encode_to_vec();
     newer.extend_from_slice(b"\xfa\x3f\x01x");
     let status = raw_call(server.channel(), "/reservd.v1.EventService/GetEvent", newer).await;
     assert_refused(status, Code::NotFound, "EVENT_NOT_FOUND");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_otherwise_is_refused_with_a_reason() {
+    let server = TestServer::start().await;
+    let mut request = tonic::Request::new(Vec::new());
+    request.metadata_mut().insert("grpc-encoding", "snappy".parse().expect("a header's value"));
+    let packed = raw_call_with(server.channel(), "/reservd.v1.EventService/GetEvent", request).await;
+    assert_refused(packed, Code::Unimplemented, "COMPRESSION_UNKNOWN");
+
+    let mut reflection =
+        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(server.channel());
+    let nothing = tonic_reflection::pb::v1::ServerReflectionRequest::default();
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::once(nothing)).await.expect("a stream").into_inner();
+    assert_refused(answers.message().await, Code::InvalidArgument, "CALL_REFUSED");
     server.check_and_stop().await;
 }
 
@@ -210,7 +228,7 @@ async fn a_page_token_belongs_to_its_listing_and_cannot_be_forged() {
         BASE64_URL_SAFE_NO_PAD.encode(json!([bound_to, cursor]).to_string())
     };
     let mut calls: Vec<Call> = vec![
-        ListEventsRequest { series: "other".into(), page_token: events_token.clone(), ..Default::default() }.into(),
+        ListEventsRequest { series_id: "other".into(), page_token: events_token.clone(), ..Default::default() }.into(),
         ListEventsRequest { page_token: holds_token.clone(), ..Default::default() }.into(),
         ListReservationsRequest { user_id: "bob".into(), page_token: holds_token.clone(), ..Default::default() }.into(),
         ListReservationsRequest { page_token: holds_token.clone(), event_id: "a".into(), ..of_ann.clone() }.into(),
@@ -252,7 +270,10 @@ async fn creating_existing_events_names_as_many_as_fit() {
         CreateEventRequest { event: Some(event), ..Default::default() }
     };
     let mut events = server.events();
-    let batch = |ids: &[String]| BatchCreateEventsRequest { requests: ids.iter().cloned().map(create).collect() };
+    let batch = |ids: &[String]| BatchCreateEventsRequest {
+        requests: ids.iter().cloned().map(create).collect(),
+        ..Default::default()
+    };
     let ids: Vec<String> = (0..120).map(|n| format!("{n:0>128}")).collect();
     events.batch_create_events(batch(&ids)).await.expect("they are new");
     let status = events.create_event(create(ids[7].clone())).await;
@@ -272,7 +293,7 @@ async fn creating_existing_events_names_as_many_as_fit() {
 #[tokio::test]
 async fn concurrency_tests_are_off_unless_they_are_allowed() {
     let server = TestServer::with(&[("diagnostics.concurrency_test", "false")]).await;
-    let status = server.diagnostics().run_concurrency_test(RunConcurrencyTestRequest::default()).await;
+    let status = server.diagnostics().run_concurrency_test(diagnostics::RunConcurrencyTestRequest::default()).await;
     assert_refused(status.map(drop), FailedPrecondition, "DIAGNOSTICS_DISABLED");
     server.check_and_stop().await;
 }

@@ -24,7 +24,7 @@ async fn events_are_filtered_and_ordered_by_start_then_id() {
         ("early", at(-100), "", "v1"),
     ];
     for (id, start_time, series, venue) in events {
-        let event = pb::Event { start_time, series: series.into(), venue: venue.into(), ..event(id, 1) };
+        let event = pb::Event { start_time, series_id: series.into(), venue_id: venue.into(), ..event(id, 1) };
         server.event_with(event).await;
     }
     let id = |id: &str| id.to_owned();
@@ -34,10 +34,10 @@ async fn events_are_filtered_and_ordered_by_start_then_id() {
     let states = |states: &[EventState]| states.iter().map(|state| i32::from(*state)).collect();
     let cases: Vec<(ListEventsRequest, &[&str])> = vec![
         (all(), &["early", "a", "b", "late", "a-none", "z-none"]),
-        (ListEventsRequest { series: id("s1"), ..all() }, &["b", "late", "z-none"]),
-        (ListEventsRequest { venue: id("v1"), ..all() }, &["early", "a", "b", "z-none"]),
-        (ListEventsRequest { series: id("s1"), venue: id("v1"), ..all() }, &["b", "z-none"]),
-        (ListEventsRequest { series: id("nothing"), ..all() }, &[]),
+        (ListEventsRequest { series_id: id("s1"), ..all() }, &["b", "late", "z-none"]),
+        (ListEventsRequest { venue_id: id("v1"), ..all() }, &["early", "a", "b", "z-none"]),
+        (ListEventsRequest { series_id: id("s1"), venue_id: id("v1"), ..all() }, &["b", "z-none"]),
+        (ListEventsRequest { series_id: id("nothing"), ..all() }, &[]),
         (ListEventsRequest { states: states(&[EventState::Closed]), ..all() }, &["b"]),
         (ListEventsRequest { states: states(&[EventState::Closed, EventState::Cancelled]), ..all() }, &["b", "late"]),
         (ListEventsRequest { start_time_from: at(200), ..all() }, &["a", "b", "late"]),
@@ -69,6 +69,7 @@ async fn a_page_has_a_hundred_events_by_default() {
     let server = TestServer::start().await;
     let batch = |range: std::ops::Range<i32>| BatchCreateEventsRequest {
         requests: range.map(|n| create(event(&format!("e{n:03}"), 1))).collect(),
+        ..Default::default()
     };
     server.events().batch_create_events(batch(0..100)).await.expect("created");
     let page = server.events().list_events(ListEventsRequest::default()).await.expect("a page").into_inner();
@@ -86,7 +87,7 @@ async fn paging_while_events_are_created_repeats_and_skips_nothing() {
     let server = TestServer::start().await;
     let start = |n: i64| if n % 5 == 0 { None } else { at(n / 3) };
     let new = |n: i64| create(pb::Event { start_time: start(n), ..event(&format!("e{n:03}"), 1) });
-    let there = BatchCreateEventsRequest { requests: (0..60).map(|n| new(n * 2)).collect() };
+    let there = BatchCreateEventsRequest { requests: (0..60).map(|n| new(n * 2)).collect(), ..Default::default() };
     server.events().batch_create_events(there).await.expect("created");
     let (mut walked, mut token, mut next) = (Vec::new(), String::new(), 1);
     loop {

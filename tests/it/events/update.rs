@@ -31,8 +31,10 @@ fn versions() -> (pb::Event, pb::Event) {
     };
     let version = |n: i32| pb::Event {
         display_name: format!("name {n}"),
-        series: format!("series {n}"),
-        venue: format!("venue {n}"),
+        series_id: format!("series-{n}"),
+        venue_id: format!("venue-{n}"),
+        series_display_name: format!("Series {n}"),
+        venue_display_name: format!("Venue {n}"),
         start_time: at(1000 + i64::from(n)),
         end_time: at(2000 + i64::from(n)),
         booking_open_time: at(100 + i64::from(n)),
@@ -48,8 +50,9 @@ fn versions() -> (pb::Event, pb::Event) {
 fn said(event: &pb::Event) -> pb::Event {
     pb::Event {
         state: 0,
-        available: 0,
+        counts: None,
         version: 0,
+        definition_version: 0,
         etag: String::new(),
         create_time: None,
         update_time: None,
@@ -70,8 +73,10 @@ async fn each_path_of_a_mask_changes_its_field_and_no_other() {
     type Change<'a> = Box<dyn Fn(&mut pb::Event, &pb::Event) + 'a>;
     let paths: Vec<(&str, Change<'_>)> = vec![
         ("display_name", Box::new(|to, from| to.display_name.clone_from(&from.display_name))),
-        ("series", Box::new(|to, from| to.series.clone_from(&from.series))),
-        ("venue", Box::new(|to, from| to.venue.clone_from(&from.venue))),
+        ("series_id", Box::new(|to, from| to.series_id.clone_from(&from.series_id))),
+        ("venue_id", Box::new(|to, from| to.venue_id.clone_from(&from.venue_id))),
+        ("series_display_name", Box::new(|to, from| to.series_display_name.clone_from(&from.series_display_name))),
+        ("venue_display_name", Box::new(|to, from| to.venue_display_name.clone_from(&from.venue_display_name))),
         ("start_time", Box::new(|to, from| to.start_time = from.start_time)),
         ("end_time", Box::new(|to, from| to.end_time = from.end_time)),
         ("booking_open_time", Box::new(|to, from| to.booking_open_time = from.booking_open_time)),
@@ -92,8 +97,8 @@ async fn each_path_of_a_mask_changes_its_field_and_no_other() {
         // Without a mask, the set fields count; here all are set.
         assert_eq!(said(&updated(&server, update(old.clone(), &[])).await), old, "{path}");
     }
-    let both = updated(&server, update(new.clone(), &["venue", "capacity"])).await;
-    assert_eq!(said(&both), pb::Event { venue: new.venue, capacity: new.capacity, ..old });
+    let both = updated(&server, update(new.clone(), &["venue_id", "capacity"])).await;
+    assert_eq!(said(&both), pb::Event { venue_id: new.venue_id, capacity: new.capacity, ..old });
     server.check_and_stop().await;
 }
 
@@ -103,8 +108,8 @@ async fn without_a_mask_only_set_fields_change() {
     let (old, _) = versions();
     server.event_with(old.clone()).await;
     let limits = Some(EventLimits { max_extensions: Some(0), ..Default::default() });
-    let request = pb::Event { venue: "new".into(), limits, ..event("e", 0) };
-    let mut expected = pb::Event { venue: "new".into(), ..old };
+    let request = pb::Event { venue_id: "new".into(), limits, ..event("e", 0) };
+    let mut expected = pb::Event { venue_id: "new".into(), ..old };
     expected.limits.as_mut().expect("limits").max_extensions = Some(0);
     assert_eq!(said(&updated(&server, update(request, &[])).await), expected);
     server.check_and_stop().await;
@@ -117,8 +122,10 @@ async fn a_masked_field_that_is_not_set_is_cleared() {
     server.event_with(old.clone()).await;
     let paths = [
         "display_name",
-        "series",
-        "venue",
+        "series_id",
+        "series_display_name",
+        "venue_id",
+        "venue_display_name",
         "start_time",
         "end_time",
         "booking_open_time",
@@ -147,7 +154,7 @@ async fn an_update_counts_a_version_and_checks_its_etag() {
             && second.update_time.map(|t| (t.seconds, t.nanos)) > first.update_time.map(|t| (t.seconds, t.nanos))
     );
     let again = server.events().update_event(request.clone()).await.expect("answered again").into_inner();
-    assert_eq!((again.event, again.replayed), (Some(second.clone()), true));
+    assert_eq!((again.event, again.execution.unwrap_or_default().replayed), (Some(second.clone()), true));
     let stale = UpdateEventRequest { request_id: String::new(), ..request };
     let status = assert_refused(server.events().update_event(stale).await, Code::Aborted, "ETAG_MISMATCH");
     assert_eq!(metadata(&status)["current_etag"], second.etag);
@@ -167,7 +174,15 @@ async fn capacity_shrinks_exactly_to_the_reserved_units() {
     let status = assert_refused(shrink(4).await, Code::FailedPrecondition, "CAPACITY_BELOW_RESERVED");
     assert_eq!(metadata(&status)["reserved"], "5", "a lapsed hold reserves nothing");
     let now = shrink(5).await.expect("that is what is reserved").into_inner().event.expect("it");
-    assert_eq!((now.capacity, now.held, now.confirmed, now.available), (5, 3, 2, 0));
+    assert_eq!(
+        (
+            now.capacity,
+            now.counts.unwrap_or_default().held,
+            now.counts.unwrap_or_default().confirmed,
+            now.counts.unwrap_or_default().available
+        ),
+        (5, 3, 2, 0)
+    );
     assert_refused(client.reserve(reserve("e", "cid")).await, Code::FailedPrecondition, "SOLD_OUT");
     shrink(6).await.expect("it may grow");
     client.reserve(reserve("e", "cid")).await.expect("there is room again");

@@ -7,7 +7,7 @@ use reservd::rpc::pb::{self, *};
 use tonic::Code;
 
 use super::{amend, cancel, confirm, extend, get, hold, micros};
-use crate::support::{STRATEGIES, TestServer, assert_refused, millis, of_user, reserve, with};
+use crate::support::{STRATEGIES, TestServer, assert_refused, millis, new_id, of_user, reserve, with};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -15,7 +15,11 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 async fn counters(server: &TestServer, event_id: &str) -> (i32, i32, i32) {
     let event = server.get_event(event_id).await;
-    (event.held, event.confirmed, event.available)
+    (
+        event.counts.unwrap_or_default().held,
+        event.counts.unwrap_or_default().confirmed,
+        event.counts.unwrap_or_default().available,
+    )
 }
 
 #[tokio::test]
@@ -25,8 +29,13 @@ async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
         server.event("e", 10).await;
         let mut client = server.reservations();
         hold(&server, "e", "ann", 6).await;
-        let request =
-            CancelRequest { quantity: 1, reason: "one less".into(), options: with(strategy), ..cancel("e", "ann") };
+        let request = CancelRequest {
+            quantity: Some(1),
+            request_id: new_id(),
+            reason: "one less".into(),
+            options: with(strategy),
+            ..cancel("e", "ann")
+        };
         let reduced = client.cancel(request).await.expect("reduced").into_inner().reservation.expect("it");
         assert_eq!(
             (reduced.state(), reduced.quantity, &*reduced.cancel_reason),
@@ -35,7 +44,7 @@ async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
         assert!(reduced.expire_time.is_some(), "it is a hold still");
         assert_eq!(counters(&server, "e").await, (5, 0, 5));
 
-        let request = ConfirmRequest { quantity: 3, options: with(strategy), ..confirm("e", "ann") };
+        let request = ConfirmRequest { quantity: Some(3), options: with(strategy), ..confirm("e", "ann") };
         let confirmed = client.confirm(request).await.expect("confirmed").into_inner().reservation.expect("it");
         assert_eq!(
             (confirmed.state(), confirmed.quantity, confirmed.expire_time),
@@ -44,7 +53,8 @@ async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
         assert!(confirmed.confirm_time.is_some());
         assert_eq!(counters(&server, "e").await, (0, 3, 7));
 
-        let request = CancelRequest { quantity: 1, options: with(strategy), ..cancel("e", "ann") };
+        let request =
+            CancelRequest { quantity: Some(1), request_id: new_id(), options: with(strategy), ..cancel("e", "ann") };
         let reduced = client.cancel(request).await.expect("reduced").into_inner().reservation.expect("it");
         assert_eq!(
             (reduced.state(), reduced.quantity, &*reduced.cancel_reason),
@@ -53,7 +63,8 @@ async fn a_reservation_can_be_confirmed_or_cancelled_in_part() {
         assert_eq!(counters(&server, "e").await, (0, 2, 8));
 
         // A quantity equal to all units ends the reservation.
-        let request = CancelRequest { quantity: 2, options: with(strategy), ..cancel("e", "ann") };
+        let request =
+            CancelRequest { quantity: Some(2), request_id: new_id(), options: with(strategy), ..cancel("e", "ann") };
         let ended = client.cancel(request).await.expect("cancelled").into_inner().reservation.expect("it");
         assert_eq!((ended.state(), ended.quantity), (ReservationState::Cancelled, 2));
         assert_eq!(ended.confirm_time, confirmed.confirm_time);
@@ -75,15 +86,20 @@ async fn amend_changes_the_given_fields_and_no_others() {
             let request = AmendRequest { options: with(strategy), ..request };
             client.amend(request).await.expect("amended").into_inner().reservation.expect("it")
         };
-        let more = amended(AmendRequest { quantity: 10, ..amend("e", "ann") }).await;
+        let more = amended(AmendRequest { quantity: Some(10), ..amend("e", "ann") }).await;
         assert_eq!((more.quantity, &more.labels, more.expire_time), (10, &first.labels, first.expire_time));
         assert_eq!(counters(&server, "e").await, (10, 0, 0));
-        let less = amended(AmendRequest { quantity: 4, ..amend("e", "ann") }).await;
+        let less = amended(AmendRequest { quantity: Some(4), ..amend("e", "ann") }).await;
         assert_eq!((less.quantity, less.state()), (4, ReservationState::Held));
         assert_eq!(counters(&server, "e").await, (4, 0, 6));
         let relabelled = amended(AmendRequest { labels: labels(&[("c", "3")]), ..amend("e", "ann") }).await;
         assert_eq!((relabelled.quantity, relabelled.labels), (4, labels(&[("c", "3")])));
-        let cleared = amended(AmendRequest { quantity: 5, clear_labels: true, ..amend("e", "ann") }).await;
+        let cleared = amended(AmendRequest {
+            quantity: Some(5),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["*".into()] }),
+            ..amend("e", "ann")
+        })
+        .await;
         assert_eq!((cleared.quantity, cleared.labels), (5, BTreeMap::new()));
         assert_eq!(cleared.version, 6);
         assert_ne!(cleared.etag, first.etag);
@@ -116,7 +132,8 @@ async fn a_reservation_above_a_lowered_limit_may_stay_or_shrink() {
     let request = UpdateEventRequest { event, update_mask, ..Default::default() };
     server.events().update_event(request).await.expect("updated");
     let mut client = server.reservations();
-    let mut to = async |quantity: i32| client.amend(AmendRequest { quantity, ..amend("e", "ann") }).await;
+    let mut to =
+        async |quantity: i32| client.amend(AmendRequest { quantity: Some(quantity), ..amend("e", "ann") }).await;
     assert_refused(to(6).await, Code::FailedPrecondition, "QUANTITY_LIMIT");
     to(5).await.expect("it may stay");
     to(4).await.expect("it may shrink, though it is above the limit still");
@@ -147,13 +164,13 @@ async fn extending_never_shortens_and_is_bounded_in_length_and_number() {
             answer.map(|answer| answer.into_inner().reservation.expect("it"))
         };
         let shorter = extended(Some(100)).await.expect("extended");
-        assert_eq!((shorter.expire_time, shorter.extensions), (held.expire_time, 1));
+        assert_eq!((shorter.expire_time, shorter.extension_count), (held.expire_time, 1));
         let by_default = extended(None).await.expect("extended");
-        assert_eq!((by_default.expire_time, by_default.extensions), (held.expire_time, 2));
-        assert_refused(extended(Some(600_001)).await, Code::InvalidArgument, "FIELD_INVALID");
+        assert_eq!((by_default.expire_time, by_default.extension_count), (held.expire_time, 2));
+        assert_refused(extended(Some(600_001)).await, Code::FailedPrecondition, "HOLD_TTL_LIMIT");
         let longest = extended(Some(600_000)).await.expect("extended");
         assert_eq!(micros(longest.expire_time) - micros(longest.update_time), 600_000_000);
-        assert_eq!(longest.extensions, 3);
+        assert_eq!(longest.extension_count, 3);
         assert_refused(extended(Some(100)).await, Code::FailedPrecondition, "EXTENSION_LIMIT");
         server.check_and_stop().await;
     }
@@ -202,9 +219,9 @@ async fn validate_only_answers_and_changes_nothing() {
             ReservationState::Cancelled
         );
         let extended = client.extend(ExtendRequest { validate_only: true, options, ..extend("e", "ann") }).await;
-        assert_eq!(extended.expect("it would").into_inner().reservation.expect("it").extensions, 1);
+        assert_eq!(extended.expect("it would").into_inner().reservation.expect("it").extension_count, 1);
         let amended =
-            client.amend(AmendRequest { quantity: 5, validate_only: true, options, ..amend("e", "ann") }).await;
+            client.amend(AmendRequest { quantity: Some(5), validate_only: true, options, ..amend("e", "ann") }).await;
         assert_eq!(amended.expect("it would").into_inner().reservation.expect("it").quantity, 5);
         let too_many = ReserveRequest { quantity: 4, ..request };
         assert_refused(client.reserve(too_many).await, Code::FailedPrecondition, "SOLD_OUT");
@@ -224,21 +241,21 @@ async fn the_execution_report_names_strategy_attempts_and_waits() {
     let mut client = server.reservations();
     // Without options of the caller, the setting applies.
     let report = client.reserve(reserve("e", "ann")).await.expect("room").into_inner().execution.expect("a report");
-    assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Optimistic, 1, 2));
-    assert_eq!(report.lock_wait, millis(0), "it waits for no lock");
+    assert_eq!((report.strategy(), report.attempt_count, report.event_version), (ExecutionStrategy::Optimistic, 1, 2));
+    assert_eq!(report.lock_wait_duration, millis(0), "it waits for no lock");
 
     let row = server.hold_row("e").await;
     let mut waiting = server.reservations();
     let request =
-        ReserveRequest { options: with(Strategy::Pessimistic), request_id: "r".into(), ..reserve("e", "bob") };
+        ReserveRequest { options: with(ExecutionStrategy::Pessimistic), request_id: "r".into(), ..reserve("e", "bob") };
     let asked = request.clone();
     let waiting = tokio::spawn(async move { waiting.reserve(asked).await });
     server.waiting(1).await;
     row.release().await;
     let report = waiting.await.expect("it ran").expect("room").into_inner().execution.expect("a report");
-    let waited = report.lock_wait.expect("a span");
+    let waited = report.lock_wait_duration.expect("a span");
     assert!(waited.seconds > 0 || waited.nanos > 0, "{report:?}");
-    assert_eq!((report.strategy(), report.attempts, report.event_version), (Strategy::Pessimistic, 1, 3));
+    assert_eq!((report.strategy(), report.attempt_count, report.event_version), (ExecutionStrategy::Pessimistic, 1, 3));
 
     client.reserve(reserve("e", "cid")).await.expect("room");
     let again = client.reserve(request).await.expect("answered again").into_inner().execution.expect("a report");

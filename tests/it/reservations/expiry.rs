@@ -12,14 +12,14 @@ async fn a_hold_lapses_by_itself_and_its_history_says_so() {
     server.event("e", 5).await;
     let request = ReserveRequest { quantity: 2, hold_ttl: millis(100), ..reserve("e", "ann") };
     let held = server.reservations().reserve(request).await.expect("room").into_inner().reservation.expect("it");
-    eventually("the hold is released", async || server.get_event("e").await.held == 0).await;
+    eventually("the hold is released", async || server.get_event("e").await.counts.unwrap_or_default().held == 0).await;
 
     let ended = get(&server, "e", of_user("ann")).await;
     assert_eq!((ended.state(), ended.quantity, ended.version), (ReservationState::Expired, 2, 3));
     assert_eq!(ended.expire_time, held.expire_time, "it tells when it lapsed, not when that was noticed");
     assert!(micros(ended.update_time) >= micros(held.expire_time), "never released before its time");
     let event = server.get_event("e").await;
-    assert_eq!((event.available, event.version), (5, 3));
+    assert_eq!((event.counts.unwrap_or_default().available, event.version), (5, 3));
     let history: Vec<(i64, String, Option<String>, Option<i32>)> =
         sqlx::query_as("SELECT version, kind, state, quantity FROM changes WHERE event_id = 'e' ORDER BY version")
             .fetch_all(&mut server.sql().await)
@@ -30,8 +30,8 @@ async fn a_hold_lapses_by_itself_and_its_history_says_so() {
     };
     let expected = [
         change(1, "EVENT_CREATED", None, None),
-        change(2, "HELD", Some("HELD"), Some(2)),
-        change(3, "EXPIRED", Some("EXPIRED"), Some(2)),
+        change(2, "RESERVATION_HELD", Some("HELD"), Some(2)),
+        change(3, "RESERVATION_EXPIRED", Some("EXPIRED"), Some(2)),
     ];
     assert_eq!(history, expected);
     hold(&server, "e", "ann", 5).await;
@@ -52,7 +52,7 @@ async fn units_of_lapsed_holds_can_be_reserved_before_expiry_runs() {
         let request = ReserveRequest { quantity: 3, options: with(strategy), ..reserve("e", "ann") };
         let made = client.reserve(request).await.expect("there is room").into_inner();
         assert_eq!(made.execution.expect("a report").event_version, 7, "two were released, one was made");
-        assert_eq!(server.get_event("e").await.held, 5);
+        assert_eq!(server.get_event("e").await.counts.unwrap_or_default().held, 5);
         let states =
             [("ann", ReservationState::Held), ("bob", ReservationState::Expired), ("cid", ReservationState::Held)];
         for (user, state) in states {
@@ -86,10 +86,10 @@ async fn a_thousand_holds_that_lapse_at_once_are_released() {
     eventually("all are released", async || server.metric("reservd_expiry_delay_seconds_count").await == 1000.0).await;
     for event_id in ["e0", "e1", "e2"] {
         let event = server.get_event(event_id).await;
-        assert_eq!((event.held, event.available), (0, 500));
+        assert_eq!((event.counts.unwrap_or_default().held, event.counts.unwrap_or_default().available), (0, 500));
     }
     assert!(server.metric("reservd_expiry_delay_seconds_sum").await > 0.0);
-    let expired: i64 = sqlx::query_scalar("SELECT count(*) FROM changes WHERE kind = 'EXPIRED'")
+    let expired: i64 = sqlx::query_scalar("SELECT count(*) FROM changes WHERE kind = 'RESERVATION_EXPIRED'")
         .fetch_one(&mut server.sql().await)
         .await
         .expect("a count");

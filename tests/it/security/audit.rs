@@ -6,7 +6,7 @@ use crate::support::{Guarded, TestServer, eventually, millis, of_user, reserve};
 
 /// The kinds and actors of an event's changes, the oldest first.
 async fn actors(server: &TestServer, event_id: &str) -> Vec<(String, Option<String>)> {
-    let sql = "SELECT kind, actor FROM changes WHERE event_id = $1 ORDER BY version";
+    let sql = "SELECT replace(kind, 'RESERVATION_', ''), actor FROM changes WHERE event_id = $1 ORDER BY version";
     sqlx::query_as(sql).bind(event_id).fetch_all(&mut server.sql().await).await.expect("the history can be read")
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reservd::{
     auth::clock,
-    rpc::pb::{self, reservation_service_client::ReservationServiceClient},
+    rpc::pb::{self, feed_service_client::FeedServiceClient, reservation_service_client::ReservationServiceClient},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +24,7 @@ use super::tls::{Authority, Secured, client_side, is_kept_out};
 use crate::support::{
     Client, assert_refused, eventually,
     http2_frames::{PREFACE, SETTINGS, frame},
-    reserve, soon,
+    reserve, soon, watch_of,
 };
 
 const ROLES: (&str, &str) = ("auth.certificate_roles", "{\"spiffe://example.org/shop\" = [\"service\"]}");
@@ -40,15 +40,15 @@ async fn secured(settings: &[(&str, &str)]) -> Secured {
     secured
 }
 
-async fn watch(channel: &Channel) -> Streaming<pb::WatchEventResponse> {
-    let request = pb::WatchEventRequest { event_id: "concert".into(), ..Default::default() };
+async fn watch(channel: &Channel) -> Streaming<pb::WatchChangesResponse> {
+    let request = watch_of("concert", None);
     let mut updates =
-        ReservationServiceClient::new(channel.clone()).watch_event(request).await.expect("a watch").into_inner();
+        FeedServiceClient::new(channel.clone()).watch_changes(request).await.expect("a watch").into_inner();
     updates.message().await.expect("a snapshot").expect("comes first");
     updates
 }
 
-async fn assert_credentials_ended(mut updates: Streaming<pb::WatchEventResponse>) {
+async fn assert_credentials_ended(mut updates: Streaming<pb::WatchChangesResponse>) {
     let end = soon("the watch ends", async {
         loop {
             match updates.message().await {

@@ -8,18 +8,22 @@ use reservd::{
 use tonic::{Code, Status};
 
 use crate::support::{
-    Client, Guarded, TestRedis, all, assert_refused, by_id, entry_by_id, entry_of_user, join, of_user, reason, reserve,
-    strict,
+    Client, Guarded, TestRedis, all, assert_refused, by_id, entry_by_id, entry_of_user, join, metadata, of_user,
+    reason, reserve, strict,
 };
 
 /// A UUID without a reservation.
 const MISSING_ID: &str = "0190b6d4-5b7e-7c3a-9f00-0123456789ab";
 
-/// The information in a response, without its own ids and times.
-fn lesson(answer: Result<Vec<u8>, Status>) -> String {
+/// The information in a response, without its own ids and times, and without the ids that its caller sent.
+fn lesson(answer: Result<Vec<u8>, Status>, hers: [&str; 2]) -> String {
     match answer {
         Ok(_) => "OK".to_owned(),
-        Err(status) => format!("{:?} {} {:?}", status.code(), status.message(), status.details()),
+        Err(status) => {
+            let told = format!("{:?} {} {:?}", status.code(), status.message(), metadata(&status));
+            let told = hers.into_iter().fold(told, |told, id| told.replace(id, MISSING_ID));
+            format!("{told} {}", status.details().len())
+        }
     }
 }
 
@@ -46,7 +50,7 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
         "Confirm" => on_reservation!(ConfirmRequest {}),
         "Cancel" => on_reservation!(CancelRequest {}),
         "Extend" => on_reservation!(ExtendRequest {}),
-        "Amend" => on_reservation!(AmendRequest { quantity: 2 }),
+        "Amend" => on_reservation!(AmendRequest { quantity: Some(2) }),
         "GetReservation" => {
             let get =
                 |reservation| pb::GetReservationRequest { event_id: "concert".into(), reservation }.encode_to_vec();
@@ -190,7 +194,8 @@ async fn a_user_cannot_distinguish_another_users_object_from_a_missing_one() {
         assert!(!pairs.is_empty(), "{path} is open to users, and nothing here tries to see another's through it");
         for (place, (hers, nobodys)) in pairs.into_iter().enumerate() {
             let (touched, untouched) = (bob.raw(path, hers).await, bob.raw(path, nobodys).await);
-            assert_eq!(lesson(touched), lesson(untouched), "{path}, pair {place}");
+            let hers = [held.reservation_id.as_str(), waits.as_str()];
+            assert_eq!(lesson(touched, hers), lesson(untouched, hers), "{path}, pair {place}");
         }
     }
     // No request had an effect, and her request_id still replays her own request.
@@ -243,7 +248,7 @@ async fn a_user_joins_the_waitlist_for_itself_and_reads_its_own_history() {
 
     let history = async |client: &Client| {
         let request = pb::ListChangesRequest { event_id: "gig".into(), ..Default::default() };
-        let changes = client.reservations().list_changes(request).await.expect("a history").into_inner().changes;
+        let changes = client.feed().list_changes(request).await.expect("a history").into_inner().changes;
         let told = |it: pb::Change| (it.kind().as_str_name(), it.request_id, it.actor);
         changes.into_iter().map(told).collect::<Vec<_>>()
     };
@@ -270,7 +275,7 @@ async fn a_request_id_is_separate_for_each_user() {
         }
         let other = pb::ReserveRequest { quantity: 2, ..wanted };
         let reused = guarded.user(user_id).reservations().reserve(other).await;
-        assert_refused(reused, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_refused(reused, Code::FailedPrecondition, "REQUEST_ID_REUSED");
     }
     guarded.check_and_stop().await;
 }

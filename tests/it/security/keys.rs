@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use crate::support::{
     Client, Guarded, Watcher, Web, all, assert_refused, eventually,
     issuer::{Issuer, Signer, claims, header},
-    metadata, reason,
+    metadata, reason, watch_of,
 };
 
 async fn ask(client: &Client) -> Result<(), Status> {
@@ -123,8 +123,11 @@ async fn changes_of_a_key_file_are_applied() {
 #[tokio::test]
 async fn a_stream_ends_with_the_credentials_of_its_caller() {
     let guarded = Guarded::with(&[("auth.jwks_refresh", "20ms"), ("auth.leeway", "0s")]).await;
-    let long =
-        reservd::rpc::pb::RunConcurrencyTestRequest { operations: 100_000, concurrency: 2, ..Default::default() };
+    let long = reservd::rpc::pb::diagnostics::RunConcurrencyTestRequest {
+        operation_count: 100_000,
+        concurrency: 2,
+        ..Default::default()
+    };
     let ended = async |client: Client| {
         let mut begun = None;
         eventually("one test at a time", async || {
@@ -162,8 +165,8 @@ async fn a_watch_ends_with_its_token_and_resumes_with_a_new_one() {
     let guarded = Guarded::with(&[("auth.leeway", "0s"), ("auth.jwks_refresh", "20ms")]).await;
     guarded.event("concert", 5).await;
     let watch = async |client: &Client, version| {
-        let request = reservd::rpc::pb::WatchEventRequest { event_id: "concert".into(), after_version: Some(version) };
-        let messages = client.reservations().watch_event(request).await.expect("it can be watched").into_inner();
+        let request = watch_of("concert", Some(version));
+        let messages = client.feed().watch_changes(request).await.expect("it can be watched").into_inner();
         Watcher::new(messages, version)
     };
     let mut short = claims("eye", &["reader"]);

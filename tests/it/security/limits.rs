@@ -88,13 +88,14 @@ async fn guessing_tokens_is_limited_by_address() {
 async fn the_streams_of_a_principal_are_limited() {
     let guarded = Guarded::with(&[("limits.watches_per_principal", "1")]).await;
     let client = guarded.caller("root", &["admin"]);
-    let long = pb::RunConcurrencyTestRequest { operations: 100_000, concurrency: 2, ..Default::default() };
+    let long =
+        pb::diagnostics::RunConcurrencyTestRequest { operation_count: 100_000, concurrency: 2, ..Default::default() };
     let stream = client.diagnostics().run_concurrency_test(long).await.expect("the first").into_inner();
     let second = client.diagnostics().run_concurrency_test(long).await;
     let status = assert_refused(second.map(drop), Code::ResourceExhausted, "WATCH_LIMIT");
     assert_eq!(metadata(&status)["limit"], "1");
     drop(stream);
-    let tiny = pb::RunConcurrencyTestRequest { operations: 1, ..Default::default() };
+    let tiny = pb::diagnostics::RunConcurrencyTestRequest { operation_count: 1, ..Default::default() };
     eventually("its place is free again", async || client.diagnostics().run_concurrency_test(tiny).await.is_ok()).await;
     guarded.check_and_stop().await;
 }

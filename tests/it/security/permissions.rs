@@ -44,11 +44,11 @@ fn the_table_matches_the_rpcs() {
 fn opened_by(role: Role) -> Vec<&'static str> {
     let public = ["GetEvent", "ListEvents", "GetAvailability", "BatchGetAvailability"];
     let manage = ["CreateEvent", "BatchCreateEvents", "UpdateEvent", "OpenEvent", "CloseEvent", "CancelEvent"];
-    let inspect = ["VerifyEvent", "GetContentionReport"];
+    let inspect = ["VerifyEvent", "ListEventCounts", "GetContentionReport"];
     let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend", "JoinWaitlist", "LeaveWaitlist"];
     let see = ["GetReservation", "ListReservations", "ListChanges", "GetWaitlistEntry", "ListWaitlist"];
-    let watch = ["WatchEvent"];
-    let anyone = ["GetCurrentSession", "RevokeCurrentSession"];
+    let see_all = ["WatchChanges", "SearchReservations"];
+    let anyone = ["GetCurrentSession", "RevokeCurrentSession", "GetCaller"];
     let sessions = ["GetSession", "ListSessions", "RevokeSession", "RevokeUserSessions"];
     let groups: &[&[&'static str]] = match role {
         Role::Admin => &[
@@ -57,15 +57,16 @@ fn opened_by(role: Role) -> Vec<&'static str> {
             &inspect,
             &reserve,
             &see,
-            &watch,
+            &see_all,
             &anyone,
             &sessions,
             &["CreateSession", "RunConcurrencyTest"],
         ],
         Role::EventManager => &[&public, &manage, &inspect, &anyone],
-        Role::Service => &[&public, &inspect, &reserve, &see, &watch, &anyone, &sessions, &["CreateSession"]],
+        Role::Service => &[&public, &inspect, &reserve, &see, &see_all, &anyone, &sessions, &["CreateSession"]],
         Role::User => &[&public, &reserve, &see, &anyone, &sessions],
-        Role::Reader => &[&public, &inspect, &see, &watch, &anyone],
+        Role::BoxOffice => &[&public, &manage, &inspect, &reserve, &see, &see_all, &anyone],
+        Role::Reader => &[&public, &inspect, &see, &see_all, &anyone],
     };
     groups.concat()
 }

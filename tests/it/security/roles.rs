@@ -2,14 +2,17 @@
 
 use prost_types::FieldMask;
 use reservd::{
-    rpc::pb::{self, run_concurrency_test_response::Update},
+    rpc::pb::{
+        self,
+        diagnostics::{self, run_concurrency_test_response::Update},
+    },
     store::schema,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, raw_sql};
 use tokio::sync::Mutex;
 
 use crate::support::{
-    AmqpQueue, Call, STRATEGIES, TestBroker, TestDatabase, TestServer, entry_of_user, eventually, join, millis,
+    AmqpQueue, Call, STRATEGIES, TestBroker, TestDatabase, TestServer, entry_of_user, eventually, join, millis, new_id,
     of_user, reserve, strict, with,
 };
 
@@ -50,11 +53,14 @@ fn creations(event_id: &str) -> Vec<Call> {
     let event = |event_id: String| pb::Event { event_id, capacity: 2, waitlist: Some(strict()), ..Default::default() };
     let create = |event| pb::CreateEventRequest { event: Some(event), ..Default::default() };
     let requests = vec![create(event(format!("{event_id}-2")))];
-    vec![create(event(event_id.to_owned())).into(), pb::BatchCreateEventsRequest { requests }.into()]
+    vec![
+        create(event(event_id.to_owned())).into(),
+        pb::BatchCreateEventsRequest { requests, ..Default::default() }.into(),
+    ]
 }
 
 /// Every mutation of reservations and the waitlist, by this strategy.
-fn mutations(event_id: &str, strategy: pb::Strategy) -> Vec<Call> {
+fn mutations(event_id: &str, strategy: pb::ExecutionStrategy) -> Vec<Call> {
     let (event_id, options, reservation) = (|| event_id.to_owned(), with(strategy), || of_user("ann"));
     let request_id = format!("take-{strategy:?}");
     let take = pb::ReserveRequest { options, request_id, ..reserve(&event_id(), "ann") };
@@ -68,11 +74,11 @@ fn mutations(event_id: &str, strategy: pb::Strategy) -> Vec<Call> {
         take.clone().into(),
         take.into(),
         pb::ExtendRequest { ttl: millis(900_000), ..extend }.into(),
-        pb::AmendRequest { quantity: 2, ..amend }.into(),
+        pb::AmendRequest { quantity: Some(2), ..amend }.into(),
         join(&event_id(), "bob", 1).into(),
         join(&event_id(), "eve", 1).into(),
         pb::LeaveWaitlistRequest { entry: entry_of_user("eve"), ..leave }.into(),
-        pb::CancelRequest { quantity: 1, ..cancel.clone() }.into(),
+        pb::CancelRequest { quantity: Some(1), request_id: new_id(), ..cancel.clone() }.into(),
         confirm.into(),
         cancel.into(),
     ]
@@ -96,6 +102,9 @@ fn others(event_id: &str) -> Vec<Call> {
         pb::GetWaitlistEntryRequest { event_id: event_id(), entry: entry_of_user("bob") }.into(),
         pb::ListWaitlistRequest { event_id: event_id(), ..Default::default() }.into(),
         pb::ListChangesRequest { event_id: event_id(), ..Default::default() }.into(),
+        pb::SearchReservationsRequest { event_id: event_id(), ..Default::default() }.into(),
+        pb::ListEventCountsRequest { event_id: event_id(), ..Default::default() }.into(),
+        pb::GetCallerRequest {}.into(),
         pb::VerifyEventRequest { event_id: event_id() }.into(),
         pb::CancelEventRequest { event_id: event_id(), ..Default::default() }.into(),
     ]
@@ -112,16 +121,21 @@ async fn the_servers_role_is_enough_for_every_rpc() {
         }
         assert_eq!(server.promoted(event_id).await, ["bob"]);
         server.watch(event_id).await;
-        let test = pb::RunConcurrencyTestRequest { strategy: strategy.into(), operations: 20, ..Default::default() };
+        let test = diagnostics::RunConcurrencyTestRequest {
+            strategy: strategy.into(),
+            operation_count: 20,
+            ..Default::default()
+        };
         let mut test = server.diagnostics().run_concurrency_test(test).await.expect("it starts").into_inner();
         let mut report = None;
         while let Some(message) = test.message().await.expect("it goes on") {
             report = message.update;
         }
         let Some(Update::Report(report)) = report else { panic!("no report: {report:?}") };
-        assert!(report.invariants_held && report.successes > 0, "{report:?}");
+        assert!(report.invariants_held && report.success_count > 0, "{report:?}");
     }
-    let report = pb::GetContentionReportRequest::default();
+    server.app.ledger().sample_event_counts().await.expect("counts can be sampled");
+    let report = diagnostics::GetContentionReportRequest::default();
     server.diagnostics().get_contention_report(report).await.expect("it can be read");
     server.check_and_stop().await;
 }
@@ -149,7 +163,7 @@ async fn the_servers_role_is_enough_for_every_worker() {
     sql.execute("UPDATE events SET capacity = 2").await.expect("it can be larger");
     eventually("eve is promoted", async || server.promoted("e").await == ["bob", "eve"]).await;
     // The relay: what has no queue is kept, and published again once it has one.
-    while queue.next().await.change.kind() != pb::ChangeKind::Expired {}
+    while queue.next().await.change.kind() != pb::ChangeKind::ReservationExpired {}
     let returned = "SELECT count(*) FROM relay_returned";
     let mut sql = server.sql().await;
     let mut kept = async || sqlx::query_scalar::<_, i64>(returned).fetch_one(&mut sql).await.expect("it can be read");

@@ -83,6 +83,16 @@ impl Authority {
         self.sign_as(params)
     }
 
+    /// The certificate of a client with two SPIFFE ids.
+    fn ambiguous(&self) -> Pair {
+        let mut params = CertificateParams::default();
+        for id in [SHOP, "spiffe://example.org/other"] {
+            params.subject_alt_names.push(SanType::URI(id.try_into().expect("ASCII")));
+        }
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.sign_as(params)
+    }
+
     /// Its list of revoked certificates, by serial number.
     pub fn revocations(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
@@ -230,7 +240,7 @@ async fn a_client_certificate_authenticates_its_bearer() {
     let shop = secured.connect(&secured.authority, Some(&secured.authority.client(SHOP))).await.expect("TLS");
     let mut reservations = pb::reservation_service_client::ReservationServiceClient::new(shop.clone());
     reservations.reserve(reserve("concert", "ann")).await.expect("a service reserves for anyone");
-    let sql = "SELECT actor FROM changes WHERE kind = 'HELD'";
+    let sql = "SELECT actor FROM changes WHERE kind = 'RESERVATION_HELD'";
     let actor: String =
         sqlx::query_scalar(sql).fetch_one(&mut secured.guarded.server.sql().await).await.expect("it was written");
     assert_eq!(actor, format!("certificate:{SHOP}"));
@@ -271,6 +281,15 @@ pub async fn is_kept_out(secured: &Secured, client: Option<&Pair>) -> bool {
             answer.is_err_and(|status| !matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied))
         }
     }
+}
+
+#[tokio::test]
+async fn a_certificate_with_two_names_is_nobodys() {
+    let secured = Secured::with(&[("tls.client_ca", "CLIENT_CA")]).await;
+    let channel = secured.connect(&secured.authority, Some(&secured.authority.ambiguous())).await.expect("TLS");
+    let answer = EventServiceClient::new(channel).list_events(Request::new(list())).await;
+    assert_refused(answer, Code::Unauthenticated, "CERTIFICATE_INVALID");
+    secured.check_and_stop().await;
 }
 
 #[tokio::test]

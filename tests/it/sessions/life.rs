@@ -22,7 +22,7 @@ async fn a_session_has_the_access_of_its_user_and_roles() {
     let denied = ann.reservations().reserve(reserve("concert", "bob")).await;
     assert_refused(denied, Code::PermissionDenied, "USER_MISMATCH");
     let request = pb::ListChangesRequest { event_id: "concert".into(), ..Default::default() };
-    let changes = ann.reservations().list_changes(request).await.expect("her history").into_inner().changes;
+    let changes = ann.feed().list_changes(request).await.expect("her history").into_inner().changes;
     assert_eq!(changes[0].actor, "session:ann");
 
     let me = ann.sessions().get_current_session(pb::GetCurrentSessionRequest {}).await.expect("who am I").into_inner();

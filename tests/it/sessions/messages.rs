@@ -126,8 +126,8 @@ async fn malformed_messages_are_dead_letters_and_unrelated_ones_revoke_nothing()
     bind.await.expect("bound");
     for (key, body, why) in [
         ("user.signed_out", "ann", "body is not JSON"),
-        ("user.signed_out", r#"{"user": "ann"}"#, "user_id must be 1 to 128"),
-        ("user.deleted", r#"{"user_id": ["ann"]}"#, "user_id must be 1 to 128"),
+        ("user.signed_out", r#"{"user": "ann"}"#, "user_id must be 1 to 255"),
+        ("user.deleted", r#"{"user_id": ["ann"]}"#, "user_id must be 1 to 255"),
         ("user.created", r#"{"user_id": "ann"}"#, "routing_key or type must be user.signed_out or user.deleted"),
     ] {
         accounts.tell(key, body).await;

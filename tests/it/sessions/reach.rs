@@ -30,8 +30,11 @@ async fn a_session_does_not_reach_its_users_sessions_with_more_roles() {
         }
     }
     let all = pb::RevokeUserSessionsRequest::default();
-    assert_eq!(stolen.sessions().revoke_user_sessions(all.clone()).await.expect("its own").into_inner().revoked, 1);
-    assert_eq!(more.sessions().revoke_user_sessions(all).await.expect("its own").into_inner().revoked, 1);
+    assert_eq!(
+        stolen.sessions().revoke_user_sessions(all.clone()).await.expect("its own").into_inner().revoked_session_count,
+        1
+    );
+    assert_eq!(more.sessions().revoke_user_sessions(all).await.expect("its own").into_inner().revoked_session_count, 1);
     for (token, _) in [&admin, &both] {
         ask(&guarded.with_token(token)).await.expect("an admin's session is out of reach");
     }
@@ -58,7 +61,8 @@ async fn an_admin_revokes_what_a_principal_created() {
     let refused =
         assert_refused(admin.sessions().revoke_user_sessions(both).await, Code::InvalidArgument, "FIELD_INVALID");
     assert_eq!(bad_fields(&refused), ["created_by"]);
-    let revoked = admin.sessions().revoke_user_sessions(by("token:shop")).await.expect("done").into_inner().revoked;
+    let revoked =
+        admin.sessions().revoke_user_sessions(by("token:shop")).await.expect("done").into_inner().revoked_session_count;
     assert_eq!(revoked, 1001);
     eventually("it ends", async || ask(&stolen).await.is_err()).await;
     ask(&other).await.expect("another's are good");

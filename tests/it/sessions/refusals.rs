@@ -276,7 +276,10 @@ async fn a_user_sees_and_ends_only_its_own_sessions() {
     // That user ends only its own sessions.
     let request = pb::RevokeUserSessionsRequest::default();
     let star = guarded.with_token(&stars);
-    assert_eq!(star.sessions().revoke_user_sessions(request).await.expect("its own").into_inner().revoked, 1);
+    assert_eq!(
+        star.sessions().revoke_user_sessions(request).await.expect("its own").into_inner().revoked_session_count,
+        1
+    );
     ask(&guarded.with_token(&anns)).await.expect("hers is good");
     guarded.check_and_stop().await;
 }
@@ -299,7 +302,10 @@ async fn services_access_only_the_sessions_of_users() {
         }
     }
     let request = pb::RevokeUserSessionsRequest { user_id: "ann".into(), ..Default::default() };
-    assert_eq!(desk.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked, 1);
+    assert_eq!(
+        desk.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked_session_count,
+        1
+    );
     ask(&guarded.with_token(&admins)).await.expect("an admin's is no service's to end");
     assert_eq!(list(&guarded.caller("root", &["admin"]), "ann").await.len(), 2);
     guarded.check_and_stop().await;

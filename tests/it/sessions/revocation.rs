@@ -5,12 +5,12 @@ use reservd::rpc::pb::{self, Role};
 use tonic::Code;
 
 use super::{ask, guarded, guarded_with, on, open, revoke, wish};
-use crate::support::{Client, Guarded, Proxy, TestRedis, Watcher, all, assert_refused, eventually, reason};
+use crate::support::{Client, Guarded, Proxy, TestRedis, Watcher, all, assert_refused, eventually, reason, watch_of};
 
 /// A watch of an event after its snapshot.
 async fn watch(client: &Client, event_id: &str) -> Watcher {
-    let request = pb::WatchEventRequest { event_id: event_id.into(), after_version: None };
-    let messages = client.reservations().watch_event(request).await.expect("it can be watched").into_inner();
+    let request = watch_of(event_id, None);
+    let messages = client.feed().watch_changes(request).await.expect("it can be watched").into_inner();
     let mut watcher = Watcher::new(messages, 0);
     watcher.receive().await.expect("a snapshot").expect("comes first");
     watcher
@@ -66,13 +66,19 @@ async fn all_sessions_of_a_user_end_at_once_and_no_others() {
     }
     let request = pb::RevokeUserSessionsRequest { user_id: "ann".into(), ..Default::default() };
     let admin = guarded.caller("root", &["admin"]);
-    assert_eq!(admin.sessions().revoke_user_sessions(request.clone()).await.expect("done").into_inner().revoked, 3);
+    assert_eq!(
+        admin.sessions().revoke_user_sessions(request.clone()).await.expect("done").into_inner().revoked_session_count,
+        3
+    );
     for client in &hers {
         eventually("it ends", async || ask(client).await.is_err()).await;
     }
     ask(&bob).await.expect("bob's is good");
     assert_eq!(redis.dump().await.len(), 3, "bob's session, and the lists of bob's and of the admin's");
-    assert_eq!(admin.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked, 0);
+    assert_eq!(
+        admin.sessions().revoke_user_sessions(request).await.expect("done").into_inner().revoked_session_count,
+        0
+    );
     let later = guarded.with_token(&open(&guarded, wish("ann", &[])).await.0);
     ask(&later).await.expect("a session from after that is good");
     guarded.check_and_stop().await;

@@ -7,11 +7,11 @@ use super::TestServer;
 
 /// Declares a variant for each RPC: its request, its client and its method.
 macro_rules! calls {
-    ($($name:ident($request:ident) = $client:ident.$method:ident;)+) => {
+    ($($name:ident($($request:ident)::+) = $client:ident.$method:ident;)+) => {
         /// A request of any RPC with a single response.
         #[derive(Clone, Debug)]
         pub enum Call {
-            $($name(pb::$request),)+
+            $($name(pb::$($request)::+),)+
         }
 
         impl Call {
@@ -23,8 +23,8 @@ macro_rules! calls {
             }
         }
 
-        $(impl From<pb::$request> for Call {
-            fn from(request: pb::$request) -> Self {
+        $(impl From<pb::$($request)::+> for Call {
+            fn from(request: pb::$($request)::+) -> Self {
                 Self::$name(request)
             }
         })+
@@ -54,6 +54,9 @@ calls! {
     LeaveWaitlist(LeaveWaitlistRequest) = waitlist.leave_waitlist;
     GetWaitlistEntry(GetWaitlistEntryRequest) = waitlist.get_waitlist_entry;
     ListWaitlist(ListWaitlistRequest) = waitlist.list_waitlist;
-    ListChanges(ListChangesRequest) = reservations.list_changes;
-    RunConcurrencyTest(RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
+    ListChanges(ListChangesRequest) = feed.list_changes;
+    SearchReservations(SearchReservationsRequest) = reservations.search_reservations;
+    ListEventCounts(ListEventCountsRequest) = events.list_event_counts;
+    GetCaller(GetCallerRequest) = callers.get_caller;
+    RunConcurrencyTest(diagnostics::RunConcurrencyTestRequest) = diagnostics.run_concurrency_test;
 }

@@ -103,7 +103,7 @@ impl CommandClient {
     /// Sends a command that asks for a reply.
     pub async fn send(&self, command: &CommandMessage) {
         let properties = BasicProperties::default()
-            .with_type(command.kind.into())
+            .with_type(format!("reservd.v1.{}Request", command.kind).into())
             .with_content_type(command.content_type.into())
             .with_message_id(command.id.as_str().into())
             .with_correlation_id(format!("about {}", command.id).into())

@@ -9,7 +9,8 @@ use std::{
 };
 
 use reservd::rpc::pb::{
-    diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
+    caller_service_client::CallerServiceClient, diagnostics::diagnostics_service_client::DiagnosticsServiceClient,
+    event_service_client::EventServiceClient, feed_service_client::FeedServiceClient,
     reservation_service_client::ReservationServiceClient, session_service_client::SessionServiceClient,
     waitlist_service_client::WaitlistServiceClient,
 };
@@ -75,6 +76,14 @@ impl Client {
 
     pub fn reservations(&self) -> ReservationServiceClient<Wire> {
         ReservationServiceClient::new(self.wire())
+    }
+
+    pub fn feed(&self) -> FeedServiceClient<Wire> {
+        FeedServiceClient::new(self.wire())
+    }
+
+    pub fn callers(&self) -> CallerServiceClient<Wire> {
+        CallerServiceClient::new(self.wire())
     }
 
     pub fn waitlist(&self) -> WaitlistServiceClient<Wire> {

@@ -104,7 +104,7 @@ impl TestServer {
 
     /// The kinds of an event's changes, the oldest first; of one user, or all.
     pub async fn history(&self, event_id: &str, user_id: Option<&str>) -> Vec<String> {
-        let kinds = "SELECT kind FROM changes WHERE event_id = $1 AND ($2 IS NULL OR user_id = $2) ORDER BY version";
+        let kinds = "SELECT replace(kind, 'RESERVATION_', '') FROM changes WHERE event_id = $1 AND ($2 IS NULL OR user_id = $2) ORDER BY version";
         let kinds = sqlx::query_scalar(kinds).bind(event_id).bind(user_id);
         kinds.fetch_all(&mut self.sql().await).await.expect("the history can be read")
     }

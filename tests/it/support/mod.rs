@@ -5,6 +5,7 @@ mod broker;
 mod calls;
 mod collector;
 mod command_client;
+pub mod error_reasons;
 mod guarded;
 pub mod http2;
 pub mod http2_frames;
@@ -32,6 +33,7 @@ use reservd::rpc::pb;
 use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use uuid::Uuid;
 
 pub use amqp_queue::{AmqpQueue, ReceivedChange, assert_in_order};
 pub use broker::{Rabbit, TestBroker};
@@ -46,7 +48,7 @@ pub use observer::Observer;
 pub use pg_proxy::PgProxy;
 pub use postgres::TestDatabase;
 pub use proxy::Proxy;
-pub use raw::raw_call;
+pub use raw::{raw_call, raw_call_with};
 pub use redis::{PASSWORD, Redis, TestRedis};
 pub use server::{TestServer, config};
 pub use stalls::{EVERY_LOCK, EVERY_ROW, EVERY_UPDATE, Stall};
@@ -74,6 +76,7 @@ pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// The reason in a status, which every error of reservd has.
 pub fn reason(status: &Status) -> String {
+    error_reasons::assert_as_described(status);
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "reservd");
     info.reason
@@ -82,6 +85,19 @@ pub fn reason(status: &Status) -> String {
 /// The metadata of the ErrorInfo in a status.
 pub fn metadata(status: &Status) -> BTreeMap<String, String> {
     status.get_details_error_info().map(|info| info.metadata).unwrap_or_default().into_iter().collect()
+}
+
+/// The same without the ids of what the call is about, which every status of such a call has, but for those that are
+/// the reason's own.
+pub fn own_metadata(status: &Status) -> BTreeMap<String, String> {
+    let mut found = metadata(status);
+    let own = match reason(status).as_str() {
+        "ALREADY_RESERVED" => "reservation_id",
+        "ALREADY_WAITING" => "entry_id",
+        _ => "",
+    };
+    found.retain(|key, _| key == own || !error_reasons::COMMON.contains(&key.as_str()));
+    found
 }
 
 /// The field violations of a status, in order.
@@ -96,6 +112,17 @@ pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code,
     let status = result.expect_err("this must be refused");
     assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{status:?}");
     status
+}
+
+/// A request to watch one event.
+pub fn watch_of(event_id: &str, after_version: Option<i64>) -> pb::WatchChangesRequest {
+    let watched = pb::WatchedEvent { event_id: event_id.into(), after_version };
+    pb::WatchChangesRequest { events: vec![watched] }
+}
+
+/// A request_id that no other call has.
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
 }
 
 /// A request for one unit.
@@ -116,13 +143,13 @@ pub fn by_id(reservation_id: &str) -> Option<pb::ReservationSelector> {
 }
 
 /// The execution options for a strategy.
-pub fn with(strategy: pb::Strategy) -> Option<pb::ExecutionOptions> {
+pub fn with(strategy: pb::ExecutionStrategy) -> Option<pb::ExecutionOptions> {
     Some(pb::ExecutionOptions { strategy: strategy.into(), ..Default::default() })
 }
 
 /// Every strategy.
-pub const STRATEGIES: [pb::Strategy; 3] =
-    [pb::Strategy::Pessimistic, pb::Strategy::Optimistic, pb::Strategy::Coalesced];
+pub const STRATEGIES: [pb::ExecutionStrategy; 3] =
+    [pb::ExecutionStrategy::Pessimistic, pb::ExecutionStrategy::Optimistic, pb::ExecutionStrategy::Coalesced];
 
 /// A duration as a message.
 pub fn millis(millis: i64) -> Option<prost_types::Duration> {

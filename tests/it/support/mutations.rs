@@ -56,15 +56,15 @@ pub fn sorted<T>(answers: Vec<Result<T, Status>>) -> (Vec<T>, Vec<Status>) {
 }
 
 /// Each strategy alone, and all strategies in turn, each with a name for its event.
-pub const MIXES: [(&str, &[pb::Strategy]); 4] = [
-    ("pessimistic", &[pb::Strategy::Pessimistic]),
-    ("optimistic", &[pb::Strategy::Optimistic]),
-    ("coalesced", &[pb::Strategy::Coalesced]),
+pub const MIXES: [(&str, &[pb::ExecutionStrategy]); 4] = [
+    ("pessimistic", &[pb::ExecutionStrategy::Pessimistic]),
+    ("optimistic", &[pb::ExecutionStrategy::Optimistic]),
+    ("coalesced", &[pb::ExecutionStrategy::Coalesced]),
     ("mixed", &super::STRATEGIES),
 ];
 
 /// The strategy of the call with this number.
-pub fn by_turns(mix: &[pb::Strategy], number: usize) -> Option<pb::ExecutionOptions> {
+pub fn by_turns(mix: &[pb::ExecutionStrategy], number: usize) -> Option<pb::ExecutionOptions> {
     super::with(mix[number % mix.len()])
 }
 

@@ -6,8 +6,10 @@ use reservd::{
     app::App,
     config::Config,
     rpc::pb::{
-        self, diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
-        reservation_service_client::ReservationServiceClient, waitlist_service_client::WaitlistServiceClient,
+        self, caller_service_client::CallerServiceClient,
+        diagnostics::diagnostics_service_client::DiagnosticsServiceClient, event_service_client::EventServiceClient,
+        feed_service_client::FeedServiceClient, reservation_service_client::ReservationServiceClient,
+        waitlist_service_client::WaitlistServiceClient,
     },
 };
 use sqlx::PgConnection;
@@ -59,6 +61,14 @@ impl TestServer {
         ReservationServiceClient::new(self.channel.clone())
     }
 
+    pub fn feed(&self) -> FeedServiceClient<Channel> {
+        FeedServiceClient::new(self.channel.clone())
+    }
+
+    pub fn callers(&self) -> CallerServiceClient<Channel> {
+        CallerServiceClient::new(self.channel.clone())
+    }
+
     pub fn waitlist(&self) -> WaitlistServiceClient<Channel> {
         WaitlistServiceClient::new(self.channel.clone())
     }
@@ -96,16 +106,14 @@ impl TestServer {
         created.into_inner().event.expect("the response has it")
     }
 
-    /// The current event.
+    /// The current event, with its counters as recorded: as it is in a change.
     pub async fn get_event(&self, event_id: &str) -> pb::Event {
         let request = pb::GetEventRequest { event_id: event_id.into() };
-        self.events()
-            .get_event(request)
-            .await
-            .expect("the event exists")
-            .into_inner()
-            .event
-            .expect("the response has it")
+        let found = self.events().get_event(request).await.expect("the event exists").into_inner();
+        let mut event = found.event.expect("the response has it");
+        let counts = event.counts.as_mut().expect("it has them");
+        counts.available -= counts.lapsed.take().expect("it is looked at");
+        event
     }
 
     /// The value of a metric's sample, named as in the text format; zero if it does not exist.

@@ -51,14 +51,14 @@ async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
     let mut first = server.reservations();
     let cancel = CancelRequest {
         event_id: "e".into(),
-        reservation: of_user("STRATEGY_OPTIMISTIC"),
-        options: with(Strategy::Pessimistic),
+        reservation: of_user("EXECUTION_STRATEGY_OPTIMISTIC"),
+        options: with(ExecutionStrategy::Pessimistic),
         ..Default::default()
     };
     let first = tokio::spawn(async move { first.cancel(cancel).await });
     server.waiting(1).await;
     let mut second = server.reservations();
-    let request = ReserveRequest { options: with(Strategy::Optimistic), ..reserve("e", "late") };
+    let request = ReserveRequest { options: with(ExecutionStrategy::Optimistic), ..reserve("e", "late") };
     let second = tokio::spawn(async move { second.reserve(request).await });
     server.waiting(2).await;
     row.release().await;

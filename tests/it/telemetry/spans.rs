@@ -56,7 +56,7 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     EventServiceClient::new(channel.clone()).create_event(request).await.expect("created");
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     // A batch has many callers, so its span has no parent.
-    let alone = pb::ReserveRequest { options: with(pb::Strategy::Pessimistic), ..reserve("e", "ann") };
+    let alone = pb::ReserveRequest { options: with(pb::ExecutionStrategy::Pessimistic), ..reserve("e", "ann") };
     let mut request = Request::new(alone);
     let context = format!("00-{trace}-{parent}-01").parse().expect("a header's value");
     request.metadata_mut().insert("traceparent", context);

@@ -30,7 +30,8 @@ async fn verify_event_reports_every_kind_of_drift_of_a_waitlist() {
         audit.expect("it is there").into_inner()
     };
     let audit = verify().await;
-    assert_eq!((audit.ok, audit.waiting_counter, audit.waiting_rows), (true, 2, 2), "{audit:?}");
+    let waiting = audit.checks.iter().find(|check| check.name == "waiting").expect("it is checked");
+    assert_eq!((audit.ok, waiting.recorded, waiting.counted), (true, 2, 2), "{audit:?}");
     let mut sql = server.sql().await;
     let copy = "CREATE TABLE e AS TABLE events; CREATE TABLE w AS TABLE waitlist";
     sql.execute(sqlx::raw_sql(copy)).await.expect("what is right can be kept");

@@ -13,7 +13,13 @@ use crate::support::{
 const BY_COMMANDS: [(&str, &str); 2] = [("expiry.interval", "1h"), ("waitlist.promotion_interval", "1h")];
 
 fn amend(event_id: &str, quantity: i32, options: Option<pb::ExecutionOptions>) -> pb::AmendRequest {
-    pb::AmendRequest { event_id: event_id.into(), reservation: of_user("ann"), quantity, options, ..Default::default() }
+    pb::AmendRequest {
+        event_id: event_id.into(),
+        reservation: of_user("ann"),
+        quantity: Some(quantity),
+        options,
+        ..Default::default()
+    }
 }
 
 fn update(event: pb::Event, path: &str) -> pb::UpdateEventRequest {
@@ -38,7 +44,7 @@ async fn every_command_that_frees_places_promotes_entries() {
         let confirm = pb::ConfirmRequest {
             event_id: event_id.into(),
             reservation: of_user("ann"),
-            quantity: 5,
+            quantity: Some(5),
             options,
             ..Default::default()
         };
@@ -68,7 +74,10 @@ async fn a_larger_capacity_promotes_all_entries_that_fit_at_once() {
     let event = event.event.expect("the event");
     let seen = observer.finish().await;
     assert_eq!(seen.iter().map(|at| at.waiting).collect::<Vec<_>>(), [20, 5], "all or none, at every instant");
-    assert_eq!((server.get_event("e").await.version, server.get_event("e").await.held), (event.version + 15, 32));
+    assert_eq!(
+        (server.get_event("e").await.version, server.get_event("e").await.counts.unwrap_or_default().held),
+        (event.version + 15, 32)
+    );
     server.check_and_stop().await;
 }
 
@@ -87,12 +96,12 @@ async fn a_waitlist_moves_on_when_its_head_leaves_or_its_policy_changes() {
     server.cancel(cancel("e", "ann", 2)).await.expect("she has three");
     assert_eq!(server.promoted("e").await, ["c"], "once is enough");
     let a = server.entry("e", "a").await;
-    assert_eq!((a.position, a.entry.expect("it waits").skips), (1, 1));
+    assert_eq!((a.position, a.entry.expect("it waits").skip_count), (1, 1));
     server.leave(leave("e", "a")).await.expect("it waits");
     assert_eq!(server.promoted("e").await, ["c", "d"], "the next is too large too, and is passed over");
     // A party that fits and joins behind one that is too large is promoted at once.
     server.cancel(cancel("e", "ann", 0)).await.expect("she has one");
-    assert_eq!(server.get_event("e").await.available, 2);
+    assert_eq!(server.get_event("e").await.counts.unwrap_or_default().available, 2);
     server.join(join("e", "f", 1)).await.expect("others wait");
     assert_eq!(server.promoted("e").await, ["c", "d"], "not a second time");
     server.leave(leave("e", "b")).await.expect("it waits");
@@ -174,9 +183,13 @@ async fn a_cancelled_event_ends_its_waitlist_in_one_step() {
     let version = server.get_event("e").await.version;
     let request = pb::CancelEventRequest { event_id: "e".into(), reason: "rain".into(), ..Default::default() };
     let cancelled = server.events().cancel_event(request).await.expect("it is open").into_inner();
-    assert_eq!((cancelled.cancelled_reservations, cancelled.ended_waitlist_entries), (1, 9));
+    assert_eq!((cancelled.cancelled_reservation_count, cancelled.ended_waitlist_entry_count), (1, 9));
     let event = cancelled.event.expect("the event");
-    assert_eq!((event.version, event.waiting), (version + 1 + 9 + 1, 0), "each ends with a change of its own");
+    assert_eq!(
+        (event.version, event.counts.unwrap_or_default().waiting),
+        (version + 1 + 9 + 1, 0),
+        "each ends with a change of its own"
+    );
     let seen = observer.finish().await;
     assert_eq!(seen.iter().map(|at| at.waiting).collect::<Vec<_>>(), [9, 0], "all or none, at every instant");
     let entry = server.entry("e", "user-7").await.entry.expect("it has joined");
@@ -189,7 +202,7 @@ async fn a_cancelled_event_ends_its_waitlist_in_one_step() {
         "UPDATE changes SET request_id = 'late', fingerprint = $1 WHERE kind = 'WAITLIST_ENDED' AND user_id = 'user-7'";
     sqlx::query(told).bind([0_u8; 16].as_slice()).execute(&mut server.sql().await).await.expect("it can be changed");
     let refused = server.leave(leave).await;
-    crate::support::assert_refused(refused, tonic::Code::InvalidArgument, "REQUEST_ID_REUSED");
+    crate::support::assert_refused(refused, tonic::Code::FailedPrecondition, "REQUEST_ID_REUSED");
     server.check_and_stop().await;
 }
 
@@ -198,7 +211,7 @@ async fn a_smaller_capacity_ends_the_entries_of_larger_parties() {
     let server = TestServer::with(&BY_COMMANDS).await;
     full(&server, "e", 4, strict()).await;
     for (user, quantity, min_quantity) in [("a", 4, 4), ("b", 4, 2), ("c", 1, 1)] {
-        let request = pb::JoinWaitlistRequest { min_quantity, ..join("e", user, quantity) };
+        let request = pb::JoinWaitlistRequest { min_quantity: Some(min_quantity), ..join("e", user, quantity) };
         server.join(request).await.expect("it is sold out");
     }
     server.cancel(cancel("e", "ann", 1)).await.expect("she has four");

@@ -22,7 +22,7 @@ async fn an_entry_lives_from_join_to_a_confirmed_reservation() {
         server.join(pb::JoinWaitlistRequest { options, ..join(event_id, "cid", 1) }).await.expect("it is sold out");
         assert_eq!((joined.state(), joined.quantity, joined.min_quantity), (State::Waiting, 2, 2));
         assert_eq!((joined.ticket, joined.version, &*joined.etag), (3, 3, "w3"));
-        assert_eq!(server.get_event(event_id).await.waiting, 2);
+        assert_eq!(server.get_event(event_id).await.counts.unwrap_or_default().waiting, 2);
         let bob = server.entry(event_id, "bob").await;
         assert_eq!((bob.entry.as_ref(), bob.position, bob.units_ahead), (Some(&joined), 1, 0));
         let cid = server.entry(event_id, "cid").await;
@@ -51,7 +51,7 @@ async fn an_entry_lives_from_join_to_a_confirmed_reservation() {
 
         let left = server.leave(pb::LeaveWaitlistRequest { options, ..leave(event_id, "cid") }).await;
         assert_eq!(left.expect("it waits").state(), State::Left);
-        assert_eq!(server.get_event(event_id).await.waiting, 0);
+        assert_eq!(server.get_event(event_id).await.counts.unwrap_or_default().waiting, 0);
     }
     server.check_and_stop().await;
 }
@@ -70,7 +70,7 @@ async fn an_offer_that_lapses_goes_to_the_next() {
         let history = server.history("e", Some(user)).await;
         assert_eq!(history, ["WAITLIST_JOINED", "WAITLIST_PROMOTED", "EXPIRED"]);
     }
-    assert_eq!(server.get_event("e").await.available, 1);
+    assert_eq!(server.get_event("e").await.counts.unwrap_or_default().available, 1);
     server.check_and_stop().await;
 }
 
@@ -82,7 +82,7 @@ async fn a_repeated_join_returns_its_first_answer_even_after_promotion() {
         full(&server, event_id, 1, strict()).await;
         let request = pb::JoinWaitlistRequest {
             request_id: "j".into(),
-            min_quantity: 1,
+            min_quantity: Some(1),
             options: with(strategy),
             ..join(event_id, "bob", 2)
         };
@@ -92,7 +92,7 @@ async fn a_repeated_join_returns_its_first_answer_even_after_promotion() {
         assert_eq!(again.entry.as_ref(), Some(&first));
         assert!(again.execution.expect("a report").replayed);
         let other = pb::JoinWaitlistRequest { quantity: 1, ..request };
-        assert_refused(server.join(other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_refused(server.join(other).await, Code::FailedPrecondition, "REQUEST_ID_REUSED");
 
         let request = pb::LeaveWaitlistRequest { request_id: "l".into(), ..leave(event_id, "cid") };
         server.join(join(event_id, "cid", 1)).await.expect("it is sold out");
@@ -111,7 +111,10 @@ async fn validate_only_answers_and_changes_nothing() {
     let version = server.get_event("e").await.version;
     let request = pb::JoinWaitlistRequest { validate_only: true, ..join("e", "bob", 1) };
     assert_eq!(server.join(request.clone()).await.expect("it is sold out").state(), State::Waiting);
-    assert_eq!((server.get_event("e").await.version, server.get_event("e").await.waiting), (version, 0));
+    assert_eq!(
+        (server.get_event("e").await.version, server.get_event("e").await.counts.unwrap_or_default().waiting),
+        (version, 0)
+    );
     server.join(join("e", "bob", 1)).await.expect("it is sold out");
     assert_refused(server.join(request).await, Code::AlreadyExists, "ALREADY_WAITING");
     let request = pb::LeaveWaitlistRequest { validate_only: true, ..leave("e", "bob") };
@@ -192,7 +195,7 @@ async fn ended_entries_are_kept_as_long_as_changes() {
 async fn an_event_without_a_waitlist_takes_no_joins() {
     let server = TestServer::start().await;
     let event = server.event("e", 1).await;
-    assert_eq!((event.waitlist, event.waiting), (None, 0));
+    assert_eq!((event.waitlist, event.counts.unwrap_or_default().waiting), (None, 0));
     server.reserve(reserve("e", "ann")).await.expect("there is room");
     assert_refused(server.reserve(reserve("e", "bob")).await, Code::FailedPrecondition, "SOLD_OUT");
     assert_refused(server.join(join("e", "bob", 1)).await, Code::FailedPrecondition, "WAITLIST_CLOSED");

@@ -87,7 +87,7 @@ async fn a_join_and_a_concurrent_cancellation_do_not_miss_each_other() {
         let (_, refused) = sorted(server.race(event_id, 8, calls).await);
         refused.iter().for_each(|status| assert_eq!(reason(status), "NOT_SOLD_OUT"));
         let event = server.get_event(event_id).await;
-        assert_eq!(event.waiting, 0, "four places came free for four: {event:?}");
+        assert_eq!(event.counts.unwrap_or_default().waiting, 0, "four places came free for four: {event:?}");
         assert_eq!(server.promoted(event_id).await.len() + refused.len(), 4, "{event_id}");
         observer.finish().await;
     }
@@ -140,14 +140,14 @@ async fn one_waiting_entry_for_a_user_however_many_race() {
         let (made, refused) = sorted(server.race(event_id, CONNECTIONS, calls).await);
         assert_eq!((made.len(), refused.len()), (1, 11), "{event_id}");
         refused.iter().for_each(|status| assert_eq!(reason(status), "ALREADY_WAITING"));
-        assert_eq!(server.get_event(event_id).await.waiting, 1);
+        assert_eq!(server.get_event(event_id).await.counts.unwrap_or_default().waiting, 1);
     }
     server.check_and_stop().await;
 }
 
 /// The calls of a user of a busy event: reserve or wait, leave or take the offer, and cancel it, in part or in whole;
 /// some users let it lapse.
-async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: usize) -> Vec<Status> {
+async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::ExecutionStrategy], n: usize) -> Vec<Status> {
     let (user, options) = (format!("user-{n}"), by_turns(mix, n));
     let quantity = i32::try_from(n % 3 + 1).expect("small");
     let event_id = event_id.to_owned();
@@ -155,7 +155,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
     let taken = server.reserve(pb::ReserveRequest { quantity, options, ..reserve(&event_id, &user) }).await;
     if let Err(status) = taken {
         refused.push(status);
-        let request = pb::JoinWaitlistRequest { min_quantity: 1, options, ..join(&event_id, &user, quantity) };
+        let request = pb::JoinWaitlistRequest { min_quantity: Some(1), options, ..join(&event_id, &user, quantity) };
         refused.extend(server.join(request).await.err());
     }
     if n.is_multiple_of(7) {
@@ -163,7 +163,7 @@ async fn a_life(server: &TestServer, event_id: &str, mix: &[pb::Strategy], n: us
     }
     if n.is_multiple_of(2) {
         let (event_id, reservation) = (event_id.clone(), of_user(&user));
-        let confirm = pb::ConfirmRequest { event_id, reservation, quantity: 1, options, ..Default::default() };
+        let confirm = pb::ConfirmRequest { event_id, reservation, quantity: Some(1), options, ..Default::default() };
         refused.extend(server.confirm(confirm).await.err());
     }
     if !n.is_multiple_of(5) {
@@ -192,11 +192,14 @@ async fn a_rush_on_a_small_event_with_a_waitlist_keeps_every_promise_at_every_in
         assert!(reasons.iter().all(|reason| known.contains(&reason.as_str())), "{reasons:?}");
         assert!(reasons.contains("WAITLIST_AHEAD"), "some waited: {reasons:?}");
         // The others take the offer, or let it lapse.
-        eventually("all but one were served", async || server.get_event(event_id).await.waiting == 1).await;
+        eventually("all but one were served", async || {
+            server.get_event(event_id).await.counts.unwrap_or_default().waiting == 1
+        })
+        .await;
         assert_eq!(server.entry(event_id, "large").await.position, 1);
         let large = server.entry(event_id, "large").await.entry.expect("it waits");
         let promoted = server.promoted(event_id).await.len();
-        assert_eq!(usize::try_from(large.skips).expect("a count"), promoted, "each passed it, and was counted");
+        assert_eq!(usize::try_from(large.skip_count).expect("a count"), promoted, "each passed it, and was counted");
         observer.finish().await;
     }
     twin.app.stop().await;

@@ -2,24 +2,20 @@
 
 use std::time::Duration;
 
-use reservd::rpc::pb::{self, reservation_service_client::ReservationServiceClient};
+use reservd::rpc::pb::{self, feed_service_client::FeedServiceClient};
 use tonic::{Code, Request};
 
 use super::{cancel_event, large, listed, reserve_for};
-use crate::support::{TestServer, Watcher, all, assert_refused, eventually, reserve};
-
-fn watch_of(event_id: &str) -> pb::WatchEventRequest {
-    pb::WatchEventRequest { event_id: event_id.into(), after_version: None }
-}
+use crate::support::{TestServer, Watcher, all, assert_refused, eventually, reserve, watch_of};
 
 #[tokio::test]
 async fn a_slow_watcher_gets_an_error_and_resumes_where_it_was() {
     let server = TestServer::with(&[("watch.buffer_bytes", "65536")]).await;
     server.event("e", 1000).await;
     // On a connection of its own: its unread data would block all other streams there.
-    let mut client = ReservationServiceClient::new(server.narrow_channel().await);
-    let request = pb::WatchEventRequest { event_id: "e".into(), after_version: Some(1) };
-    let mut slow = Watcher::new(client.watch_event(request).await.expect("it is kept").into_inner(), 1);
+    let mut client = FeedServiceClient::new(server.narrow_channel().await);
+    let request = watch_of("e", Some(1));
+    let mut slow = Watcher::new(client.watch_changes(request).await.expect("it is kept").into_inner(), 1);
     let (mut quick, _) = server.watch("e").await;
     // Eight times the tail's buffer, besides the data on its way to the slow watcher.
     let load = async {
@@ -80,9 +76,9 @@ async fn only_the_callers_own_deadline_ends_a_watch() {
     let server = TestServer::with(&settings).await;
     server.event("e", 5).await;
     let (mut unlimited, _) = server.watch("e").await;
-    let mut request = Request::new(watch_of("e"));
+    let mut request = Request::new(watch_of("e", None));
     request.set_timeout(Duration::from_millis(700));
-    let limited = server.reservations().watch_event(request).await.expect("it can be watched").into_inner();
+    let limited = server.feed().watch_changes(request).await.expect("it can be watched").into_inner();
     let mut limited = Watcher::new(limited, 0);
     let status = limited.ends_for("DEADLINE").await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -101,11 +97,11 @@ async fn watches_have_a_limit_of_their_own_and_take_no_place_of_calls() {
         watchers.push(server.watch("e").await.0);
     }
     reserve_for(&server, "e", ["ann"]).await;
-    let refused = server.reservations().watch_event(watch_of("e")).await.map(|_| ());
+    let refused = server.feed().watch_changes(watch_of("e", None)).await.map(|_| ());
     assert_refused(refused, Code::ResourceExhausted, "OVERLOADED");
     assert_eq!(server.metric("reservd_watches").await, 4.0);
     watchers.pop();
-    eventually("a place is free", async || server.reservations().watch_event(watch_of("e")).await.is_ok()).await;
+    eventually("a place is free", async || server.feed().watch_changes(watch_of("e", None)).await.is_ok()).await;
     for watcher in &mut watchers {
         watcher.until(2).await;
     }

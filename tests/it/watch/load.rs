@@ -1,11 +1,11 @@
 //! Watches while servers are killed and start again.
 
-use reservd::rpc::pb;
+use reservd::rpc::pb::{self, feed_service_client::FeedServiceClient};
 
 use crate::support::{
     TestDatabase, TestServer, Watcher, eventually,
     process::{Process, clients},
-    reserve,
+    reserve, watch_of,
 };
 
 #[tokio::test]
@@ -18,9 +18,11 @@ async fn watchers_that_reconnect_after_a_kill_see_no_gap() {
     let mut seen: Vec<pb::Change> = Vec::new();
     for round in 0..3 {
         let version = i64::try_from(seen.len()).expect("few");
-        let request = pb::WatchEventRequest { event_id: "e".into(), after_version: Some(version) };
-        let mut client = clients(&server.connect().await).1;
-        let messages = client.watch_event(request).await.expect("it is kept").into_inner();
+        let request = watch_of("e", Some(version));
+        let channel = server.connect().await;
+        let mut client = clients(&channel).1;
+        let mut feed = FeedServiceClient::new(channel);
+        let messages = feed.watch_changes(request).await.expect("it is kept").into_inner();
         let mut watcher = Watcher::new(messages, version);
         let load = tokio::spawn(async move {
             for number in 0.. {

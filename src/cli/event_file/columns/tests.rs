@@ -8,8 +8,10 @@ fn full() -> Event {
         ("event_id", "concert-1"),
         ("capacity", "5"),
         ("display_name", "'=1+1"),
-        ("series", "S-1"),
-        ("venue", "hall-1"),
+        ("series_id", "S-1"),
+        ("series_display_name", "The series"),
+        ("venue_id", "hall-1"),
+        ("venue_display_name", " The hall"),
         ("start_time", "2030-05-01T19:30:00+02:00"),
         ("end_time", "2030-05-01T22:30:00+02:00"),
         ("booking_open_time", "2030-01-01T00:00:00Z"),
@@ -25,8 +27,8 @@ fn full() -> Event {
         ("waitlist_max_skips", "2"),
         ("waitlist_newcomers_may_overtake", "TRUE"),
         ("state", "cancelled"),
-        ("cancel_reason", " ill "),
-        ("label.genre", "drama"),
+        ("cancel_reason", " ill\nsorry "),
+        ("label.genre", "drama,\ttwo\r\nlines"),
         ("label.shop/id", "'"),
     ];
     let mut event = Event::default();

@@ -156,7 +156,7 @@ fn every_command_that_frees_places_promotes() {
 
 fn resize(capacity: u32) -> Action {
     let values = Definition { capacity, ..Definition::default() };
-    Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] })
+    Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Capacity] }.into())
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_waitlist_that_loses_its_head_or_gets_another_policy_is_looked_at_again() {
     assert_eq!(world.promoted(), []);
     let waitlist = Policy { max_skips: 1, ..OPEN };
     let values = Definition { waitlist, ..Definition::default() };
-    world.yes(Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Waitlist] }));
+    world.yes(Action::UpdateEvent(EventUpdate { values, fields: vec![EventField::Waitlist] }.into()));
     assert_eq!(world.promoted(), [(user(3), 1)]);
     world.yes(cancel(0, 2));
     assert_eq!(world.promoted().len(), 1, "the first can't be passed over again");

@@ -36,6 +36,7 @@ impl World {
             max_extensions: 2,
         };
         let event = Event {
+            definition_version: 1,
             id: EventId::parse("event").expect("valid"),
             definition: Definition { capacity, limits, waitlist, ..Definition::default() },
             state: EventState::Open,
@@ -184,7 +185,7 @@ impl World {
             row.state = if row.has_lapsed(now) { State::Expired } else { State::Cancelled };
             row.version = version;
             let subject = Subject::Reservation(Box::new(row.clone()));
-            self.changes.push(ended(version, ChangeKind::Cancelled, now, subject));
+            self.changes.push(ended(version, ChangeKind::ReservationCancelled, now, subject));
         }
         let mut queue: Vec<_> = self.entries.values_mut().filter(|entry| entry.waits()).collect();
         queue.sort_by_key(|entry| entry.ticket);

@@ -6,6 +6,7 @@ use crate::domain::event::{Counters, EventState};
 fn cached(number: u32) -> (EventId, CachedEvent) {
     let id = EventId::parse(&format!("event-{number}")).expect("valid");
     let event = Event {
+        definition_version: 1,
         id: id.clone(),
         definition: Definition::default(),
         state: EventState::Open,

@@ -190,7 +190,7 @@ impl Callers {
         });
         let actor = Actor::parse(&format!("call-{number}"));
         let caller = Who { actor, ..Who::default() };
-        Command { event_id: event_id(event), action, etag: None, request, caller }
+        Command { event_id: event_id(event), action, etag: None, expected_event_version: None, request, caller }
     }
 
     fn action(&self) -> Action {
@@ -234,7 +234,7 @@ impl Callers {
 fn update(field: EventField, rng: &mut fastrand::Rng) -> Action {
     let waitlist = a_policy(rng);
     let values = Definition { capacity: rng.u32(..10), waitlist, ..Definition::default() };
-    Action::UpdateEvent(EventUpdate { values, fields: vec![field] })
+    Action::UpdateEvent(EventUpdate { values, fields: vec![field] }.into())
 }
 
 /// A policy of a waitlist.

@@ -72,11 +72,11 @@ fn is_answer_to(change: &Change, place: usize, asked: &Asked) -> bool {
 
 fn kinds(action: &Action) -> &'static [ChangeKind] {
     match action {
-        Action::Reserve(_) => &[ChangeKind::Held, ChangeKind::Confirmed],
-        Action::Confirm { .. } => &[ChangeKind::Confirmed],
-        Action::Cancel { .. } => &[ChangeKind::Reduced, ChangeKind::Cancelled],
-        Action::Extend { .. } => &[ChangeKind::Extended],
-        Action::Amend { .. } => &[ChangeKind::Amended],
+        Action::Reserve(_) => &[ChangeKind::ReservationHeld, ChangeKind::ReservationConfirmed],
+        Action::Confirm { .. } => &[ChangeKind::ReservationConfirmed],
+        Action::Cancel { .. } => &[ChangeKind::ReservationReduced, ChangeKind::ReservationCancelled],
+        Action::Extend { .. } => &[ChangeKind::ReservationExtended],
+        Action::Amend { .. } => &[ChangeKind::ReservationAmended],
         Action::Join(_) => &[ChangeKind::WaitlistJoined],
         Action::Leave { .. } => &[ChangeKind::WaitlistLeft],
         Action::UpdateEvent(_) => &[ChangeKind::EventUpdated],

@@ -119,7 +119,16 @@ fn server(shared: &Shared, settings: Execution) -> Server {
     };
     let metrics = Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new())));
     let (contention, feed, tasks) = (Arc::new(Contention::new()), Feed::new(WATCH), TaskTracker::new());
-    let env = Env { database: Model::new(shared.clone()), settings, metrics, contention, feed, tasks };
+    let env = Env {
+        database: Model::new(shared.clone()),
+        settings,
+        metrics,
+        contention,
+        feed,
+        tasks,
+        clock: Arc::default(),
+        changed: Arc::default(),
+    };
     Server { env, queue: Queue::new(settings) }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn command(event_id: EventId, action: Action) -> Command {
-    Command { event_id, action, etag: None, request: None, caller: Caller::default() }
+    Command { event_id, action, etag: None, expected_event_version: None, request: None, caller: Caller::default() }
 }
 
 async fn think(shared: &Shared, most: u64) {

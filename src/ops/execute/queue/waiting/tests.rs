@@ -29,7 +29,14 @@ impl Job for Waiter {
 
 fn waiter(event_id: &str) -> Waiter {
     let event_id = EventId::parse(event_id).expect("valid");
-    Waiter(Command { event_id, action: Action::OpenEvent, etag: None, request: None, caller: Caller::default() })
+    Waiter(Command {
+        event_id,
+        action: Action::OpenEvent,
+        etag: None,
+        expected_event_version: None,
+        request: None,
+        caller: Caller::default(),
+    })
 }
 
 fn waiting(batch_scope: BatchScope, event_ids: &[&str]) -> Waiting<Waiter> {

@@ -11,6 +11,11 @@ use reservd::cli::Cli;
 /// would wait until the responses of the previous batch are sent.
 const EVENT_INTERVAL: u32 = 7;
 
+/// With it the server needs a sixth less processor time a call under load than with the system's allocator, and some 30
+/// MiB more of memory (docs/PERFORMANCE.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -216,7 +216,8 @@ impl Ledger {
 /// Asserts a connection error or a request to retry: never a refusal, and never a defect.
 fn assert_is_no_verdict(status: &Status) {
     let reason = status.get_details_error_info().map(|info| info.reason);
-    let known = ["DATABASE_UNAVAILABLE", "DEADLINE", "VERSION_CONTENTION", "LOCK_TIMEOUT", "DRAINING"];
+    let known =
+        ["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN", "DEADLINE", "VERSION_CONTENTION", "LOCK_TIMEOUT", "DRAINING"];
     assert!(reason.as_deref().is_none_or(|reason| known.contains(&reason)), "{status:?}");
 }
 

@@ -177,7 +177,12 @@ async fn a_rolling_restart_on_one_data_folder_keeps_serving() {
             (new.connect().await, pb::ReserveRequest { request_id: user.into(), ..reserve("show", user) });
         eventually("it serves on its own", async || {
             let answer = clients(&channel).1.reserve(request.clone()).await;
-            answer.inspect_err(|status| assert_eq!(reason(status), "DATABASE_UNAVAILABLE", "{status:?}")).is_ok()
+            answer
+                .inspect_err(|status| {
+                    let known = ["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"];
+                    assert!(known.contains(&reason(status).as_str()), "{status:?}");
+                })
+                .is_ok()
         })
         .await;
         let mut health = HealthClient::new(channel);

@@ -38,9 +38,15 @@ pub fn start(config: &Config, ledger: &Ledger, health: HealthReporter, tasks: &T
     let workers = Workers { ledger, tasks, stop };
     workers.start("expiry", move |ledger| expire(ledger, holds));
     workers.start("change_retention", move |ledger| delete_changes(ledger, retention, has_outbox, Arc::clone(&cursor)));
-    workers.start("reservation_retention", move |ledger| delete_reservations(ledger, retention));
-    workers.start("waitlist_retention", move |ledger| delete_entries(ledger, retention));
-    workers.start("counts_retention", move |ledger| delete_counts(ledger, retention));
+    workers.start("reservation_retention", move |ledger| async move {
+        ledger.prune_reservations(retention.ended_reservations, RETENTION_BATCH).await.map(pause_after)
+    });
+    workers.start("waitlist_retention", move |ledger| async move {
+        ledger.prune_entries(retention.changes, RETENTION_BATCH).await.map(pause_after)
+    });
+    workers.start("counts_retention", move |ledger| async move {
+        ledger.prune_event_counts(retention.counts, RETENTION_BATCH).await.map(pause_after)
+    });
     workers.start("counts", move |ledger| async move { ledger.sample_event_counts().await.map(|()| SAMPLE_INTERVAL) });
     workers.start("promotion", move |ledger| promote(ledger, promotion_interval));
     workers.start("feed", move |ledger| async move { ledger.poll_feed().await.map(|()| poll_interval) });
@@ -76,19 +82,9 @@ async fn delete_changes(
     Ok(pause)
 }
 
-async fn delete_reservations(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
-    let count = ledger.prune_reservations(retention.ended_reservations, RETENTION_BATCH).await?;
-    Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
-}
-
-async fn delete_entries(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
-    let count = ledger.prune_entries(retention.changes, RETENTION_BATCH).await?;
-    Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
-}
-
-async fn delete_counts(ledger: Ledger, retention: Retention) -> Result<Duration, OpError> {
-    let count = ledger.prune_event_counts(retention.counts, RETENTION_BATCH).await?;
-    Ok(if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE })
+/// The pause after a step of retention that deleted so many of the oldest rows of a table.
+const fn pause_after(count: u32) -> Duration {
+    if count < RETENTION_BATCH { RETENTION_INTERVAL } else { RETENTION_PAUSE }
 }
 
 /// Promotes waitlist entries for units that became free by the clock, without a transaction.

@@ -16,7 +16,7 @@ use crate::{
         encode,
         fields::Fields,
         pb,
-        status::{self, Subject},
+        status::{self, About},
     },
 };
 
@@ -132,7 +132,7 @@ async fn execute_as<C: Command>(
         };
     let (command, how) = order;
     let command = command.by(caller());
-    let subject = Subject::of(&command);
+    let subject = About::of(&command);
     let result =
         |outcome: &str, disposition| CommandResult { command: C::NAME, outcome: outcome.to_owned(), disposition };
     match ledger.execute(command, how).await {

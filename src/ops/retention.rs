@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Ledger, OpError};
@@ -54,38 +55,31 @@ impl Ledger {
 
     /// Deletes up to `limit` reservations that ended longer than `age` ago, and returns how many.
     pub async fn prune_reservations(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
-        let ledger = self.clone();
-        self.env
-            .spawn_tracked(async move {
-                let mut tx = ledger.begin_to_prune().await?;
-                let result = reservations::prune(&mut tx, age, limit).await;
-                let pruned = tx.finish(result, |count| *count > 0).await?;
-                ledger.env.metrics.retention_reservations.inc_by(pruned);
-                Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
-            })
-            .await
+        let pruned = self.prune_oldest(move |tx| Box::pin(reservations::prune(tx, age, limit))).await?;
+        self.env.metrics.retention_reservations.inc_by(pruned.into());
+        Ok(pruned)
     }
 
     /// Deletes up to `limit` waitlist entries that ended longer ago than `age`, and returns how many.
     pub async fn prune_entries(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
-        let ledger = self.clone();
-        self.env
-            .spawn_tracked(async move {
-                let mut tx = ledger.begin_to_prune().await?;
-                let result = waitlist::prune(&mut tx, age, limit).await;
-                let pruned = tx.finish(result, |count| *count > 0).await?;
-                Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
-            })
-            .await
+        self.prune_oldest(move |tx| Box::pin(waitlist::prune(tx, age, limit))).await
     }
 
     /// Deletes up to `limit` samples of counters older than `age`, and returns how many.
     pub async fn prune_event_counts(&self, age: Duration, limit: u32) -> Result<u32, OpError> {
+        self.prune_oldest(move |tx| Box::pin(event_counts::prune(tx, age, limit))).await
+    }
+
+    /// Runs a statement that deletes the oldest rows of a table, and returns how many.
+    async fn prune_oldest(
+        &self,
+        statement: impl for<'c> FnOnce(&'c mut Tx) -> BoxFuture<'c, Result<u64, StoreError>> + Send + 'static,
+    ) -> Result<u32, OpError> {
         let ledger = self.clone();
         self.env
             .spawn_tracked(async move {
                 let mut tx = ledger.begin_to_prune().await?;
-                let result = event_counts::prune(&mut tx, age, limit).await;
+                let result = statement(&mut tx).await;
                 let pruned = tx.finish(result, |count| *count > 0).await?;
                 Ok(u32::try_from(pruned).unwrap_or(u32::MAX))
             })

@@ -13,7 +13,7 @@ use super::{
         self,
         diagnostics::{self, diagnostics_service_server::DiagnosticsService, run_concurrency_test_response::Update},
     },
-    status::{self, Subject},
+    status::{self, About},
 };
 use crate::{
     config,
@@ -86,7 +86,7 @@ async fn run(ledger: Ledger, plan: Plan, sender: Sender) {
     let (progress, done) = watch::channel(0);
     let test = ledger.run_concurrency_test(plan, progress);
     let (report, ()) = tokio::join!(test, follow(done, plan.operations, sender.clone()));
-    let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, &Subject::default()));
+    let last = report.map(|report| report_message(&report)).map_err(|error| status::of(&error, &About::default()));
     // An error means that the caller has hung up.
     let _ = sender.send(last).await;
 }

@@ -12,7 +12,7 @@ use super::{
     layers::{auth::caller_of, deadline::deadline_of},
     page_token,
     pb::{self, event_service_server::EventService},
-    status::{self, Subject},
+    status::{self, About},
 };
 use crate::{
     config::StrategyDefaults,
@@ -36,7 +36,7 @@ impl Events {
 impl Events {
     async fn availability_of(&self, id: EventId, deadline: Instant) -> Result<Availability, Status> {
         let found = self.ledger.availability(vec![id.clone()], deadline).await;
-        let found = found.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        let found = found.map_err(|error| status::of(&error, &About::event(&id)))?;
         found.into_iter().next().ok_or_else(|| status::event_not_found(&id))
     }
 }
@@ -51,7 +51,7 @@ impl EventService for Events {
         let (new, validate_only) = decode::create_event(request.into_inner())?;
         let id = new.id.clone();
         let created = self.ledger.create_events(vec![NewEvent { actor, ..new }], validate_only, deadline).await;
-        let created = created.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        let created = created.map_err(|error| status::of(&error, &About::event(&id)))?;
         let created = created.first().ok_or_else(status::internal)?;
         Ok(Response::new(pb::CreateEventResponse {
             event: Some(encode::event(&created.event, None)),
@@ -67,7 +67,7 @@ impl EventService for Events {
         let (mut news, validate_only) = decode::batch_create_events(request.into_inner())?;
         news.iter_mut().for_each(|new| new.actor.clone_from(&actor));
         let created = self.ledger.create_events(news, validate_only, deadline).await;
-        let created = created.map_err(|error| status::of(&error, &Subject::default()))?;
+        let created = created.map_err(|error| status::of(&error, &About::default()))?;
         let replayed = created.iter().filter(|one| one.replayed).count();
         Ok(Response::new(pb::BatchCreateEventsResponse {
             events: created.iter().map(|one| encode::event(&one.event, None)).collect(),
@@ -96,7 +96,7 @@ impl EventService for Events {
         message.page_size = 0;
         let after = page_token::after(&message, &token, decode::cursor)?;
         let page = self.ledger.list_events(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let page = page.map_err(|error| status::of(&error, &About::default()))?;
         let last = page.last_before_more().map(|(event, _)| event);
         let next = last.map(|last| page_token::encode(&message, &(last.definition.start_time, &last.id)));
         Ok(Response::new(pb::ListEventsResponse {
@@ -164,7 +164,7 @@ impl EventService for Events {
         let deadline = deadline_of(&request);
         let ids = decode::batch_ids(request.get_ref())?;
         let found = self.ledger.availability(ids.clone(), deadline).await;
-        let found = found.map_err(|error| status::of(&error, &Subject::default()))?;
+        let found = found.map_err(|error| status::of(&error, &About::default()))?;
         let known: HashSet<_> = found.iter().map(|one| &one.event.id).collect();
         let missing = ids.iter().filter(|id| !known.contains(id)).map(ToString::to_string);
         Ok(Response::new(pb::BatchGetAvailabilityResponse {
@@ -181,7 +181,7 @@ impl EventService for Events {
         let deadline = deadline_of(&request);
         let (id, window, step) = counts::event_counts(request.get_ref())?;
         let samples = self.ledger.event_counts(id.clone(), window, step, deadline).await;
-        let samples = samples.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+        let samples = samples.map_err(|error| status::of(&error, &About::event(&id)))?;
         Ok(Response::new(pb::ListEventCountsResponse {
             samples: samples.iter().map(encode::sample).collect(),
             server_time: Some(encode::timestamp(self.ledger.now())),
@@ -195,7 +195,7 @@ impl EventService for Events {
         let deadline = deadline_of(&request);
         let id = decode::event_id(&request.get_ref().event_id)?;
         let audit =
-            self.ledger.audit(id.clone(), deadline).await.map_err(|error| status::of(&error, &Subject::event(&id)))?;
+            self.ledger.audit(id.clone(), deadline).await.map_err(|error| status::of(&error, &About::event(&id)))?;
         Ok(Response::new(encode::audit(&audit)))
     }
 }

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::{
     decode::{Decoded, for_caller},
-    status::{self, Subject},
+    status::{self, About},
 };
 use crate::{
     domain::caller::Caller,
@@ -14,7 +14,7 @@ use crate::{
 /// The outcome of a command, or the status of its refusal.
 pub async fn execute(ledger: &Ledger, decoded: Decoded, caller: Caller) -> Result<Answer, Status> {
     let (command, how) = for_caller(decoded, caller)?;
-    let subject = Subject::of(&command);
+    let subject = About::of(&command);
     ledger.execute(command, how).await.map_err(|error| status::of(&error, &subject))
 }
 

@@ -13,7 +13,7 @@ use super::{
     },
     page_token,
     pb::{self, feed_service_server::FeedService},
-    status::{self, Subject},
+    status::{self, About},
     watch,
 };
 use crate::ops::Ledger;
@@ -43,7 +43,7 @@ impl FeedService for Feed {
         message.page_size = 0;
         let after = page_token::after(&message, &token, page_token::decode)?;
         let page = self.ledger.list_changes(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let page = page.map_err(|error| status::of(&error, &About::default()))?;
         let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));
         Ok(Response::new(pb::ListChangesResponse {
             changes: page.rows.iter().map(encode::change).collect(),
@@ -62,7 +62,7 @@ impl FeedService for Feed {
         let wanted = history::watch_changes(request.get_ref())?;
         let watches = self.ledger.watch(wanted, deadline, until).await;
         let watches = watches.map_err(|(event_id, error)| {
-            let subject = Subject { event_id, ..Subject::default() };
+            let subject = About { event_id, ..About::default() };
             status::of(&error, &subject)
         })?;
         let mut response = Response::new(tokio_stream::empty());

@@ -106,11 +106,6 @@ impl Fields {
         self.parsed(field, good, &format!("must be at most {max} characters, none of them a control character"))
     }
 
-    /// Text of bounded length, or none if empty.
-    pub fn optional_text(&mut self, field: &str, text: String, max: usize) -> Option<Option<String>> {
-        self.text(field, text, max).map(|text| (!text.is_empty()).then_some(text))
-    }
-
     /// Text of bounded length that may have several lines, or none if empty.
     pub fn optional_note(&mut self, field: &str, text: String, max: usize) -> Option<Option<String>> {
         let good = limits::is_note(&text, max).then_some(text);

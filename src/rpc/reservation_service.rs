@@ -13,7 +13,7 @@ use super::{
     },
     page_token,
     pb::{self, reservation_service_server::ReservationService},
-    status::{self, Subject},
+    status::{self, About},
 };
 use crate::{config::StrategyDefaults, domain::refusal::Refusal, ops::Ledger};
 
@@ -61,7 +61,7 @@ impl ReservationService for Reservations {
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::target(&mut fields, message.reservation);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
-        let subject = Subject::reservation(&event_id, &target);
+        let subject = About::reservation(&event_id, &target);
         let found = self.ledger.reservation(event_id, target, deadline).await;
         // Another user's looks as if it did not exist.
         let found = found.and_then(|found| match caller.may_act_for(&found.user_id) {
@@ -87,7 +87,7 @@ impl ReservationService for Reservations {
         message.page_size = 0;
         let after = page_token::after(&message, &token, reservation::cursor)?;
         let page = self.ledger.list_reservations(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let page = page.map_err(|error| status::of(&error, &About::default()))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
@@ -106,7 +106,7 @@ impl ReservationService for Reservations {
         message.page_size = 0;
         let after = page_token::after(&message, &token, reservation::search_cursor)?;
         let page = self.ledger.search_reservations(search, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let page = page.map_err(|error| status::of(&error, &About::default()))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(last.id.to_string(), last.event_id.as_str())));
         Ok(Response::new(pb::SearchReservationsResponse {

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use self::builder::{Builder, MESSAGE_ROOM};
 pub use self::{
     access::*,
-    builder::{DOMAIN, Subject, Violation, rfc3339},
+    builder::{About, DOMAIN, Violation, rfc3339},
 };
 use crate::{
     domain::{ids::EventId, refusal::Refusal},
@@ -87,7 +87,7 @@ pub fn of_watch_end(end: &End) -> Status {
     match &end.at {
         Some((event_id, sent)) => {
             let builder = if matches!(end.why, Why::Forgotten) { builder } else { builder.with("sent_version", sent) };
-            builder.about(&Subject::event(event_id)).finish()
+            builder.about(&About::event(event_id)).finish()
         }
         None => builder.finish(),
     }
@@ -136,7 +136,7 @@ pub fn unreadable(part: &str, why: &str) -> Status {
 }
 
 /// The error of a use case about `subject`.
-pub fn of(error: &OpError, subject: &Subject) -> Status {
+pub fn of(error: &OpError, subject: &About) -> Status {
     let reason = reason_named(error.reason());
     let builder = match error {
         OpError::Refused(refusal) => refusal::of_refusal(refusal, subject.event_id.as_ref()),
@@ -180,7 +180,7 @@ fn reason_named(name: &str) -> ErrorReason {
 
 /// A read of an event that does not exist.
 pub fn event_not_found(id: &EventId) -> Status {
-    of(&OpError::Refused(Refusal::EventNotFound), &Subject::event(id))
+    of(&OpError::Refused(Refusal::EventNotFound), &About::event(id))
 }
 
 /// The status as the trailers that end a stream.

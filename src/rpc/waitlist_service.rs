@@ -13,7 +13,7 @@ use super::{
     },
     page_token,
     pb::{self, waitlist_service_server::WaitlistService},
-    status::{self, Subject},
+    status::{self, About},
 };
 use crate::{config::StrategyDefaults, domain::refusal::Refusal, ops::Ledger};
 
@@ -55,7 +55,7 @@ impl WaitlistService for Waitlists {
         let event_id = fields.event_id("event_id", &message.event_id);
         let target = decode::entry_target(&mut fields, message.entry);
         let (event_id, target) = fields.finish(event_id.zip(target))?;
-        let subject = Subject::entry(&event_id, &target);
+        let subject = About::entry(&event_id, &target);
         let found = self.ledger.waitlist_entry(event_id, target, deadline).await;
         // Another user's looks as if it did not exist.
         let found = found.and_then(|(entry, ahead)| match caller.may_act_for(&entry.user_id) {
@@ -84,7 +84,7 @@ impl WaitlistService for Waitlists {
         message.page_size = 0;
         let after = page_token::after(&message, &token, waitlist::cursor)?;
         let page = self.ledger.list_waitlist(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &Subject::default()))?;
+        let page = page.map_err(|error| status::of(&error, &About::default()))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
         Ok(Response::new(pb::ListWaitlistResponse {

@@ -34,7 +34,7 @@ pub struct Violation {
 
 /// What a call is about, for the metadata of its error.
 #[derive(Clone, Debug, Default)]
-pub struct Subject {
+pub struct About {
     /// The event.
     pub event_id: Option<EventId>,
     /// The reservation, where the call names it by its id.
@@ -43,7 +43,7 @@ pub struct Subject {
     pub entry_id: Option<ReservationId>,
 }
 
-impl Subject {
+impl About {
     /// An event.
     pub fn event(event_id: &EventId) -> Self {
         Self { event_id: Some(event_id.clone()), ..Self::default() }
@@ -98,8 +98,8 @@ impl Builder {
     }
 
     /// Names what the call is about.
-    pub(super) fn about(mut self, subject: &Subject) -> Self {
-        let Subject { event_id, reservation_id, entry_id } = subject;
+    pub(super) fn about(mut self, subject: &About) -> Self {
+        let About { event_id, reservation_id, entry_id } = subject;
         let ids = [
             ("event_id", event_id.as_ref().map(ToString::to_string)),
             ("reservation_id", reservation_id.as_ref().map(ToString::to_string)),

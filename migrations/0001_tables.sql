@@ -59,7 +59,7 @@ CREATE TABLE events (
     max_extensions     integer     NOT NULL,
     capacity           integer     NOT NULL,
     waitlist_policy    jsonb,                -- null: the waitlist is closed
-    state              text        NOT NULL,
+    state              text        NOT NULL, -- DELETED: the row stays, so that a new event of this id continues its versions
     cancel_reason      text,
     held               integer     NOT NULL, -- units in HELD reservations, lapsed ones included
     confirmed          integer     NOT NULL, -- units in CONFIRMED reservations
@@ -70,7 +70,7 @@ CREATE TABLE events (
     update_time        timestamptz NOT NULL, -- of the last change of the event itself
 
     CONSTRAINT events_pkey PRIMARY KEY (event_id),
-    CONSTRAINT events_state_known CHECK (state IN ('OPEN', 'CLOSED', 'CANCELLED')),
+    CONSTRAINT events_state_known CHECK (state IN ('OPEN', 'CLOSED', 'CANCELLED', 'DELETED')),
     -- The last line against overselling: PostgreSQL refuses it even to a wrong program.
     CONSTRAINT events_never_oversold
         CHECK (held >= 0 AND confirmed >= 0 AND held::bigint + confirmed <= capacity),
@@ -213,7 +213,9 @@ CREATE TYPE change_row AS (
     extensions     integer,
     cancel_reason  text,
     labels         jsonb,
-    create_time    timestamptz
+    create_time    timestamptz,
+    reason         text,
+    after_promotions jsonb
 );
 
 CREATE TABLE changes (
@@ -238,6 +240,10 @@ CREATE TABLE changes (
     cancel_reason  text,
     labels         jsonb,
     create_time    timestamptz, -- of the reservation
+    reason         text,        -- why, where the caller has to say it
+    -- The event's counters after the promotions that the command caused, which are written with it; null: it caused
+    -- none.
+    after_promotions jsonb,
     -- The transaction that wrote it: src/store/relay.rs tells how the outbox is read by it.
     txid           bigint      NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
 

@@ -210,7 +210,8 @@ BEGIN
     END IF;
     IF cardinality(p_known_entries) > 0 THEN
         UPDATE waitlist AS l
-           SET state = w.state, skips = w.skips, version = w.version, update_time = w.update_time
+           SET quantity = w.quantity, min_quantity = w.min_quantity, state = w.state, skips = w.skips,
+               version = w.version, update_time = w.update_time
           FROM unnest(p_known_entries) AS w
          WHERE l.event_id = w.event_id AND l.entry_id = w.entry_id;
     END IF;

@@ -11,7 +11,7 @@ use reservd::{
     config::{Config, PayloadFormat, StrategyDefaults},
     domain::{ids::EventId, time::Timestamp},
     rpc::{
-        decode::{Decoded, counts, event, history, reservation, session, waitlist},
+        decode::{Decoded, counts, event, event_state, history, reservation, session, waitlist},
         page_token, pb,
     },
 };
@@ -55,7 +55,7 @@ fn order<M: Message + Default + Clone>(bytes: &[u8], read: impl Fn(M, Instant) -
 pub fn requests(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     let defaults: StrategyDefaults = CONFIG.strategy;
-    match which % 18 {
+    match which % 21 {
         0 => order(bytes, |m, at| reservation::reserve(m, defaults, at)),
         1 => order(bytes, |m, at| reservation::confirm(m, defaults, at)),
         2 => order(bytes, |m, at| reservation::cancel(m, defaults, at)),
@@ -64,7 +64,7 @@ pub fn requests(data: &[u8]) {
         5 => order(bytes, |m, at| waitlist::join(m, defaults, at)),
         6 => order(bytes, |m, at| waitlist::leave(m, defaults, at)),
         7 => order(bytes, |m, at| event::update_event(m, defaults, at)),
-        8 => order(bytes, |m, at| event::cancel_event(m, defaults, at)),
+        8 => order(bytes, |m, at| event_state::cancel(m, defaults, at)),
         9 => pb::CreateEventRequest::decode(bytes).map_or((), |m| is_proper(event::create_event(m))),
         10 => pb::BatchCreateEventsRequest::decode(bytes).map_or((), |m| is_proper(event::batch_create_events(m))),
         11 => pb::ListChangesRequest::decode(bytes).map_or((), |m| is_proper(history::list_changes(&m))),
@@ -72,8 +72,11 @@ pub fn requests(data: &[u8]) {
         13 => pb::ListWaitlistRequest::decode(bytes).map_or((), |m| is_proper(waitlist::list_filter(&m))),
         14 => pb::SearchReservationsRequest::decode(bytes).map_or((), |m| is_proper(reservation::search(&m))),
         15 => pb::ListEventCountsRequest::decode(bytes).map_or((), |m| is_proper(counts::event_counts(&m))),
-        16 => order(bytes, |m, at| event::open_event(m, defaults, at)),
-        _ => order(bytes, |m, at| event::close_event(m, defaults, at)),
+        16 => order(bytes, |m, at| event_state::open(m, defaults, at)),
+        17 => order(bytes, |m, at| event_state::close(m, defaults, at)),
+        18 => order(bytes, |m, at| event_state::delete(m, defaults, at)),
+        19 => order(bytes, |m, at| waitlist::amend(m, defaults, at)),
+        _ => order(bytes, |m, at| waitlist::promote(m, defaults, at)),
     }
 }
 

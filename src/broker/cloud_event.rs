@@ -31,6 +31,7 @@ pub const fn routing_key(kind: ChangeKind) -> &'static str {
         ChangeKind::EventOpened => "event.opened",
         ChangeKind::EventClosed => "event.closed",
         ChangeKind::EventCancelled => "event.cancelled",
+        ChangeKind::EventDeleted => "event.deleted",
         ChangeKind::ReservationHeld => "reservation.held",
         ChangeKind::ReservationConfirmed => "reservation.confirmed",
         ChangeKind::ReservationExtended => "reservation.extended",
@@ -40,6 +41,7 @@ pub const fn routing_key(kind: ChangeKind) -> &'static str {
         ChangeKind::ReservationExpired => "reservation.expired",
         ChangeKind::WaitlistJoined => "waitlist.joined",
         ChangeKind::WaitlistPromoted => "waitlist.promoted",
+        ChangeKind::WaitlistAmended => "waitlist.amended",
         ChangeKind::WaitlistLeft => "waitlist.left",
         ChangeKind::WaitlistEnded => "waitlist.ended",
     }

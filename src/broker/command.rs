@@ -65,7 +65,13 @@ trait Command: prost::Message + Default {
 
     fn request_id(&mut self) -> &mut String;
     fn decode(self, strategies: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status>;
-    fn respond(reservation: Option<pb::Reservation>, execution: pb::ExecutionReport, format: PayloadFormat) -> Vec<u8>;
+    /// The encoded response; `current` is that of a replay.
+    fn respond(
+        reservation: Option<pb::Reservation>,
+        current: Option<pb::Reservation>,
+        execution: pb::ExecutionReport,
+        format: PayloadFormat,
+    ) -> Vec<u8>;
 }
 
 macro_rules! command {
@@ -85,10 +91,12 @@ macro_rules! command {
 
             fn respond(
                 reservation: Option<pb::Reservation>,
+                current: Option<pb::Reservation>,
                 execution: pb::ExecutionReport,
                 format: PayloadFormat,
             ) -> Vec<u8> {
-                format.write(Self::RESPONSE, &pb::$response { reservation, execution: Some(execution) })
+                let execution = Some(execution);
+                format.write(Self::RESPONSE, &pb::$response { reservation, execution, current })
             }
         }
     };
@@ -135,10 +143,15 @@ async fn execute_as<C: Command>(
     let subject = About::of(&command);
     let result =
         |outcome: &str, disposition| CommandResult { command: C::NAME, outcome: outcome.to_owned(), disposition };
-    match ledger.execute(command, how).await {
-        Ok(outcome) => {
+    let executed = match ledger.execute(command, how).await {
+        Ok(outcome) => ledger.current_reservation(&outcome, deadline).await.map(|current| (outcome, current)),
+        Err(error) => Err(error),
+    };
+    match executed {
+        Ok((outcome, current)) => {
             let reservation = encode::changed_reservation(&outcome.change);
-            let body = C::respond(reservation, encode::execution(&outcome, ledger.now()), format);
+            let current = current.as_ref().map(encode::reservation);
+            let body = C::respond(reservation, current, encode::execution(&outcome, ledger.now()), format);
             let how = if outcome.replayed { "replayed" } else { "ok" };
             result(how, Disposition::Reply { name: C::RESPONSE, body, format })
         }

@@ -21,13 +21,15 @@ use super::{
 pub type Flags = Vec<(String, String)>;
 
 /// Settings that were renamed: the old key and the new one. An old key is refused.
-const RENAMED: [(&str, &str); 6] = [
+const RENAMED: [(&str, &str); 8] = [
     ("server.max_large_answers", "server.max_large_responses"),
     ("server.answer_timeout", "server.response_timeout"),
     ("execution.remembered_events", "execution.cached_events"),
     ("holds.sweep_interval", "expiry.interval"),
     ("holds.sweep_batch", "expiry.batch"),
     ("waitlist.serve_interval", "waitlist.promotion_interval"),
+    ("strategy.join_waitlist", "strategy.waitlist"),
+    ("strategy.leave_waitlist", "strategy.waitlist"),
 ];
 
 /// Well-known environment variables that set reservd's settings too.

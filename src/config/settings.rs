@@ -132,8 +132,7 @@ pub struct StrategyDefaults {
     pub cancel: Strategy,
     pub extend: Strategy,
     pub amend: Strategy,
-    pub join_waitlist: Strategy,
-    pub leave_waitlist: Strategy,
+    pub waitlist: Strategy,
     pub events: Strategy,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     caller::Actor,
-    event::Event,
+    event::{Counters, Event},
     ids::{EventId, Request},
     limits::Labels,
     reservation::Reservation,
@@ -21,6 +21,8 @@ pub enum ChangeKind {
     EventOpened,
     EventClosed,
     EventCancelled,
+    /// The event was deleted: it never had a reservation or an entry. A creation of the same id continues its versions.
+    EventDeleted,
     ReservationHeld,
     ReservationConfirmed,
     ReservationExtended,
@@ -33,6 +35,8 @@ pub enum ChangeKind {
     WaitlistJoined,
     /// An entry was promoted: it became a reservation, HELD.
     WaitlistPromoted,
+    /// A party that waits became smaller.
+    WaitlistAmended,
     /// The user left the waitlist, or reserved as a newcomer.
     WaitlistLeft,
     /// The event was cancelled, or made too small for the party.
@@ -41,12 +45,13 @@ pub enum ChangeKind {
 
 impl ChangeKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::EventCreated,
         Self::EventUpdated,
         Self::EventOpened,
         Self::EventClosed,
         Self::EventCancelled,
+        Self::EventDeleted,
         Self::ReservationHeld,
         Self::ReservationConfirmed,
         Self::ReservationExtended,
@@ -56,6 +61,7 @@ impl ChangeKind {
         Self::ReservationExpired,
         Self::WaitlistJoined,
         Self::WaitlistPromoted,
+        Self::WaitlistAmended,
         Self::WaitlistLeft,
         Self::WaitlistEnded,
     ];
@@ -68,6 +74,7 @@ impl ChangeKind {
             Self::EventOpened => "EVENT_OPENED",
             Self::EventClosed => "EVENT_CLOSED",
             Self::EventCancelled => "EVENT_CANCELLED",
+            Self::EventDeleted => "EVENT_DELETED",
             Self::ReservationHeld => "RESERVATION_HELD",
             Self::ReservationConfirmed => "RESERVATION_CONFIRMED",
             Self::ReservationExtended => "RESERVATION_EXTENDED",
@@ -77,6 +84,7 @@ impl ChangeKind {
             Self::ReservationExpired => "RESERVATION_EXPIRED",
             Self::WaitlistJoined => "WAITLIST_JOINED",
             Self::WaitlistPromoted => "WAITLIST_PROMOTED",
+            Self::WaitlistAmended => "WAITLIST_AMENDED",
             Self::WaitlistLeft => "WAITLIST_LEFT",
             Self::WaitlistEnded => "WAITLIST_ENDED",
         }
@@ -97,6 +105,11 @@ pub struct Change {
     pub request: Option<Request>,
     /// The caller that asked for it. None: the ledger did it by itself, or authentication is off.
     pub actor: Option<Actor>,
+    /// Why, where the caller has to say it.
+    pub reason: Option<String>,
+    /// The event's counters after the promotions that the command caused, which are written with it. None: it caused
+    /// none.
+    pub after_promotions: Option<Counters>,
     /// The subject of the change, as it is afterwards.
     pub subject: Subject,
 }
@@ -126,6 +139,16 @@ pub struct EventRecord {
 }
 
 impl Change {
+    /// A change that no caller asked for.
+    pub const fn new(version: i64, kind: ChangeKind, time: Timestamp, subject: Subject) -> Self {
+        Self { version, kind, time, request: None, actor: None, reason: None, after_promotions: None, subject }
+    }
+
+    /// The event's version after all that the command did: the change, and the promotions that it caused.
+    pub fn final_version(&self) -> i64 {
+        self.after_promotions.map_or(self.version, |counters| counters.version)
+    }
+
     /// The event that it belongs to.
     pub fn event_id(&self) -> &EventId {
         match &self.subject {
@@ -160,6 +183,7 @@ impl Change {
         FIXED_PART
             + 2 * self.event_id().as_str().len()
             + request
+            + text(&self.reason)
             + match &self.subject {
                 Subject::Reservation(it) => it.user_id.as_str().len() + text(&it.cancel_reason) + labels(&it.labels),
                 Subject::Entry(it) => it.user_id.as_str().len() + labels(&it.labels),
@@ -176,7 +200,7 @@ impl Change {
             }
     }
 
-    /// The event after it, if it is a change of the event itself.
+    /// The record of the event after it, if it is a change of the event itself.
     pub fn event(&self) -> Option<&EventRecord> {
         match &self.subject {
             Subject::Reservation(_) | Subject::Entry(_) => None,

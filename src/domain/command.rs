@@ -77,6 +77,22 @@ pub enum Action {
         /// The entry.
         target: Target,
     },
+    /// Make a party that waits smaller. It keeps its place.
+    AmendEntry {
+        /// The entry.
+        target: Target,
+        /// How many units it wants now; as many as before if none.
+        quantity: Option<u32>,
+        /// The fewest that would do; as before, or all that it wants now, if none.
+        min_quantity: Option<u32>,
+    },
+    /// Offer free units to this entry, also where others are ahead of it.
+    PromoteEntry {
+        /// The entry.
+        target: Target,
+        /// Why it comes first.
+        reason: String,
+    },
     /// Change what is said about the event.
     UpdateEvent(Box<EventUpdate>),
     /// Take reservations again.
@@ -88,6 +104,8 @@ pub enum Action {
         /// Why.
         reason: Option<String>,
     },
+    /// Remove an event that never had a reservation or an entry.
+    DeleteEvent,
 }
 
 /// Set units aside, or take them.
@@ -211,17 +229,38 @@ impl Command {
             | Action::Amend { target, .. } => Some(target.clone()),
             Action::Expire(id) => Some(Target::Id(*id)),
             Action::Leave { .. }
+            | Action::AmendEntry { .. }
+            | Action::PromoteEntry { .. }
             | Action::Promote
             | Action::UpdateEvent(_)
             | Action::OpenEvent
             | Action::CloseEvent
-            | Action::CancelEvent { .. } => None,
+            | Action::CancelEvent { .. }
+            | Action::DeleteEvent => None,
         }
+    }
+
+    /// Whether it changes the event itself, and its etag is the event's.
+    pub const fn is_of_the_event(&self) -> bool {
+        matches!(
+            self.action,
+            Action::UpdateEvent(_)
+                | Action::OpenEvent
+                | Action::CloseEvent
+                | Action::CancelEvent { .. }
+                | Action::DeleteEvent
+        )
     }
 
     /// Whether it ends everything on its event: a large write.
     pub const fn ends_all(&self) -> bool {
         matches!(self.action, Action::CancelEvent { .. })
+    }
+
+    /// Whether it is decided on sums over the whole event, which are those of the event as it was read: nothing may be
+    /// decided before it on the same reading.
+    pub const fn reads_sums(&self) -> bool {
+        matches!(self.action, Action::CancelEvent { .. } | Action::DeleteEvent)
     }
 
     /// How many units of `event` have to be free for it: an upper bound.
@@ -247,12 +286,15 @@ impl Command {
                 needs.entries.push(Target::User(reserve.user_id.clone()));
             }
             Action::Join(join) if is_waited_for => needs.entries.push(Target::User(join.user_id.clone())),
-            Action::Leave { target } => needs.entries.push(target.clone()),
+            Action::Leave { target } | Action::AmendEntry { target, .. } | Action::PromoteEntry { target, .. } => {
+                needs.entries.push(target.clone());
+            }
             Action::UpdateEvent(update) if is_waited_for && self.units(event) > 0 => {
                 needs.entries_above = Some(update.values.capacity);
             }
             Action::Promote => needs.queue = Some(event.available()),
             Action::CancelEvent { .. } => needs.totals = true,
+            Action::DeleteEvent => needs.history = true,
             _ => {}
         }
         needs
@@ -270,10 +312,13 @@ impl Command {
             Action::Promote => "promote",
             Action::Join(_) => "join_waitlist",
             Action::Leave { .. } => "leave_waitlist",
+            Action::AmendEntry { .. } => "amend_waitlist_entry",
+            Action::PromoteEntry { .. } => "promote_waitlist_entry",
             Action::UpdateEvent(_) => "update_event",
             Action::OpenEvent => "open_event",
             Action::CloseEvent => "close_event",
             Action::CancelEvent { .. } => "cancel_event",
+            Action::DeleteEvent => "delete_event",
         }
     }
 }

@@ -57,6 +57,12 @@ pub struct EndAll {
 }
 
 impl Commit {
+    /// Notes that promotions which it caused leave the event with these counters.
+    pub fn promotes_to(&mut self, counters: Counters) {
+        self.changes.last_mut().expect("a commit has at least the change that answers its command").after_promotions =
+            Some(counters);
+    }
+
     /// The change that answers the command.
     pub fn answer(&self) -> &Change {
         self.changes.last().expect("a commit has at least the change that answers its command")

@@ -22,15 +22,26 @@ pub enum EventState {
     Closed,
     /// Called off. Final.
     Cancelled,
+    /// Made by mistake, and gone: its row stays, so that an event of the same id continues its versions.
+    Deleted,
 }
 
 impl EventState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Closed, Self::Cancelled, Self::Deleted];
+
+    /// Whether no change of the event follows; but after a deletion an event of the same id may be created.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Deleted)
+    }
+
     /// The name that the database and the error details use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Open => "OPEN",
             Self::Closed => "CLOSED",
             Self::Cancelled => "CANCELLED",
+            Self::Deleted => "DELETED",
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Needs {
     pub queue: Option<u32>,
     /// Whether to count the live reservations and waiting entries.
     pub totals: bool,
+    /// Whether to find out if there has ever been a reservation or an entry.
+    pub history: bool,
 }
 
 /// What ends when an event is cancelled.
@@ -41,5 +43,6 @@ impl Needs {
         self.holds = [self.holds, other.holds].into_iter().flatten().max();
         self.queue = self.queue.max(other.queue);
         self.totals |= other.totals;
+        self.history |= other.history;
     }
 }

@@ -42,6 +42,8 @@ pub enum Refusal {
     },
     /// The event is not in a state from which this can be done.
     EventState(EventState),
+    /// The event has, or may once have had, reservations or waitlist entries.
+    EventUsed,
     /// The hold's time is over.
     HoldExpired(Timestamp),
     /// The reservation has ended.
@@ -137,6 +139,7 @@ impl Refusal {
             Self::SoldOut { .. } => "SOLD_OUT",
             Self::EventNotOpen { .. } => "EVENT_NOT_OPEN",
             Self::EventState(_) => "EVENT_STATE_CONFLICT",
+            Self::EventUsed => "EVENT_USED",
             Self::HoldExpired(_) => "HOLD_EXPIRED",
             Self::NotLive(_) => "NOT_LIVE",
             Self::NotHeld => "NOT_HELD",

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     change::{Change, Subject},
-    command::Command,
+    command::{Action, Command},
     commit::Commit,
     event::Event,
     ids::{RequestId, ReservationId, Target, UserId},
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub queue: Queue,
     /// What would end with the event.
     pub totals: Option<Totals>,
+    /// Whether there has ever been a reservation or an entry, as far as is known.
+    pub was_used: Option<bool>,
 }
 
 /// What was read to meet [`Needs`].
@@ -51,6 +53,8 @@ pub struct Loaded {
     pub holds: (Vec<Reservation>, u32),
     /// What would end with the event.
     pub totals: Option<Totals>,
+    /// Whether there has ever been a reservation or an entry, or may have been in what is no longer kept.
+    pub was_used: Option<bool>,
 }
 
 impl Snapshot {
@@ -67,6 +71,7 @@ impl Snapshot {
             next_hold_expiry: None,
             queue: Queue::default(),
             totals: None,
+            was_used: None,
         }
     }
 
@@ -103,10 +108,19 @@ impl Snapshot {
         let mut needs = command.needs(&self.event);
         needs.entries.retain(|target| !self.queue.has_looked_up(target));
         needs.entries_above = needs.entries_above.filter(|units| !self.queue.knows_above(*units));
-        needs.holds = self.holds_to_load(command.units(&self.event).saturating_sub(self.event.available()));
+        needs.holds = self.holds_to_load(self.units_for(command).saturating_sub(self.event.available()));
         needs.queue = needs.queue.and_then(|_| self.queue_to_load());
         needs.totals &= self.totals.is_none();
+        needs.history &= self.was_used.is_none();
         needs
+    }
+
+    /// How many units have to be free for a command: an upper bound, once its waitlist entry is known.
+    fn units_for(&self, command: &Command) -> u32 {
+        match &command.action {
+            Action::PromoteEntry { target, .. } => self.queue.find(target).map_or(0, |entry| entry.min_quantity),
+            _ => command.units(&self.event),
+        }
     }
 
     /// For how many units the waitlist must be read before free units can be offered to it.
@@ -140,6 +154,7 @@ impl Snapshot {
         loaded.entries.into_iter().for_each(|entry| self.queue.add(entry));
         self.queue.has_loaded(needs, loaded.is_by_size);
         self.totals = self.totals.or(loaded.totals);
+        self.was_used = self.was_used.or(loaded.was_used);
         let (holds, asked) = loaded.holds;
         if asked > 0 {
             let count = u32::try_from(holds.len()).unwrap_or(u32::MAX);

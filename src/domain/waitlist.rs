@@ -1,8 +1,9 @@
 //! The waitlist: the users who wait for places of an event, their order, and the policy.
 //!
 //! ```text
-//!            Join              places come free
-//!   (none) --------> WAITING -------------------> PROMOTED: a reservation of the same id, HELD
+//!            Join              places come free, or an operator chooses it
+//!   (none) --------> WAITING -----------------------------------------------> PROMOTED: a reservation of the
+//!                       |                                                     same id, HELD
 //!                       | \  Leave, Reserve
 //!                       |  \-------> LEFT
 //!                       | the event is cancelled, or made too small for the party
@@ -158,8 +159,11 @@ impl Queue {
 
     /// Stores an entry as a commit leaves it.
     pub(super) fn advance(&mut self, entry: Entry) {
-        if !entry.waits() && self.waiting.contains_key(&entry.ticket) {
-            self.spent = self.spent.saturating_add(entry.quantity);
+        let known = self.entries.get(&entry.id).filter(|known| known.waits());
+        let stays = |known: &Entry| entry.waits() && entry.min_quantity == known.min_quantity;
+        // One of another size is no longer among the first of the size as which it was read.
+        if let Some(known) = known.filter(|known| !stays(known)) {
+            self.spent = self.spent.saturating_add(known.quantity);
         }
         self.put(entry);
     }

@@ -87,14 +87,18 @@ async fn create(tx: &mut Tx, wanted: &[NewEvent]) -> Ruled<Vec<Created>> {
             Err(refusal) => return Ok(Err(refusal)),
         }
     }
-    news.retain(|(event, _)| inserted.contains(&event.id));
+    news.retain(|(event, _)| !results.contains_key(&event.id));
+    let deleted = news.iter_mut().map(|(event, _)| event).filter(|event| !inserted.contains(&event.id));
+    if let Err(refusal) = replace_deleted(tx, deleted.collect()).await? {
+        return Ok(Err(refusal));
+    }
     let births: Vec<Change> = news.iter().map(|(event, new)| birth(event, new)).collect();
     events::record_creation(tx, &births).await?;
     results.extend(news.into_iter().map(|(event, _)| (event.id.clone(), Created { event, replayed: false })));
     Ok(Ok(wanted.iter().filter_map(|new| results.remove(&new.id)).collect()))
 }
 
-/// The events that existed already, as the same requests created them; or why the requests differ.
+/// The events that the same requests created before, as they were then; or why the requests differ.
 async fn told_again(tx: &mut Tx, wanted: &[NewEvent], inserted: &HashSet<EventId>) -> Ruled<Vec<(EventId, Created)>> {
     let there: Vec<_> = wanted.iter().filter(|new| !inserted.contains(&new.id)).collect();
     let requests: Vec<_> =
@@ -104,17 +108,37 @@ async fn told_again(tx: &mut Tx, wanted: &[NewEvent], inserted: &HashSet<EventId
     let records = changes::by_request(tx, &requests).await?;
     let records: HashMap<_, _> = records.into_iter().map(|change| (change.event_id().clone(), change)).collect();
 
-    let (mut replayed, mut strangers) = (Vec::new(), Vec::new());
+    let mut replayed = Vec::new();
     for new in there {
         match records.get(&new.id) {
             Some(change) if change.request != new.request => return Ok(Err(Refusal::RequestIdReused)),
             Some(Change { subject: Subject::Event(record), .. }) => {
                 replayed.push((new.id.clone(), Created { event: record.event.clone(), replayed: true }));
             }
-            _ => strangers.push(new.id.clone()),
+            _ => {}
         }
     }
-    Ok(if strangers.is_empty() { Ok(replayed) } else { Err(Refusal::EventExists(strangers)) })
+    Ok(Ok(replayed))
+}
+
+/// Creates events in the place of deleted ones, whose versions they continue; or says which were not deleted.
+async fn replace_deleted(tx: &mut Tx, mut news: Vec<&mut Event>) -> Ruled<()> {
+    if news.is_empty() {
+        return Ok(Ok(()));
+    }
+    let ids: Vec<_> = news.iter().map(|event| &event.id).collect();
+    let deleted: HashMap<EventId, i64> = events::lock_deleted(tx, &ids).await?.into_iter().collect();
+    let existing: Vec<_> = ids.into_iter().filter(|id| !deleted.contains_key(*id)).cloned().collect();
+    if !existing.is_empty() {
+        return Ok(Err(Refusal::EventExists(existing)));
+    }
+    for event in &mut news {
+        let version = deleted.get(&event.id).map_or(1, |last| last + 1);
+        event.counters.version = version;
+        event.definition_version = version;
+    }
+    events::replace_deleted(tx, &news.iter().map(|event| &**event).collect::<Vec<_>>()).await?;
+    Ok(Ok(()))
 }
 
 fn first_version(new: &NewEvent, now: Timestamp) -> Event {
@@ -131,16 +155,11 @@ fn first_version(new: &NewEvent, now: Timestamp) -> Event {
 }
 
 fn birth(event: &Event, new: &NewEvent) -> Change {
+    let record = EventRecord { event: event.clone(), cancelled_reservations: 0, ended_entries: 0 };
+    let subject = Subject::Event(Box::new(record));
     Change {
-        version: event.counters.version,
-        kind: ChangeKind::EventCreated,
-        time: event.create_time,
         request: new.request.clone(),
         actor: new.actor.clone(),
-        subject: Subject::Event(Box::new(EventRecord {
-            event: event.clone(),
-            cancelled_reservations: 0,
-            ended_entries: 0,
-        })),
+        ..Change::new(event.counters.version, ChangeKind::EventCreated, event.create_time, subject)
     }
 }

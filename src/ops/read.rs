@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ledger, OpError};
+use super::{Ledger, OpError, execute::Answer};
 use crate::{
     domain::{
         audit::EventAudit,
@@ -99,6 +99,24 @@ impl Ledger {
         found.await?.ok_or(OpError::Refused(Refusal::ReservationNotFound))
     }
 
+    /// The reservation that a replay tells, as it is now: its first result may be long past. None: the answer is no
+    /// replay, or not about a reservation, or the reservation is no longer kept.
+    pub async fn current_reservation(
+        &self,
+        answer: &Answer,
+        deadline: Instant,
+    ) -> Result<Option<Reservation>, OpError> {
+        let Some(told) = answer.change.reservation().filter(|_| answer.replayed) else { return Ok(None) };
+        kept(self.reservation(told.event_id.clone(), Target::Id(told.id), deadline).await)
+    }
+
+    /// The same for a waitlist entry.
+    pub async fn current_entry(&self, answer: &Answer, deadline: Instant) -> Result<Option<Entry>, OpError> {
+        let Some(told) = answer.change.entry().filter(|_| answer.replayed) else { return Ok(None) };
+        let found = self.waitlist_entry(told.event_id.clone(), Target::Id(told.id), deadline).await;
+        kept(found.map(|(entry, _)| entry))
+    }
+
     /// A page of reservations.
     pub async fn list_reservations(
         &self,
@@ -167,6 +185,15 @@ impl Ledger {
         deadline: Instant,
     ) -> Result<Page<Change>, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, size).await })).await
+    }
+}
+
+/// What was found; none if it does not exist.
+fn kept<T>(found: Result<T, OpError>) -> Result<Option<T>, OpError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(OpError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

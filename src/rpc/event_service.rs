@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    decode::{counts, event as decode},
+    decode::{counts, event as decode, event_state},
     encode,
     execute::{execute, mutation},
     layers::{auth::caller_of, deadline::deadline_of},
@@ -116,14 +116,14 @@ impl EventService for Events {
         &self,
         request: Request<pb::OpenEventRequest>,
     ) -> Result<Response<pb::OpenEventResponse>, Status> {
-        mutation!(self, request, decode::open_event, OpenEventResponse { event: encode::changed_event })
+        mutation!(self, request, event_state::open, OpenEventResponse { event: encode::changed_event })
     }
 
     async fn close_event(
         &self,
         request: Request<pb::CloseEventRequest>,
     ) -> Result<Response<pb::CloseEventResponse>, Status> {
-        mutation!(self, request, decode::close_event, CloseEventResponse { event: encode::changed_event })
+        mutation!(self, request, event_state::close, CloseEventResponse { event: encode::changed_event })
     }
 
     async fn cancel_event(
@@ -131,7 +131,7 @@ impl EventService for Events {
         request: Request<pb::CancelEventRequest>,
     ) -> Result<Response<pb::CancelEventResponse>, Status> {
         let (deadline, caller) = (deadline_of(&request), caller_of(&request)?);
-        let decoded = decode::cancel_event(request.into_inner(), self.defaults, deadline)?;
+        let decoded = event_state::cancel(request.into_inner(), self.defaults, deadline)?;
         let outcome = execute(&self.ledger, decoded, caller).await?;
         let record = outcome.change.event();
         let cancelled = record.map_or(0, |record| record.cancelled_reservations);
@@ -142,6 +142,13 @@ impl EventService for Events {
             cancelled_reservation_count: cancelled.cast_signed(),
             ended_waitlist_entry_count: ended.cast_signed(),
         }))
+    }
+
+    async fn delete_event(
+        &self,
+        request: Request<pb::DeleteEventRequest>,
+    ) -> Result<Response<pb::DeleteEventResponse>, Status> {
+        mutation!(self, request, event_state::delete, DeleteEventResponse { event: encode::changed_event })
     }
 
     async fn get_availability(

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{
     decode::{self, reservation},
     encode,
-    execute::{execute, mutation},
+    execute::{current_reservation, execute, mutation},
     fields::Fields,
     layers::{
         auth::{caller_of, only_of},
@@ -32,23 +32,48 @@ impl Reservations {
 #[tonic::async_trait]
 impl ReservationService for Reservations {
     async fn reserve(&self, request: Request<pb::ReserveRequest>) -> Result<Response<pb::ReserveResponse>, Status> {
-        mutation!(self, request, reservation::reserve, ReserveResponse { reservation: encode::changed_reservation })
+        mutation!(
+            self,
+            request,
+            reservation::reserve,
+            ReserveResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn confirm(&self, request: Request<pb::ConfirmRequest>) -> Result<Response<pb::ConfirmResponse>, Status> {
-        mutation!(self, request, reservation::confirm, ConfirmResponse { reservation: encode::changed_reservation })
+        mutation!(
+            self,
+            request,
+            reservation::confirm,
+            ConfirmResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
-        mutation!(self, request, reservation::cancel, CancelResponse { reservation: encode::changed_reservation })
+        mutation!(
+            self,
+            request,
+            reservation::cancel,
+            CancelResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn extend(&self, request: Request<pb::ExtendRequest>) -> Result<Response<pb::ExtendResponse>, Status> {
-        mutation!(self, request, reservation::extend, ExtendResponse { reservation: encode::changed_reservation })
+        mutation!(
+            self,
+            request,
+            reservation::extend,
+            ExtendResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn amend(&self, request: Request<pb::AmendRequest>) -> Result<Response<pb::AmendResponse>, Status> {
-        mutation!(self, request, reservation::amend, AmendResponse { reservation: encode::changed_reservation })
+        mutation!(
+            self,
+            request,
+            reservation::amend,
+            AmendResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn get_reservation(

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{
     decode::{self, waitlist},
     encode,
-    execute::{execute, mutation},
+    execute::{current_entry, current_reservation, execute, mutation},
     fields::Fields,
     layers::{
         auth::{caller_of, only_of},
@@ -35,14 +35,48 @@ impl WaitlistService for Waitlists {
         &self,
         request: Request<pb::JoinWaitlistRequest>,
     ) -> Result<Response<pb::JoinWaitlistResponse>, Status> {
-        mutation!(self, request, waitlist::join, JoinWaitlistResponse { entry: encode::changed_entry })
+        mutation!(
+            self,
+            request,
+            waitlist::join,
+            JoinWaitlistResponse { entry: encode::changed_entry, current: current_entry }
+        )
     }
 
     async fn leave_waitlist(
         &self,
         request: Request<pb::LeaveWaitlistRequest>,
     ) -> Result<Response<pb::LeaveWaitlistResponse>, Status> {
-        mutation!(self, request, waitlist::leave, LeaveWaitlistResponse { entry: encode::changed_entry })
+        mutation!(
+            self,
+            request,
+            waitlist::leave,
+            LeaveWaitlistResponse { entry: encode::changed_entry, current: current_entry }
+        )
+    }
+
+    async fn amend_waitlist_entry(
+        &self,
+        request: Request<pb::AmendWaitlistEntryRequest>,
+    ) -> Result<Response<pb::AmendWaitlistEntryResponse>, Status> {
+        mutation!(
+            self,
+            request,
+            waitlist::amend,
+            AmendWaitlistEntryResponse { entry: encode::changed_entry, current: current_entry }
+        )
+    }
+
+    async fn promote_waitlist_entry(
+        &self,
+        request: Request<pb::PromoteWaitlistEntryRequest>,
+    ) -> Result<Response<pb::PromoteWaitlistEntryResponse>, Status> {
+        mutation!(
+            self,
+            request,
+            waitlist::promote,
+            PromoteWaitlistEntryResponse { reservation: encode::changed_reservation, current: current_reservation }
+        )
     }
 
     async fn get_waitlist_entry(

@@ -42,7 +42,7 @@ pub async fn list(
 ) -> Result<Option<Vec<Sample>>, StoreError> {
     const SQL: &str = "-- event_counts::list
         SELECT e.now, e.capacity, e.held, e.confirmed, e.version, e.waiting
-          FROM (SELECT now() AS now, events.* FROM events WHERE event_id = $1) e
+          FROM (SELECT now() AS now, events.* FROM events WHERE event_id = $1 AND state <> 'DELETED') e
          UNION ALL
         SELECT s.time, c.capacity, c.held, c.confirmed, c.version, c.waiting
           FROM generate_series(date_bin($3, now(), 'epoch') - $2, now() - interval '1 microsecond', $3) AS s (time)

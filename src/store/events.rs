@@ -6,7 +6,7 @@ use super::{
     StoreError,
     columns::{Columns, Table, is_unserved},
     page::{self, Page},
-    tables::{event_columns, rows},
+    tables::{event_assignments, event_columns, rows},
     tx::LockWait,
     types::Count,
 };
@@ -44,6 +44,25 @@ pub async fn create(conn: &mut PgConnection, events: &[&Event]) -> Result<Vec<Ev
     Ok(created.iter().map(|row| Columns::of(row).get()).collect::<Result<_, _>>()?)
 }
 
+/// Locks those of these events that were deleted, in id order, and returns the version of each.
+pub async fn lock_deleted(conn: &mut PgConnection, ids: &[&EventId]) -> Result<Vec<(EventId, i64)>, StoreError> {
+    const SQL: &str = "-- events::lock_deleted
+        SELECT event_id, version FROM events WHERE event_id = ANY($1) AND state = 'DELETED'
+         ORDER BY event_id FOR UPDATE";
+    Ok(sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?)
+}
+
+/// Writes new events in place of deleted ones that the same transaction has locked.
+pub async fn replace_deleted(conn: &mut PgConnection, events: &[&Event]) -> Result<(), StoreError> {
+    const SQL: &str = concat!(
+        "-- events::replace_deleted\nUPDATE events AS e SET ",
+        event_assignments!(),
+        " FROM unnest($1::event_row[]) AS w WHERE e.event_id = w.event_id"
+    );
+    sqlx::query(SQL).bind(rows(events.iter().copied())).execute(conn).await?;
+    Ok(())
+}
+
 /// Records changes of events that the same transaction has just inserted.
 pub async fn record_creation(conn: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
     const SQL: &str = "-- events::record_creation\nINSERT INTO changes SELECT w.* FROM unnest($1::change_row[]) AS w";
@@ -58,7 +77,7 @@ pub struct Filter {
     pub series_id: Option<SeriesId>,
     /// At this venue.
     pub venue_id: Option<VenueId>,
-    /// In one of these states; all if empty.
+    /// In one of these states; if empty, in any but DELETED.
     pub states: Vec<EventState>,
     /// Starting at this moment or later.
     pub start_from: Option<Timestamp>,
@@ -99,7 +118,9 @@ pub async fn list(
     if let Some(venue_id) = &filter.venue_id {
         sql.push(" AND e.venue_id = ").push_bind(venue_id);
     }
-    if !filter.states.is_empty() {
+    if filter.states.is_empty() {
+        sql.push(" AND e.state <> 'DELETED'");
+    } else {
         sql.push(" AND e.state = ANY(").push_bind(&filter.states).push(")");
     }
     if let Some(from) = filter.start_from {
@@ -147,7 +168,7 @@ pub async fn availability(conn: &mut PgConnection, ids: &[EventId]) -> Result<Ve
               SELECT r.expire_time, sum(r.quantity)::integer AS units FROM reservations r
                WHERE r.event_id = e.event_id AND r.state = 'HELD' AND r.expire_time > now()
                GROUP BY r.expire_time ORDER BY r.expire_time LIMIT 1) next ON true
-          WHERE e.event_id = ANY($1)"
+          WHERE e.event_id = ANY($1) AND e.state <> 'DELETED'"
     );
     let rows = sqlx::query(SQL).bind(ids).fetch_all(conn).await?;
     let read = |row| {
@@ -195,7 +216,7 @@ pub async fn audit(conn: &mut PgConnection, id: &EventId) -> Result<Option<Event
                          SELECT FROM reservations r
                           WHERE r.user_id = w.user_id AND r.event_id = w.event_id AND r.live)) AS reserved
                 FROM waitlist w WHERE w.event_id = e.event_id AND w.state = 'WAITING') l
-         WHERE e.event_id = $1"
+         WHERE e.event_id = $1 AND e.state <> 'DELETED'"
     );
     let Some(row) = sqlx::query(SQL).bind(id).fetch_optional(conn).await? else { return Ok(None) };
     let mut columns = Columns::of(&row);

@@ -328,6 +328,9 @@ pub async fn load(
         if needs.totals {
             loaded.totals = Some(totals(conn, id, now).await?);
         }
+        if needs.history {
+            loaded.was_used = Some(was_used(conn, id).await?);
+        }
     }
     Ok(Some(loaded))
 }
@@ -383,4 +386,13 @@ async fn totals(conn: &mut PgConnection, event_id: &EventId, now: Timestamp) -> 
         Ok::<_, sqlx::Error>(Totals { reservations, lapsed, entries })
     };
     Ok(read(sqlx::query(SQL).bind(event_id).bind(now).fetch_one(conn).await?)?)
+}
+
+/// Whether an event ever had a reservation or an entry: it has a change of one, or its first changes are no longer
+/// kept.
+async fn was_used(conn: &mut PgConnection, id: &EventId) -> Result<bool, StoreError> {
+    const SQL: &str = "-- load::was_used
+        SELECT EXISTS (SELECT FROM changes c WHERE c.event_id = $1 AND c.reservation_id IS NOT NULL)
+            OR NOT EXISTS (SELECT FROM changes c WHERE c.event_id = $1 AND c.version = 1)";
+    Ok(sqlx::query_scalar(SQL).bind(id).fetch_one(conn).await?)
 }

@@ -34,22 +34,21 @@ pub fn rows<'a, T>(values: impl IntoIterator<Item = &'a T>) -> Vec<Row<'a, T>> {
     values.into_iter().map(Row).collect()
 }
 
-/// Declares a table: the value, the type that it is written as, a name and an alias for the list of its columns, and
-/// maybe a name for the list of assignments that updates a row; then
+/// Declares a table: the value, the type that it is written as, a name and an alias for the list of its columns; then
 /// each column with the type that it is read as and the expression that is written; last, the value that is made of
-/// what was read.
+/// what was read. With a name for the list of assignments that updates a row, the columns of the key come first, and a
+/// semicolon after them.
 macro_rules! table {
     ($value:ident as $row:literal, $list:ident of $alias:literal, $assignments:ident, |$it:ident| {
+        $($key:ident: $key_type:ty = $write_key:expr),+;
         $first:ident: $first_type:ty = $write_first:expr,
-        $second:ident: $second_type:ty = $write_second:expr,
-        $third:ident: $third_type:ty = $write_third:expr,
         $($column:ident: $type:ty = $write:expr,)+
     } => $read:expr) => {
         #[doc = concat!("Assigns the columns of `", $row, "` but for its key from an alias `w`.")]
         macro_rules! $assignments {
             () => {
                 concat!(
-                    stringify!($third), " = w.", stringify!($third)
+                    stringify!($first), " = w.", stringify!($first)
                     $(, ", ", stringify!($column), " = w.", stringify!($column))+
                 )
             };
@@ -57,9 +56,8 @@ macro_rules! table {
         pub(super) use $assignments;
 
         table!($value as $row, $list of $alias, |$it| {
+            $($key: $key_type = $write_key,)+
             $first: $first_type = $write_first,
-            $second: $second_type = $write_second,
-            $third: $third_type = $write_third,
             $($column: $type = $write,)+
         } => $read);
     };
@@ -110,8 +108,8 @@ macro_rules! table {
     };
 }
 
-table!(Event as "event_row", event_columns of "e", |it| {
-    event_id: EventId = &it.id,
+table!(Event as "event_row", event_columns of "e", event_assignments, |it| {
+    event_id: EventId = &it.id;
     display_name: String = &it.definition.display_name,
     series_id: Option<SeriesId> = &it.definition.series_id,
     series_display_name: String = &it.definition.series_display_name,
@@ -169,7 +167,7 @@ table!(Event as "event_row", event_columns of "e", |it| {
 
 table!(Reservation as "reservation_row", reservation_columns of "r", reservation_assignments, |it| {
     event_id: EventId = &it.event_id,
-    reservation_id: ReservationId = it.id,
+    reservation_id: ReservationId = it.id;
     user_id: UserId = &it.user_id,
     quantity: Count = Count(it.quantity),
     state: State = it.state,
@@ -245,6 +243,8 @@ table!(Change as "change_row", change_columns of "c", |it| {
     cancel_reason: Option<String> = it.reservation().and_then(|it| it.cancel_reason.as_ref()),
     labels: Option<Json<Labels>> = it.reservation().and_then(|it| null_if_default(&it.labels)),
     create_time: Option<Timestamp> = it.reservation().map(|it| it.create_time),
+    reason: Option<String> = &it.reason,
+    after_promotions: Option<Json<Counters>> = it.after_promotions.map(Json),
 } => {
     let subject = match (event, entry) {
         (Some(Json(record)), _) => Subject::Event(Box::new(record)),
@@ -266,7 +266,8 @@ table!(Change as "change_row", change_columns of "c", |it| {
         })),
     };
     let request = Option::zip(request_id, fingerprint).map(|(id, fingerprint)| Request { id, fingerprint });
-    Change { version, kind, time: change_time, request, actor, subject }
+    let after_promotions = after_promotions.map(|json| json.0);
+    Change { version, kind, time: change_time, request, actor, reason, after_promotions, subject }
 });
 
 /// Most rows have none of these: nothing is stored for the default.

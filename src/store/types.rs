@@ -181,6 +181,4 @@ as_text!(Actor, Actor::as_str, Actor::parse);
 as_text!(State, |state| state.name(), |text| State::ALL.into_iter().find(|state| state.name() == text));
 as_text!(EntryState, |state| state.name(), |text| EntryState::ALL.into_iter().find(|state| state.name() == text));
 as_text!(ChangeKind, |kind| kind.name(), |text| ChangeKind::ALL.into_iter().find(|kind| kind.name() == text));
-as_text!(EventState, |state| state.name(), |text| {
-    [EventState::Open, EventState::Closed, EventState::Cancelled].into_iter().find(|state| state.name() == text)
-});
+as_text!(EventState, |state| state.name(), |text| EventState::ALL.into_iter().find(|state| state.name() == text));

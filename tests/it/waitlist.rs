@@ -3,6 +3,7 @@
 mod audit;
 mod frees;
 mod life;
+mod operators;
 mod races;
 mod refusals;
 

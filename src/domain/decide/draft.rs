@@ -97,17 +97,11 @@ impl<'a> Draft<'a> {
         event.update_time = self.now;
         let ended = self.ends_all.as_ref().map(|ends| ends.totals).unwrap_or_default();
         let cancelled_reservations = ended.reservations - ended.lapsed;
+        let record = EventRecord { event, cancelled_reservations, ended_entries: ended.entries };
         self.changes.push(Change {
-            version: self.counters.version,
-            kind,
-            time: self.now,
             request: self.request.cloned(),
             actor: self.actor.cloned(),
-            subject: Subject::Event(Box::new(EventRecord {
-                event,
-                cancelled_reservations,
-                ended_entries: ended.entries,
-            })),
+            ..Change::new(self.counters.version, kind, self.now, Subject::Event(Box::new(record)))
         });
     }
 
@@ -158,6 +152,20 @@ impl<'a> Draft<'a> {
         self.entries.push(Entry { state: EntryState::Promoted, version, update_time, ..entry.clone() });
     }
 
+    /// The same, because a caller wants it, who has to say why.
+    pub(super) fn promote_for(&mut self, reason: &str, entry: &Entry, offer: Reservation) {
+        self.promote(entry, offer);
+        if let Some(own) = self.changes.last_mut() {
+            own.reason = Some(reason.to_owned());
+        }
+    }
+
+    /// Drafts the new size of a waiting entry, as the command's own change.
+    pub(super) fn amend_entry(&mut self, entry: Entry) {
+        let request = self.request.cloned();
+        self.push_entry(ChangeKind::WaitlistAmended, entry, request);
+    }
+
     pub(super) fn finish(self) -> Commit {
         Commit {
             counters: self.counters,
@@ -174,14 +182,8 @@ impl<'a> Draft<'a> {
         self.counters.shift(before, after.weight());
         after.version = self.counters.version;
         after.update_time = self.now;
-        self.changes.push(Change {
-            version: self.counters.version,
-            kind,
-            time: self.now,
-            request: None,
-            actor: None,
-            subject: Subject::Reservation(Box::new(after)),
-        });
+        let subject = Subject::Reservation(Box::new(after));
+        self.changes.push(Change::new(self.counters.version, kind, self.now, subject));
     }
 
     fn end_entry(&mut self, kind: ChangeKind, entry: &Entry, state: EntryState, request: Option<Request>) {
@@ -195,12 +197,9 @@ impl<'a> Draft<'a> {
         entry.update_time = self.now;
         self.entries.push(entry.clone());
         self.changes.push(Change {
-            version: self.counters.version,
-            kind,
-            time: self.now,
             request,
             actor: self.actor.cloned(),
-            subject: Subject::Entry(Box::new(entry)),
+            ..Change::new(self.counters.version, kind, self.now, Subject::Entry(Box::new(entry)))
         });
     }
 

@@ -63,6 +63,16 @@ pub(super) fn cancel(draft: &mut Draft<'_>, reason: Option<&String>) -> Result<(
     Ok(())
 }
 
+/// An event that had reservations or waitlist entries stays, with their history. It can be cancelled.
+pub(super) fn delete(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    if draft.snapshot.was_used != Some(false) {
+        return Err(Refusal::EventUsed);
+    }
+    let after = Event { state: EventState::Deleted, ..draft.snapshot.event.clone() };
+    draft.change_event(ChangeKind::EventDeleted, after);
+    Ok(())
+}
+
 impl Definition {
     /// Fields that contradict each other, with what they must do.
     pub fn contradictions(&self) -> Vec<(&'static str, &'static str)> {

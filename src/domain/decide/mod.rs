@@ -13,12 +13,14 @@ use super::{
     change::Change,
     command::{Action, Command},
     commit::{Commit, Decision, Step},
+    event::EventState,
     ids::Target,
     needs::Needs,
     refusal::Refusal,
     reservation::Reservation,
     snapshot::Snapshot,
     time::Timestamp,
+    waitlist::Entry,
 };
 use draft::Draft;
 pub use waitlist::promote;
@@ -31,9 +33,15 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
     if let Some(change) = replay(snapshot, command)? {
         return Ok(Decision::Replay(Box::new(change.clone())));
     }
+    if snapshot.event.state == EventState::Deleted {
+        return Err(Refusal::EventNotFound);
+    }
     let version = snapshot.event.counters.version;
     if command.expected_event_version.is_some_and(|expected| expected != version) {
         return Err(Refusal::EventVersionMismatch { current: version });
+    }
+    if command.is_of_the_event() {
+        check_etag(command, || snapshot.event.etag())?;
     }
     let mut draft = Draft::new(snapshot, Some(command), now);
     match &command.action {
@@ -58,28 +66,20 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
         // Nothing to promote is no failure: another command may have done it.
         Action::Promote => return promote(snapshot, now).map(Decision::Commit).ok_or(Refusal::EntryNotFound),
         Action::Join(wish) => waitlist::join(&mut draft, wish)?,
-        Action::Leave { target } => {
-            let found = snapshot.queue.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
-            let entry = found.ok_or(Refusal::EntryNotFound)?;
-            check_etag(command, || entry.etag())?;
-            waitlist::leave(&mut draft, entry)?;
+        Action::Leave { target } => waitlist::leave(&mut draft, waiting(snapshot, command, target)?),
+        Action::AmendEntry { target, quantity, min_quantity } => {
+            let old = waiting(snapshot, command, target)?;
+            waitlist::amend(&mut draft, old, *quantity, *min_quantity)?;
         }
-        Action::UpdateEvent(update) => {
-            check_etag(command, || snapshot.event.etag())?;
-            event::update(&mut draft, update)?;
+        Action::PromoteEntry { target, reason } => {
+            let entry = waiting(snapshot, command, target)?;
+            waitlist::promote_out_of_turn(&mut draft, entry, reason)?;
         }
-        Action::OpenEvent => {
-            check_etag(command, || snapshot.event.etag())?;
-            event::open(&mut draft)?;
-        }
-        Action::CloseEvent => {
-            check_etag(command, || snapshot.event.etag())?;
-            event::close(&mut draft)?;
-        }
-        Action::CancelEvent { reason } => {
-            check_etag(command, || snapshot.event.etag())?;
-            event::cancel(&mut draft, reason.as_ref())?;
-        }
+        Action::UpdateEvent(update) => event::update(&mut draft, update)?,
+        Action::OpenEvent => event::open(&mut draft)?,
+        Action::CloseEvent => event::close(&mut draft)?,
+        Action::CancelEvent { reason } => event::cancel(&mut draft, reason.as_ref())?,
+        Action::DeleteEvent => event::delete(&mut draft)?,
     }
     Ok(Decision::Commit(draft.finish()))
 }
@@ -108,9 +108,10 @@ pub fn step(snapshot: &mut Snapshot, command: &Command, now: Timestamp) -> Step 
     }
 }
 
-/// Offers free units to the waitlist until none fits an entry whose turn it is, and advances the snapshot. An error
-/// says what must be read first; then nothing is changed.
-pub fn promotions(snapshot: &mut Snapshot, now: Timestamp) -> Result<Vec<Commit>, Needs> {
+/// Offers what `cause` leaves free to the waitlist until nothing fits an entry whose turn it is, and advances the
+/// snapshot. The change that answers the cause tells how the event stands after that. An error says what must be read
+/// first; then nothing is changed.
+pub fn promotions(snapshot: &mut Snapshot, cause: &mut Commit, now: Timestamp) -> Result<Vec<Commit>, Needs> {
     let needs = snapshot.missing_to_promote(now);
     if !needs.is_empty() {
         return Err(needs);
@@ -119,6 +120,10 @@ pub fn promotions(snapshot: &mut Snapshot, now: Timestamp) -> Result<Vec<Commit>
     while let Some(promotion) = promote(snapshot, now) {
         snapshot.advance(&promotion);
         promotions.push(promotion);
+    }
+    if let Some(last) = promotions.last() {
+        cause.promotes_to(last.counters);
+        snapshot.add_record(cause.answer().clone());
     }
     Ok(promotions)
 }
@@ -147,6 +152,15 @@ fn live<'a>(draft: &Draft<'a>, command: &Command, target: &Target) -> Result<&'a
     check_etag(command, || found.etag())?;
     reservation::check_live(found, draft.now)?;
     Ok(found)
+}
+
+/// The entry that `target` means, if the caller may change it, it waits, and its etag matches. Another user's entry
+/// counts as not found.
+fn waiting<'a>(snapshot: &'a Snapshot, command: &Command, target: &Target) -> Result<&'a Entry, Refusal> {
+    let found = snapshot.queue.find(target).filter(|found| command.caller.may_act_for(&found.user_id));
+    let found = found.ok_or(Refusal::EntryNotFound)?;
+    check_etag(command, || found.etag())?;
+    if found.waits() { Ok(found) } else { Err(Refusal::NotWaiting(found.state)) }
 }
 
 #[cfg(test)]

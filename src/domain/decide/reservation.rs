@@ -113,6 +113,7 @@ fn check_held(reservation: &Reservation) -> Result<(), Refusal> {
     if reservation.state == State::Held { Ok(()) } else { Err(Refusal::NotHeld) }
 }
 
-fn at_most(asked: u32, limit: u32) -> Result<u32, Refusal> {
+/// Refuses more units than these.
+pub(super) fn at_most(asked: u32, limit: u32) -> Result<u32, Refusal> {
     if asked <= limit { Ok(asked) } else { Err(Refusal::QuantityLimit { asked, limit }) }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod commands;
 mod waitlist;
 pub(crate) mod world;
 
@@ -14,7 +15,7 @@ use crate::domain::{
     command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
     commit::{Commit, Decision, Step},
     event::Definition,
-    ids::{EventId, Fingerprint, Request, RequestId, ReservationId, Target, UserId},
+    ids::{ReservationId, Target, UserId},
     limits::Labels,
     refusal::Refusal,
     reservation::State,
@@ -22,129 +23,8 @@ use crate::domain::{
     time::Timestamp,
     waitlist::Policy,
 };
+use commands::{a_history, a_policy, an_action, at, command, number_from, user};
 use world::World;
-
-fn at(micros: i64) -> Timestamp {
-    Timestamp::from_micros(micros).expect("in range")
-}
-
-fn user(number: u8) -> UserId {
-    UserId::parse(&format!("user-{number}")).expect("valid")
-}
-
-fn a_target() -> impl Strategy<Value = Target> {
-    prop_oneof![
-        8 => (0..4_u8).prop_map(|number| Target::User(user(number))),
-        1 => (0..40_u128).prop_map(|number| Target::Id(ReservationId(Uuid::from_u128(number)))),
-    ]
-}
-
-fn a_ttl() -> impl Strategy<Value = Option<Duration>> {
-    prop::option::of((1..25_u64).prop_map(Duration::from_micros))
-}
-
-fn an_action() -> impl Strategy<Value = Action> {
-    let quantity = || prop::option::of(1..6_u32);
-    let mode = prop_oneof![3 => a_ttl().prop_map(ReserveMode::Hold), 1 => Just(ReserveMode::Confirm)];
-    prop_oneof![
-        8 => (0..4_u8, 1..6_u32, mode).prop_map(|(number, quantity, mode)| Action::Reserve(Reserve {
-            id: ReservationId(Uuid::nil()), // numbered when it is its turn
-            user_id: user(number),
-            quantity,
-            mode,
-            labels: Labels::default(),
-        })),
-        4 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Confirm { target, quantity }),
-        3 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Cancel { target, quantity, reason: None }),
-        2 => (a_target(), a_ttl()).prop_map(|(target, ttl)| Action::Extend { target, ttl }),
-        3 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Amend { target, quantity, labels: None }),
-        2 => (0..40_u128).prop_map(|number| Action::Expire(ReservationId(Uuid::from_u128(number)))),
-        1 => (0..12_u32).prop_map(|capacity| Action::UpdateEvent(EventUpdate {
-            values: Definition { capacity, ..Definition::default() },
-            fields: vec![EventField::Capacity],
-        }.into())),
-        1 => prop_oneof![
-            4 => Just(Action::OpenEvent),
-            4 => Just(Action::CloseEvent),
-            1 => Just(Action::CancelEvent { reason: None }),
-            1 => Just(Action::Promote),
-        ],
-        8 => a_join(8),
-        2 => a_target().prop_map(|target| Action::Leave { target }),
-        1 => a_policy().prop_map(|waitlist| Action::UpdateEvent(EventUpdate {
-            values: Definition { waitlist, ..Definition::default() },
-            fields: vec![EventField::Waitlist],
-        }.into())),
-    ]
-}
-
-fn a_join(users: u8) -> impl Strategy<Value = Action> {
-    (0..users, 1..5_u32, 1..5_u32).prop_map(|(number, quantity, min_quantity)| {
-        Action::Join(Join {
-            id: ReservationId(Uuid::nil()), // numbered when it is its turn
-            user_id: user(number),
-            quantity,
-            min_quantity: min_quantity.min(quantity),
-            labels: Labels::default(),
-        })
-    })
-}
-
-fn a_policy() -> impl Strategy<Value = Policy> {
-    (prop::bool::weighted(0.8), 1..8_u32, 0..3_u32, any::<bool>()).prop_map(
-        |(enabled, max_size, max_skips, newcomers_may_overtake)| Policy {
-            enabled,
-            max_size,
-            offer_ttl: None,
-            max_skips,
-            newcomers_may_overtake,
-        },
-    )
-}
-
-/// Some commands, each a while after the one before; a few of them repeat a request_id.
-fn a_history(actions: impl Strategy<Value = Action>) -> impl Strategy<Value = Vec<(Command, Timestamp)>> {
-    let step = (actions, prop::option::weighted(0.4, 0..6_u8), 0..4_i64);
-    prop::collection::vec(step, 1..40).prop_map(|steps| {
-        let mut micros = 100;
-        let number = |(place, (mut action, request, wait)): (usize, (Action, Option<u8>, i64))| {
-            micros += wait;
-            number_from(&mut action, place as u128);
-            (command(action, request), at(micros))
-        };
-        steps.into_iter().enumerate().map(number).collect()
-    })
-}
-
-/// Sets the id of the reservation or entry that the action makes.
-fn number_from(action: &mut Action, number: u128) {
-    match action {
-        Action::Reserve(Reserve { id, .. }) | Action::Join(Join { id, .. }) => {
-            *id = ReservationId(Uuid::from_u128(number))
-        }
-        _ => {}
-    }
-}
-
-/// A command under a request_id; its kind stands for the payload.
-fn command(action: Action, request: Option<u8>) -> Command {
-    let mut command = Command {
-        expected_event_version: None,
-        event_id: EventId::parse("event").expect("valid"),
-        action,
-        etag: None,
-        request: None,
-        caller: Caller::default(),
-    };
-    let kind = command.operation().as_bytes()[0];
-    // Expiry has no request_id: a hold can lapse only once.
-    let request = request.filter(|_| !matches!(command.action, Action::Expire(_)));
-    command.request = request.map(|number| Request {
-        id: RequestId::parse(&format!("request-{number}")).expect("valid"),
-        fingerprint: Fingerprint([kind; 16]),
-    });
-    command
-}
 
 proptest! {
     /// Any commands in any order keep the counters right. A refusal changes nothing, ended reservations never come
@@ -202,7 +82,7 @@ proptest! {
         let mut snapshot = base.load(&batch);
         let mut folded = Vec::new();
         for (place, command) in batch.iter().enumerate() {
-            if is_ended || command.ends_all() && snapshot.is_advanced() {
+            if is_ended || command.reads_sums() && snapshot.is_advanced() {
                 base = written.clone();
                 snapshot = base.load(&batch[place..]);
             }
@@ -225,7 +105,7 @@ proptest! {
     ) {
         let mut world = World::new(capacity, policy);
         let now = at(100 + 15);
-        let all = early.iter().chain(&late).filter(|(command, _)| !matches!(command.action, Action::CancelEvent { .. }));
+        let all = early.iter().chain(&late).filter(|(command, _)| !command.reads_sums());
         let renamed = all.enumerate().map(|(place, (command, _))| {
             let mut command = command.clone();
             number_from(&mut command.action, 1000 + place as u128);
@@ -280,21 +160,19 @@ fn commits_of_one(
             Step::Needs(needs) => read.meet(snapshot, &needs, now),
             Step::Refused(refusal) => break Err(refusal),
             Step::Replayed(change) => break Ok(Decision::Replay(change)),
-            Step::Accepted(commit) => {
-                commits.push(commit.clone());
-                break Ok(Decision::Commit(commit));
-            }
+            Step::Accepted(commit) => break Ok(Decision::Commit(commit)),
         }
     };
-    if matches!(decision, Ok(Decision::Commit(_))) {
-        loop {
-            match promotions(snapshot, now) {
-                Ok(more) => break commits.extend(more),
-                Err(needs) => read.meet(snapshot, &needs, now),
-            }
+    let Ok(Decision::Commit(mut cause)) = decision else { return (decision, commits) };
+    let more = loop {
+        match promotions(snapshot, &mut cause, now) {
+            Ok(more) => break more,
+            Err(needs) => read.meet(snapshot, &needs, now),
         }
-    }
-    (decision, commits)
+    };
+    commits.push(cause.clone());
+    commits.extend(more);
+    (Ok(Decision::Commit(cause)), commits)
 }
 
 /// The next expiry in a SOLD_OUT is a hint, read once for a batch.

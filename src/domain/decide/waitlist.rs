@@ -2,11 +2,13 @@
 
 use super::{
     draft::Draft,
+    reservation::at_most,
     reserve::{check_open, check_quantity, release_own},
 };
 use crate::domain::{
     command::Join,
     commit::Commit,
+    event::EventState,
     ids::Target,
     refusal::Refusal,
     reservation::Reservation,
@@ -58,12 +60,48 @@ pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn leave(draft: &mut Draft<'_>, entry: &Entry) -> Result<(), Refusal> {
-    if !entry.waits() {
-        return Err(Refusal::NotWaiting(entry.state));
-    }
+pub(super) fn leave(draft: &mut Draft<'_>, entry: &Entry) {
     draft.leave(entry);
+}
+
+/// A party may become smaller, never larger: a larger one would keep a place that it did not wait for.
+pub(super) fn amend(
+    draft: &mut Draft<'_>,
+    old: &Entry,
+    quantity: Option<u32>,
+    min_quantity: Option<u32>,
+) -> Result<(), Refusal> {
+    let quantity = at_most(quantity.unwrap_or(old.quantity), old.quantity)?;
+    let min_quantity = at_most(min_quantity.unwrap_or(old.min_quantity.min(quantity)), quantity)?;
+    draft.amend_entry(Entry { quantity, min_quantity, ..old.clone() });
     Ok(())
+}
+
+/// Makes an offer to an entry that others are ahead of, also while the event takes no reservations: so an operator can
+/// close the event, free units, and choose who gets them.
+pub(super) fn promote_out_of_turn(draft: &mut Draft<'_>, entry: &Entry, reason: &str) -> Result<(), Refusal> {
+    let (state, asked) = (draft.snapshot.event.state, entry.min_quantity);
+    if state == EventState::Cancelled {
+        return Err(Refusal::EventState(state));
+    }
+    if !draft.reclaim(asked) {
+        let (available, next_hold_expiry) = (draft.available(), draft.snapshot.next_hold_expiry);
+        return Err(Refusal::SoldOut { asked, available, next_hold_expiry });
+    }
+    draft.promote_for(reason, entry, offer(draft, entry));
+    Ok(())
+}
+
+/// The hold that an entry becomes, of as many units as are free and wanted.
+fn offer(draft: &Draft<'_>, entry: &Entry) -> Reservation {
+    let (event, now) = (&draft.snapshot.event, draft.now);
+    let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default);
+    let quantity = entry.quantity.min(draft.available());
+    let offer = Reservation {
+        labels: entry.labels.clone(),
+        ..Reservation::new(entry.id, event.id.clone(), entry.user_id.clone(), quantity, now)
+    };
+    offer.held_until(now.after(ttl))
 }
 
 /// Ends the entries whose party is larger than the event's new capacity. They could never be promoted, and would block
@@ -100,12 +138,6 @@ pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {
     if next.id != first.id {
         draft.pass_over(first);
     }
-    let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default);
-    let quantity = next.quantity.min(free);
-    let offer = Reservation {
-        labels: next.labels.clone(),
-        ..Reservation::new(next.id, event.id.clone(), next.user_id.clone(), quantity, now)
-    };
-    draft.promote(next, offer.held_until(now.after(ttl)));
+    draft.promote(next, offer(&draft, next));
     Some(draft.finish())
 }

@@ -16,7 +16,7 @@ fn change(event: usize, version: i64) -> Change {
     let user_id = UserId::parse("ann").expect("an id");
     let reservation = Reservation { version, ..Reservation::new(id, event_id, user_id, 1, time) };
     let subject = Subject::Reservation(Box::new(reservation));
-    Change { version, kind: ChangeKind::ReservationConfirmed, time, request: None, actor: None, subject }
+    Change::new(version, ChangeKind::ReservationConfirmed, time, subject)
 }
 
 /// The window that the store's statement makes of what is committed.

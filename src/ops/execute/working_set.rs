@@ -193,8 +193,7 @@ impl WorkingSet {
         let Some(snapshot) = self.snapshots.get_mut(&command.event_id) else {
             return Ok(Outcome::Refused(Refusal::EventNotFound));
         };
-        // What ends everything is counted as it was read, and is the last of its event.
-        if command.ends_all() && snapshot.is_advanced() {
+        if command.reads_sums() && snapshot.is_advanced() {
             return Ok(Outcome::Diverted(Diversion::Behind));
         }
         let is_by_version = matches!(control, ConcurrencyControl::Version { .. });
@@ -236,9 +235,12 @@ impl WorkingSet {
         let place = self.outcomes.len() - 1;
         if let Some(snapshot) = jobs.get(place).and_then(|job| self.snapshots.get_mut(&job.command().event_id)) {
             let event_id = snapshot.event.id.clone();
-            let promotions = promotions(snapshot, self.now).map_err(|needs| (event_id, needs))?;
-            if !promotions.is_empty() {
-                self.promotions.insert(place, promotions.into_iter().map(Arc::new).collect());
+            if let Some(Outcome::Accepted(cause)) = self.outcomes.last_mut() {
+                let promotions = promotions(snapshot, Arc::make_mut(cause), self.now);
+                let promotions = promotions.map_err(|needs| (event_id, needs))?;
+                if !promotions.is_empty() {
+                    self.promotions.insert(place, promotions.into_iter().map(Arc::new).collect());
+                }
             }
         }
         self.is_promoting = false;

@@ -33,7 +33,11 @@ pub use watches::{Update, Watches};
 use super::{Ledger, OpError};
 use crate::{
     config,
-    domain::{ids::EventId, refusal::Refusal},
+    domain::{
+        event::{Event, EventState},
+        ids::EventId,
+        refusal::Refusal,
+    },
     store::changes,
 };
 use tail::Tail;
@@ -162,7 +166,10 @@ impl Ledger {
         let mut watches = Vec::with_capacity(wanted.len());
         for (event_id, after) in wanted {
             let refused = |refusal: Refusal| (Some(event_id.clone()), refusal.into());
-            let (event, oldest) = found.remove(&event_id).ok_or_else(|| refused(Refusal::EventNotFound))?;
+            // Who watched a deleted event before still hears that it was deleted.
+            let is_there = |(event, _): &(Event, i64)| after.is_some() || event.state != EventState::Deleted;
+            let found = found.remove(&event_id).filter(is_there);
+            let (event, oldest) = found.ok_or_else(|| refused(Refusal::EventNotFound))?;
             let version = event.counters.version;
             match after {
                 Some(after) if after > version => return Err(refused(Refusal::VersionAhead { version })),

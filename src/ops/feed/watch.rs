@@ -9,10 +9,7 @@ use super::{
     tail::{Next, PAGE_BYTES, Page, Tail, pages, read_after},
 };
 use crate::{
-    domain::{
-        event::{Event, EventState},
-        ids::EventId,
-    },
+    domain::{event::Event, ids::EventId},
     ops::{Ledger, OpError},
 };
 
@@ -43,7 +40,7 @@ pub struct End {
 /// Why watches ended.
 #[derive(Debug)]
 pub enum Why {
-    /// Every event is cancelled: no change follows.
+    /// Every event is cancelled or deleted: no change follows.
     Over,
     /// The watcher has fallen behind by more than the tail's buffer.
     TooSlow,
@@ -84,7 +81,7 @@ impl Watch {
             more: tail.subscribe(),
             tail,
             version: after.unwrap_or(version),
-            last: (event.state == EventState::Cancelled).then_some(version),
+            last: event.state.is_final().then_some(version),
             snapshot: after.is_none().then(|| Box::new(event)),
             is_level: false,
         }
@@ -121,7 +118,7 @@ impl Watch {
     fn tell(&mut self, page: Arc<Page>) -> Told {
         let known = usize::try_from(self.version - page.after).unwrap_or(0);
         self.version = page.version();
-        if page.counts.is_some_and(|counts| counts.state == EventState::Cancelled) {
+        if page.counts.is_some_and(|counts| counts.state.is_final()) {
             self.last = Some(self.version);
         }
         Told::Changes { page, known }

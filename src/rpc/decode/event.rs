@@ -45,40 +45,6 @@ pub fn update_event(
     frame.decoded(fields, event_id, update.map(|update| Action::UpdateEvent(update.into())))
 }
 
-pub fn open_event(
-    mut m: pb::OpenEventRequest,
-    defaults: StrategyDefaults,
-    deadline: Instant,
-) -> Result<Decoded, Status> {
-    let mut fields = Fields::default();
-    let frame = frame!(m, fields, "OpenEvent", defaults.events, deadline, etag);
-    let event_id = fields.event_id("event_id", &m.event_id);
-    frame.decoded(fields, event_id, Some(Action::OpenEvent))
-}
-
-pub fn close_event(
-    mut m: pb::CloseEventRequest,
-    defaults: StrategyDefaults,
-    deadline: Instant,
-) -> Result<Decoded, Status> {
-    let mut fields = Fields::default();
-    let frame = frame!(m, fields, "CloseEvent", defaults.events, deadline, etag);
-    let event_id = fields.event_id("event_id", &m.event_id);
-    frame.decoded(fields, event_id, Some(Action::CloseEvent))
-}
-
-pub fn cancel_event(
-    mut m: pb::CancelEventRequest,
-    defaults: StrategyDefaults,
-    deadline: Instant,
-) -> Result<Decoded, Status> {
-    let mut fields = Fields::default();
-    let frame = frame!(m, fields, "CancelEvent", defaults.events, deadline, etag);
-    let event_id = fields.event_id("event_id", &m.event_id);
-    let reason = fields.optional_note("reason", m.reason, limits::REASON);
-    frame.decoded(fields, event_id, reason.map(|reason| Action::CancelEvent { reason }))
-}
-
 /// The event to be created, and whether only to check.
 pub fn create_event(mut m: pb::CreateEventRequest) -> Result<(NewEvent, bool), Status> {
     let mut fields = Fields::default();
@@ -365,6 +331,7 @@ pub fn list_filter(message: &pb::ListEventsRequest) -> Result<(Filter, u32), Sta
         pb::EventState::Open | pb::EventState::Unspecified => EventState::Open,
         pb::EventState::Closed => EventState::Closed,
         pb::EventState::Cancelled => EventState::Cancelled,
+        pb::EventState::Deleted => EventState::Deleted,
     });
     let start_from = fields.bound("start_time_from", message.start_time_from);
     let start_before = fields.bound("start_time_before", message.start_time_before);

@@ -2,6 +2,7 @@
 
 pub mod counts;
 pub mod event;
+pub mod event_state;
 mod frame;
 pub mod history;
 pub mod reservation;

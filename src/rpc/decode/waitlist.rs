@@ -22,7 +22,7 @@ use crate::{
 
 pub fn join(mut m: pb::JoinWaitlistRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, fields, "JoinWaitlist", defaults.join_waitlist, deadline, expected_event_version);
+    let frame = frame!(m, fields, "JoinWaitlist", defaults.waitlist, deadline, expected_event_version);
     let event_id = fields.event_id("event_id", &m.event_id);
     let user_id = fields.user_id("user_id", &m.user_id);
     let quantity = fields.number("quantity", m.quantity, &limits::QUANTITY);
@@ -50,10 +50,47 @@ pub fn leave(
     deadline: Instant,
 ) -> Result<Decoded, Status> {
     let mut fields = Fields::default();
-    let frame = frame!(m, fields, "LeaveWaitlist", defaults.leave_waitlist, deadline, etag);
+    let frame = frame!(m, fields, "LeaveWaitlist", defaults.waitlist, deadline, etag);
     let event_id = fields.event_id("event_id", &m.event_id);
     let target = entry_target(&mut fields, m.entry);
     let action = target.map(|target| Action::Leave { target });
+    frame.decoded(fields, event_id, action)
+}
+
+pub fn amend(
+    mut m: pb::AmendWaitlistEntryRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, fields, "AmendWaitlistEntry", defaults.waitlist, deadline, etag);
+    let event_id = fields.event_id("event_id", &m.event_id);
+    let target = entry_target(&mut fields, m.entry);
+    let quantity = fields.optional_number("quantity", m.quantity, &limits::QUANTITY);
+    let min_quantity = fields.optional_number("min_quantity", m.min_quantity, &limits::QUANTITY);
+    if m.quantity.is_none() && m.min_quantity.is_none() {
+        fields.reject("quantity", "or min_quantity must be set");
+    }
+    let action = || Some(Action::AmendEntry { target: target?, quantity: quantity?, min_quantity: min_quantity? });
+    let action = action();
+    frame.decoded(fields, event_id, action)
+}
+
+pub fn promote(
+    mut m: pb::PromoteWaitlistEntryRequest,
+    defaults: StrategyDefaults,
+    deadline: Instant,
+) -> Result<Decoded, Status> {
+    let mut fields = Fields::default();
+    let frame = frame!(m, fields, "PromoteWaitlistEntry", defaults.waitlist, deadline, etag);
+    let event_id = fields.event_id("event_id", &m.event_id);
+    let target = entry_target(&mut fields, m.entry);
+    let reason = fields.optional_note("reason", m.reason, limits::REASON);
+    if reason == Some(None) {
+        fields.reject("reason", "must be set");
+    }
+    let action = || Some(Action::PromoteEntry { target: target?, reason: reason?? });
+    let action = action();
     frame.decoded(fields, event_id, action)
 }
 

@@ -16,6 +16,7 @@ pub fn event_state(state: EventState) -> pb::EventState {
         EventState::Open => pb::EventState::Open,
         EventState::Closed => pb::EventState::Closed,
         EventState::Cancelled => pb::EventState::Cancelled,
+        EventState::Deleted => pb::EventState::Deleted,
     }
 }
 

@@ -19,7 +19,7 @@ pub fn execution(answer: &Answer, now: Timestamp) -> pb::ExecutionReport {
         strategy: strategy(stats.strategy).into(),
         attempt_count: i32::try_from(stats.attempts).unwrap_or(i32::MAX),
         lock_wait_duration: Some(duration(stats.lock_wait)),
-        event_version: answer.change.version,
+        event_version: answer.change.final_version(),
         replayed: answer.replayed,
         batch_size: stats.batch_size.cast_signed(),
         server_time: Some(timestamp(now)),

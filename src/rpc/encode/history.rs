@@ -16,6 +16,7 @@ fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
         ChangeKind::EventOpened => pb::ChangeKind::EventOpened,
         ChangeKind::EventClosed => pb::ChangeKind::EventClosed,
         ChangeKind::EventCancelled => pb::ChangeKind::EventCancelled,
+        ChangeKind::EventDeleted => pb::ChangeKind::EventDeleted,
         ChangeKind::ReservationHeld => pb::ChangeKind::ReservationHeld,
         ChangeKind::ReservationConfirmed => pb::ChangeKind::ReservationConfirmed,
         ChangeKind::ReservationExtended => pb::ChangeKind::ReservationExtended,
@@ -25,6 +26,7 @@ fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
         ChangeKind::ReservationExpired => pb::ChangeKind::ReservationExpired,
         ChangeKind::WaitlistJoined => pb::ChangeKind::WaitlistJoined,
         ChangeKind::WaitlistPromoted => pb::ChangeKind::WaitlistPromoted,
+        ChangeKind::WaitlistAmended => pb::ChangeKind::WaitlistAmended,
         ChangeKind::WaitlistLeft => pb::ChangeKind::WaitlistLeft,
         ChangeKind::WaitlistEnded => pb::ChangeKind::WaitlistEnded,
     }
@@ -39,6 +41,7 @@ pub fn change(change: &Change) -> pb::Change {
         change_time: Some(timestamp(change.time)),
         request_id: change.request.as_ref().map(|request| request.id.said().to_owned()).unwrap_or_default(),
         actor: change.actor.as_ref().map(Actor::to_string).unwrap_or_default(),
+        reason: change.reason.clone().unwrap_or_default(),
         subject: Some(match &change.subject {
             Subject::Reservation(it) => pb::change::Subject::Reservation(reservation(it)),
             Subject::Event(record) => pb::change::Subject::Event(event(&record.event, None)),
@@ -57,7 +60,9 @@ pub fn changed_entry(change: &Change) -> Option<pb::WaitlistEntry> {
     change.entry().map(waitlist_entry)
 }
 
-/// The event that a mutation of an event answers with.
+/// The event that a mutation of an event answers with: as it stands after the promotions that it caused.
 pub fn changed_event(change: &Change) -> Option<pb::Event> {
-    change.event().map(|record| event(&record.event, None))
+    let mut after = change.event()?.event.clone();
+    after.counters = change.after_promotions.unwrap_or(after.counters);
+    Some(event(&after, None))
 }

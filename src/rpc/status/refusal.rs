@@ -47,6 +47,7 @@ pub(super) fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Build
         }
         R::EventNotOpen { state, opens, closed } => not_open(fails, *state, *opens, *closed),
         R::EventState(it) => state(it.name(), "the event"),
+        R::EventUsed => fails("the event has had reservations or a waitlist; cancel it instead".to_owned()),
         R::NotLive(it) => state(it.name(), "the reservation"),
         R::NotHeld => state("CONFIRMED", "the reservation"),
         R::NotWaiting(it) => state(it.name(), "the waitlist entry"),

@@ -19,11 +19,14 @@ fn mutations() -> Vec<(DescriptorProto, DescriptorProto)> {
         "Amend",
         "JoinWaitlist",
         "LeaveWaitlist",
+        "AmendWaitlistEntry",
+        "PromoteWaitlistEntry",
         "CreateEvent",
         "UpdateEvent",
         "OpenEvent",
         "CloseEvent",
         "CancelEvent",
+        "DeleteEvent",
     ];
     let messages: Vec<_> = files().into_iter().flat_map(|file| file.message_type).collect();
     let find = |name: String| messages.iter().find(|it| it.name() == name).expect("it is there").clone();
@@ -78,7 +81,7 @@ fn what_a_service_may_change_is_apart_from_what_is_frozen() {
 
 #[test]
 fn no_quantity_has_a_zero_that_means_something() {
-    let optional = ["ConfirmRequest", "CancelRequest", "AmendRequest"];
+    let optional = ["ConfirmRequest", "CancelRequest", "AmendRequest", "AmendWaitlistEntryRequest"];
     for message in files().into_iter().flat_map(|file| file.message_type) {
         for field in message.field.iter().filter(|field| field.name().ends_with("quantity")) {
             let may_be_unset = optional.contains(&message.name()) || field.name() == "max_quantity";

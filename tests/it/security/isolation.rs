@@ -107,6 +107,19 @@ fn pairs(method: &str, ann: &pb::Reservation, waits: &str, session: &str, reques
             };
             vec![(join("ann", ""), join("absent", "")), (join("bob", request_id), join("bob", "unused"))]
         }
+        "AmendWaitlistEntry" => {
+            let amend = |entry, request_id: &str| {
+                let request = pb::AmendWaitlistEntryRequest {
+                    event_id: "gig".into(),
+                    entry,
+                    quantity: Some(1),
+                    request_id: request_id.into(),
+                    ..Default::default()
+                };
+                request.encode_to_vec()
+            };
+            entries.into_iter().map(|(hers, nobodys)| (amend(hers, request_id), amend(nobodys, "unused"))).collect()
+        }
         "LeaveWaitlist" => {
             let leave = |entry, request_id: &str| {
                 let request = pb::LeaveWaitlistRequest {

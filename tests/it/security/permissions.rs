@@ -43,9 +43,19 @@ fn the_table_matches_the_rpcs() {
 /// The RPCs of each role, repeated here since a mistake in the table is a breach.
 fn opened_by(role: Role) -> Vec<&'static str> {
     let public = ["GetEvent", "ListEvents", "GetAvailability", "BatchGetAvailability"];
-    let manage = ["CreateEvent", "BatchCreateEvents", "UpdateEvent", "OpenEvent", "CloseEvent", "CancelEvent"];
+    let manage = [
+        "CreateEvent",
+        "BatchCreateEvents",
+        "UpdateEvent",
+        "OpenEvent",
+        "CloseEvent",
+        "CancelEvent",
+        "DeleteEvent",
+        "PromoteWaitlistEntry",
+    ];
     let inspect = ["VerifyEvent", "ListEventCounts", "GetContentionReport"];
-    let reserve = ["Reserve", "Confirm", "Cancel", "Extend", "Amend", "JoinWaitlist", "LeaveWaitlist"];
+    let reserve =
+        ["Reserve", "Confirm", "Cancel", "Extend", "Amend", "JoinWaitlist", "LeaveWaitlist", "AmendWaitlistEntry"];
     let see = ["GetReservation", "ListReservations", "ListChanges", "GetWaitlistEntry", "ListWaitlist"];
     let see_all = ["WatchChanges", "SearchReservations"];
     let anyone = ["GetCurrentSession", "RevokeCurrentSession", "GetCaller"];

@@ -40,6 +40,7 @@ calls! {
     OpenEvent(OpenEventRequest) = events.open_event;
     CloseEvent(CloseEventRequest) = events.close_event;
     CancelEvent(CancelEventRequest) = events.cancel_event;
+    DeleteEvent(DeleteEventRequest) = events.delete_event;
     GetAvailability(GetAvailabilityRequest) = events.get_availability;
     BatchGetAvailability(BatchGetAvailabilityRequest) = events.batch_get_availability;
     VerifyEvent(VerifyEventRequest) = events.verify_event;
@@ -52,6 +53,8 @@ calls! {
     ListReservations(ListReservationsRequest) = reservations.list_reservations;
     JoinWaitlist(JoinWaitlistRequest) = waitlist.join_waitlist;
     LeaveWaitlist(LeaveWaitlistRequest) = waitlist.leave_waitlist;
+    AmendWaitlistEntry(AmendWaitlistEntryRequest) = waitlist.amend_waitlist_entry;
+    PromoteWaitlistEntry(PromoteWaitlistEntryRequest) = waitlist.promote_waitlist_entry;
     GetWaitlistEntry(GetWaitlistEntryRequest) = waitlist.get_waitlist_entry;
     ListWaitlist(ListWaitlistRequest) = waitlist.list_waitlist;
     ListChanges(ListChangesRequest) = feed.list_changes;

@@ -50,7 +50,7 @@ async fn every_command_that_frees_places_promotes_entries() {
         };
         let version = server.confirm(confirm).await.expect("she holds six").execution.event_version;
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c"]);
-        assert_eq!(server.get_event(event_id).await.version, version + 1, "one more change, for the promoted entry");
+        assert_eq!(server.get_event(event_id).await.version, version, "with the change for the promoted entry");
         let bigger = pb::Event { event_id: event_id.into(), capacity: 9, ..Default::default() };
         server.events().update_event(update(bigger, "capacity")).await.expect("it may grow");
         assert_eq!(server.promoted(event_id).await, ["a", "b", "c", "d"]);
@@ -76,7 +76,7 @@ async fn a_larger_capacity_promotes_all_entries_that_fit_at_once() {
     assert_eq!(seen.iter().map(|at| at.waiting).collect::<Vec<_>>(), [20, 5], "all or none, at every instant");
     assert_eq!(
         (server.get_event("e").await.version, server.get_event("e").await.counts.unwrap_or_default().held),
-        (event.version + 15, 32)
+        (event.version, 32)
     );
     server.check_and_stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::at;
+use super::commands::at;
 use crate::domain::{
     change::{Change, ChangeKind, Subject},
     command::Command,
@@ -106,6 +106,8 @@ impl World {
             holds.truncate(most as usize);
             loaded.holds = (holds, most);
         }
+        let was_used = || self.changes.iter().any(|change| change.event().is_none());
+        loaded.was_used = needs.history.then(was_used);
         loaded.totals = needs.totals.then(|| {
             let live = || self.rows.values().filter(|row| row.state.is_live());
             let count = |number: usize| u32::try_from(number).expect("few");
@@ -144,16 +146,19 @@ impl World {
         {
             self.meet(&mut snapshot, &needs, now);
         }
-        let decision = decide(&snapshot, command, now);
-        if let Ok(Decision::Commit(commit)) = &decision {
+        let mut decision = decide(&snapshot, command, now);
+        if let Ok(Decision::Commit(commit)) = &mut decision {
             self.write(commit, now);
+            let answer = self.changes.len() - 1;
             // With the whole queue known, and read again each time.
             loop {
                 let mut snapshot = self.load(&[]);
                 self.queue().into_iter().for_each(|entry| snapshot.queue.add(entry.clone()));
                 let Some(promotion) = promote(&snapshot, now) else { break };
                 self.write(&promotion, now);
+                commit.promotes_to(promotion.counters);
             }
+            self.changes[answer] = commit.answer().clone();
         }
         decision
     }
@@ -233,5 +238,5 @@ impl World {
 }
 
 fn ended(version: i64, kind: ChangeKind, time: Timestamp, subject: Subject) -> Change {
-    Change { version, kind, time, request: None, actor: None, subject }
+    Change::new(version, kind, time, subject)
 }

@@ -201,7 +201,7 @@ impl Callers {
             let target = || Target::User(user.clone());
             let quantity = rng.bool().then(|| rng.u32(1..4));
             let ttl = if self.is_calm { None } else { Some(Duration::from_millis(rng.u64(1..80))) };
-            match rng.u8(..64) {
+            match rng.u8(..67) {
                 0..28 => Action::Reserve(Reserve {
                     id: ReservationId(id),
                     user_id: user.clone(),
@@ -225,6 +225,9 @@ impl Callers {
                 60 => Action::OpenEvent,
                 61 => Action::CloseEvent,
                 62 if !self.is_calm => Action::CancelEvent { reason: None },
+                63 => Action::AmendEntry { target: target(), quantity, min_quantity: None },
+                64 => Action::PromoteEntry { target: target(), reason: "chosen".into() },
+                65 if !self.is_calm => Action::DeleteEvent,
                 _ => Action::Promote,
             }
         })

@@ -79,10 +79,13 @@ fn kinds(action: &Action) -> &'static [ChangeKind] {
         Action::Amend { .. } => &[ChangeKind::ReservationAmended],
         Action::Join(_) => &[ChangeKind::WaitlistJoined],
         Action::Leave { .. } => &[ChangeKind::WaitlistLeft],
+        Action::AmendEntry { .. } => &[ChangeKind::WaitlistAmended],
+        Action::PromoteEntry { .. } => &[ChangeKind::WaitlistPromoted],
         Action::UpdateEvent(_) => &[ChangeKind::EventUpdated],
         Action::OpenEvent => &[ChangeKind::EventOpened],
         Action::CloseEvent => &[ChangeKind::EventClosed],
         Action::CancelEvent { .. } => &[ChangeKind::EventCancelled],
+        Action::DeleteEvent => &[ChangeKind::EventDeleted],
         // Time does these.
         Action::Expire(_) | Action::Promote => &[],
     }

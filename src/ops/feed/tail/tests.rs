@@ -19,7 +19,7 @@ fn change(version: i64, label_bytes: usize) -> Change {
     let user_id = UserId::parse("u").expect("an id");
     let reservation = Reservation { labels, version, ..Reservation::new(id, event_id, user_id, 1, now()) };
     let subject = Subject::Reservation(Box::new(reservation));
-    Change { version, kind: ChangeKind::ReservationHeld, time: now(), request: None, actor: None, subject }
+    Change::new(version, ChangeKind::ReservationHeld, now(), subject)
 }
 
 fn news(versions: impl IntoIterator<Item = i64>, event_version: i64, label_bytes: usize) -> News {

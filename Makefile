@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test properties simulate fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
+.PHONY: help run demo probe bench attacks test properties simulate mutants fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
 
 # The product and what is built with it: chosen together, so that cargo compiles what they share once.
 RELEASE := cargo build --release --locked --quiet --package reservd --package
@@ -46,6 +46,9 @@ simulate: ## run the engine on a model of PostgreSQL, a million seeds (SEEDS=100
 	SIMULATE_SEED=$(or $(SEED),0) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) \
 	  $(if $(SEEDS),,$(if $(SEED),SIMULATE_TRACE=1)) \
 	  cargo test --locked --release --lib every_seed_is_right -- --nocapture
+
+mutants: ## plant bugs in the rules, one at a time, and see each caught by a unit test (an hour; needs cargo-mutants)
+	@tests/mutants.sh $(MUTANTS)
 
 fuzz: postgres redis ## send a million generated requests to every RPC, others each time (REQUESTS=10000: less)
 	FUZZ_SEED=$(or $(SEED),$$(date +%s%N)) FUZZ_REQUESTS=$(or $(REQUESTS),1000000) \

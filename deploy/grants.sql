@@ -9,20 +9,20 @@ SET LOCAL client_min_messages = warning;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM reservd_app;
 GRANT SELECT ON events, reservations, waitlist, changes, event_counts, relay, relay_returned, _sqlx_migrations TO reservd_app;
 
--- Events are never deleted.
+-- The rows of events are never deleted.
 GRANT INSERT, UPDATE (display_name, series_id, series_display_name, venue_id, venue_display_name, start_time, end_time,
                       booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, max_extensions, capacity,
                       waitlist_policy, state, cancel_reason, held, confirmed, version, waiting, definition_version,
-                      update_time)
+                      create_time, update_time)
     ON events TO reservd_app;
 GRANT INSERT, DELETE, UPDATE (user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason, labels,
                               version, create_time, update_time)
     ON reservations TO reservd_app;
-GRANT INSERT, DELETE, UPDATE (state, skips, version, update_time) ON waitlist TO reservd_app;
+GRANT INSERT, DELETE, UPDATE (quantity, min_quantity, state, skips, version, update_time) ON waitlist TO reservd_app;
 -- History is never updated. The id of its transaction, by which it is published, is PostgreSQL's to set.
 GRANT DELETE, INSERT (event_id, version, kind, change_time, request_id, fingerprint, actor, event, entry,
                       reservation_id, user_id, quantity, state, expire_time, confirm_time, extensions, cancel_reason,
-                      labels, create_time)
+                      labels, create_time, reason, after_promotions)
     ON changes TO reservd_app;
 GRANT INSERT, DELETE ON event_counts TO reservd_app;
 GRANT INSERT (delivered_below), UPDATE (delivered_below) ON relay TO reservd_app;

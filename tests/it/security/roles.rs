@@ -48,12 +48,14 @@ fn url_of(database: &TestDatabase, role: &str) -> String {
     format!("{before}://{path}?{}&user={role}", query.join("&"))
 }
 
-/// Creates an event, and another one.
+/// Creates an event, deletes it, creates it again, and another one.
 fn creations(event_id: &str) -> Vec<Call> {
     let event = |event_id: String| pb::Event { event_id, capacity: 2, waitlist: Some(strict()), ..Default::default() };
     let create = |event| pb::CreateEventRequest { event: Some(event), ..Default::default() };
     let requests = vec![create(event(format!("{event_id}-2")))];
     vec![
+        create(event(event_id.to_owned())).into(),
+        pb::DeleteEventRequest { event_id: event_id.to_owned(), ..Default::default() }.into(),
         create(event(event_id.to_owned())).into(),
         pb::BatchCreateEventsRequest { requests, ..Default::default() }.into(),
     ]
@@ -67,6 +69,7 @@ fn mutations(event_id: &str, strategy: pb::ExecutionStrategy) -> Vec<Call> {
     let extend = pb::ExtendRequest { event_id: event_id(), reservation: reservation(), options, ..Default::default() };
     let amend = pb::AmendRequest { event_id: event_id(), reservation: reservation(), options, ..Default::default() };
     let leave = pb::LeaveWaitlistRequest { event_id: event_id(), options, ..Default::default() };
+    let amend_entry = pb::AmendWaitlistEntryRequest { event_id: event_id(), options, ..Default::default() };
     let cancel = pb::CancelRequest { event_id: event_id(), reservation: reservation(), options, ..Default::default() };
     let confirm =
         pb::ConfirmRequest { event_id: event_id(), reservation: reservation(), options, ..Default::default() };
@@ -76,7 +79,8 @@ fn mutations(event_id: &str, strategy: pb::ExecutionStrategy) -> Vec<Call> {
         pb::ExtendRequest { ttl: millis(900_000), ..extend }.into(),
         pb::AmendRequest { quantity: Some(2), ..amend }.into(),
         join(&event_id(), "bob", 1).into(),
-        join(&event_id(), "eve", 1).into(),
+        join(&event_id(), "eve", 2).into(),
+        pb::AmendWaitlistEntryRequest { entry: entry_of_user("eve"), quantity: Some(1), ..amend_entry }.into(),
         pb::LeaveWaitlistRequest { entry: entry_of_user("eve"), ..leave }.into(),
         pb::CancelRequest { quantity: Some(1), request_id: new_id(), ..cancel.clone() }.into(),
         confirm.into(),

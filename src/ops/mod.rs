@@ -48,6 +48,8 @@ pub use stats::ExecStats;
 #[derive(Clone)]
 pub struct Ledger {
     env: Env,
+    /// The connections of reads; those of `env` are for mutations. Neither can use up all of them.
+    reads: Pool,
     queue: Queue,
     watermark: Arc<ExpiryWatermark>,
     hold_limit: HoldLimit,
@@ -57,8 +59,9 @@ impl Ledger {
     /// A ledger on the database that `pool` connects to.
     pub fn new(pool: Pool, settings: Execution, watch: config::Watch, metrics: Arc<Metrics>) -> Self {
         let (contention, feed, tasks) = (Arc::new(Contention::new()), Feed::new(watch), TaskTracker::new());
+        let (reads, mutations) = (pool.part(), pool.part());
         let env = Env {
-            database: pool,
+            database: mutations,
             settings,
             metrics,
             contention,
@@ -67,7 +70,7 @@ impl Ledger {
             clock: Arc::default(),
             changed: Arc::default(),
         };
-        Self { env, queue: Queue::new(settings), watermark: Arc::default(), hold_limit: HoldLimit::default() }
+        Self { env, reads, queue: Queue::new(settings), watermark: Arc::default(), hold_limit: HoldLimit::default() }
     }
 
     /// The same ledger, with a limit of live holds that one user may have over all events; 0: no limit.
@@ -79,7 +82,7 @@ impl Ledger {
     /// The same ledger on other connections to its database, for work that must not wait for those of callers.
     #[must_use]
     pub fn with_pool(&self, pool: Pool) -> Self {
-        Self { env: Env { database: pool, ..self.env.clone() }, ..self.clone() }
+        Self { reads: pool.clone(), env: Env { database: pool, ..self.env.clone() }, ..self.clone() }
     }
 
     /// Its metrics.

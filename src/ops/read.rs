@@ -38,9 +38,9 @@ impl Ledger {
         deadline: Instant,
         statement: impl for<'c> FnOnce(&'c mut PgConnection) -> Reading<'c, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, OpError> {
-        let env = self.env.clone();
+        let (env, reads) = (self.env.clone(), self.reads.clone());
         let work = async move {
-            let attempt = || read_once(env.database.clone(), deadline, statement.clone());
+            let attempt = || read_once(reads.clone(), deadline, statement.clone());
             Ok(env.repeat_if_undone(deadline, attempt).await?)
         };
         self.env.spawn_tracked(work).await

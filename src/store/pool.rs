@@ -23,7 +23,7 @@ use std::{
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -59,6 +59,8 @@ pub struct PoolSettings {
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    /// Those of the connections that are left to the borrowers of this [part](Pool::part); None: all of them.
+    part: Option<Arc<Semaphore>>,
 }
 
 struct Shared {
@@ -86,8 +88,11 @@ pub struct Lease {
     lent: Instant,
     /// Whether a transaction is being begun on it for a caller that waits.
     has_promised: bool,
-    _permit: OwnedSemaphorePermit,
+    _permits: Permits,
 }
+
+/// The permits to have a connection: of the part, and of the whole.
+type Permits = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Pool {
     /// A pool that connects with `options` when a connection is first needed.
@@ -114,7 +119,16 @@ impl Pool {
             made: AtomicU64::new(0),
             breaker,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), part: None }
+    }
+
+    /// The same connections for some of their borrowers, who have at most three quarters of them at once, and leave at
+    /// least one to others.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let all = self.shared.settings.max_connections as usize;
+        let most = (all - (all / 4).max(1)).max(1);
+        Self { shared: Arc::clone(&self.shared), part: Some(Arc::new(Semaphore::new(most))) }
     }
 
     /// Lends a connection, waiting for one until `deadline` or the acquire timeout; if PostgreSQL is away, for a second.
@@ -141,10 +155,10 @@ impl Pool {
             false if limit == deadline => StoreError::Deadline,
             false => otherwise,
         };
-        let waiting = (shared.permits.available_permits() == 0).then(|| Waiting::new(&shared.idle, to_begin));
-        let permit = shared.within(asked, limit, Arc::clone(&shared.permits).acquire_owned()).await;
-        let permit =
-            permit.ok_or_else(|| too_late(StoreError::PoolExhausted))?.map_err(|_| StoreError::PoolExhausted)?;
+        let waiting = self.is_used_up().then(|| Waiting::new(&shared.idle, to_begin));
+        let permits = shared.within(asked, limit, self.permits()).await;
+        let permits =
+            permits.ok_or_else(|| too_late(StoreError::PoolExhausted))?.map_err(|_| StoreError::PoolExhausted)?;
         let idle = waiting.map_or_else(|| shared.idle.lock().take(to_begin), Waiting::take);
         let checked = shared.within(asked, limit, shared.checked(idle, to_begin)).await;
         let pooled = match checked.ok_or_else(|| too_late(silent()))? {
@@ -159,7 +173,21 @@ impl Pool {
             }
         };
         let (shared, lent) = (Arc::clone(shared), Instant::now());
-        Ok(Lease { pooled: Some(pooled), shared, lent, has_promised: false, _permit: permit })
+        Ok(Lease { pooled: Some(pooled), shared, lent, has_promised: false, _permits: permits })
+    }
+
+    /// Whether the next borrower has to wait.
+    fn is_used_up(&self) -> bool {
+        let part = self.part.as_ref().is_some_and(|part| part.available_permits() == 0);
+        part || self.shared.permits.available_permits() == 0
+    }
+
+    async fn permits(&self) -> Result<Permits, AcquireError> {
+        let part = match &self.part {
+            Some(part) => Some(Arc::clone(part).acquire_owned().await?),
+            None => None,
+        };
+        Ok((part, Arc::clone(&self.shared.permits).acquire_owned().await?))
     }
 
     /// A connection outside the pool, for a long session.

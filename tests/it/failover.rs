@@ -56,7 +56,7 @@ impl Failover {
         let proxy = PgProxy::to(&before.database).await;
         let settings = patient_and(&[
             ("database.url", proxy.url()),
-            ("database.max_connections", "2"),
+            ("database.max_connections", "3"),
             ("execution.lanes", "1"),
             ("expiry.interval", "1h"),
             ("waitlist.promotion_interval", "1h"),
@@ -74,7 +74,7 @@ impl Failover {
         tokio::spawn(async move { client.reserve(wish).await.map(Response::into_inner) })
     }
 
-    /// Uses up the server's connections, to the database `now`, with calls that wait for a row.
+    /// Uses up the server's connections for mutations, to the database `now`, with calls that wait for a row.
     async fn fill_pool(&self, now: &TestServer) {
         let row = now.hold_row("locked").await;
         let calls = ["ann", "bob"].map(|user| self.send("locked", user, ExecutionStrategy::Pessimistic));

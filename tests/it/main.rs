@@ -7,6 +7,7 @@ mod cancellation;
 mod cli;
 mod clients;
 mod concurrency;
+mod connections;
 mod contention;
 mod crash;
 mod deletion;

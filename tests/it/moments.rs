@@ -136,7 +136,7 @@ async fn outcomes(
         ("waitlist.promotion_interval", "1h"),
         ("execution.max_lock_wait", "5min"),
     ]);
-    let server = TestServer::with(&[&settings[..], &[("database.max_connections", "32")]].concat()).await;
+    let server = TestServer::with(&[&settings[..], &[("database.max_connections", "40")]].concat()).await;
     let settings = [&settings[..], &[("database.max_connections", "2")]].concat();
     let (mut twins, mut calls) = (Vec::new(), Vec::new());
     for case in &CASES {

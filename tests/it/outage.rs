@@ -189,7 +189,8 @@ async fn an_unknown_outcome_is_settled_when_postgresql_is_back() {
 
 #[tokio::test]
 async fn a_full_pool_is_no_outage_and_leaves_background_work_its_connections() {
-    let settings = [("database.max_connections", "2"), ("server.default_deadline", "60s")];
+    // Two of these are for mutations.
+    let settings = [("database.max_connections", "3"), ("server.default_deadline", "60s")];
     let server = TestServer::with(&settings).await;
     for event_id in ["locked", "show"] {
         server.event(event_id, 10).await;

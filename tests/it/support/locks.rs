@@ -8,7 +8,7 @@ use tokio::time::interval;
 
 use super::{TestServer, eventually, mutations::all};
 
-/// The size of the connection pool of a test server, and so the number of calls that can wait for a lock.
+/// The connections of a test server for mutations, and so the number of calls that can wait for a lock.
 pub const CONNECTIONS: usize = 12;
 
 /// An event's row lock, held by the test.

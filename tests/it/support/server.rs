@@ -163,7 +163,7 @@ pub fn config(database: &TestDatabase, settings: &[(&str, &str)]) -> Config {
         ("server.listen", "127.0.0.1:0"),
         ("server.metrics_listen", "127.0.0.1:0"),
         ("database.url", database.url.as_str()),
-        ("database.max_connections", "12"),
+        ("database.max_connections", "16"),
         ("diagnostics.concurrency_test", "true"),
     ]);
     all.extend(settings.iter().copied());

@@ -88,8 +88,8 @@ async fn metrics_count_calls_outcomes_conflicts_waits_and_connections() {
     assert_eq!(of("reservd_retries_total", &[("operation", "reserve"), ("strategy", "PESSIMISTIC")]), 0.0);
     assert_eq!(of("reservd_lock_wait_seconds_count", &[("operation", "cancel")]), 1.0);
     assert!(of("reservd_lock_wait_seconds_sum", &[("operation", "cancel")]) > 0.0);
-    assert_eq!(of("reservd_pool_connections", &[("state", "max")]), 12.0);
-    assert!(of("reservd_pool_connections", &[("state", "in_use")]) <= 12.0);
+    assert_eq!(of("reservd_pool_connections", &[("state", "max")]), 16.0);
+    assert!(of("reservd_pool_connections", &[("state", "in_use")]) <= 16.0);
     assert!(get(&server, "/").await.0.starts_with("HTTP/1.1 404"));
     server.check_and_stop().await;
 }

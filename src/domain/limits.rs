@@ -16,6 +16,8 @@ pub const EXTENSIONS: RangeInclusive<u32> = 0..=1_000;
 pub const WAITLIST_SIZE: RangeInclusive<u32> = 1..=100_000;
 /// Entries that may wait for one event when its policy does not say.
 pub const DEFAULT_WAITLIST_SIZE: u32 = 10_000;
+/// Entries ahead of one in the waitlist that are counted when its position is asked for.
+pub const COUNTED_AHEAD: u32 = 1_000;
 /// How often the head of the waitlist may be passed over.
 pub const SKIPS: RangeInclusive<u32> = 1..=1_000;
 /// The same, for a policy with skips that does not say.

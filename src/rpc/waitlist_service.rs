@@ -102,6 +102,7 @@ impl WaitlistService for Waitlists {
             entry: Some(encode::waitlist_entry(&entry)),
             position: position.cast_signed(),
             units_ahead: ahead.units.cast_signed(),
+            position_is_lower_bound: ahead.is_lower_bound(),
             server_time: Some(encode::timestamp(self.ledger.now())),
         }))
     }

@@ -83,13 +83,21 @@ pub async fn unserved(conn: &mut PgConnection, limit: u32) -> Result<Vec<EventId
 /// What is ahead of an entry in its waitlist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ahead {
-    /// How many entries.
+    /// How many entries: at most one more than [`limits::COUNTED_AHEAD`].
     pub parties: u32,
     /// How many units they want.
     pub units: u64,
 }
 
-/// Reads one entry, and while it waits, how much is ahead of it.
+impl Ahead {
+    /// Whether more may be ahead than was counted.
+    pub const fn is_lower_bound(self) -> bool {
+        self.parties > limits::COUNTED_AHEAD
+    }
+}
+
+/// Reads one entry, and while it waits, how much is ahead of it. The count stops where it is of no more use to a user,
+/// so that it takes no longer in the longest queue.
 pub async fn get(
     conn: &mut PgConnection,
     event_id: &EventId,
@@ -99,19 +107,23 @@ pub async fn get(
         "-- waitlist::get\nSELECT ",
         entry_columns!(),
         ", ahead.parties, ahead.units
-          FROM (SELECT * FROM waitlist l
-                 WHERE l.event_id = $1 AND (l.entry_id = $2 OR l.user_id = $3)
-                 ORDER BY l.state = 'WAITING' DESC, l.ticket DESC LIMIT 1) w
+          FROM (SELECT * FROM waitlist l WHERE l.event_id = $1 AND l.entry_id = $2
+                UNION ALL
+                (SELECT * FROM waitlist l WHERE l.event_id = $1 AND l.user_id = $3
+                  ORDER BY l.state = 'WAITING' DESC, l.ticket DESC LIMIT 1)) w
           CROSS JOIN LATERAL (
-              SELECT count(*)::integer AS parties, COALESCE(sum(quantity), 0)::bigint AS units FROM waitlist l
-               WHERE w.state = 'WAITING'
-                 AND l.event_id = $1 AND l.state = 'WAITING' AND l.ticket < w.ticket) ahead"
+              SELECT count(*)::integer AS parties, COALESCE(sum(near.quantity), 0)::bigint AS units
+                FROM (SELECT l.quantity FROM waitlist l
+                       WHERE w.state = 'WAITING'
+                         AND l.event_id = $1 AND l.state = 'WAITING' AND l.ticket < w.ticket
+                       ORDER BY l.ticket DESC LIMIT $4 + 1) near) ahead"
     );
     let (entry_id, user_id) = match target {
         Target::Id(id) => (Some(id), None),
         Target::User(user) => (None, Some(user)),
     };
-    let row = sqlx::query(SQL).bind(event_id).bind(entry_id).bind(user_id).fetch_optional(conn).await?;
+    let most = i64::from(limits::COUNTED_AHEAD);
+    let row = sqlx::query(SQL).bind(event_id).bind(entry_id).bind(user_id).bind(most).fetch_optional(conn).await?;
     let read = |row| {
         let mut columns = Columns::of(&row);
         let (entry, Count(parties), units) = (Entry::read(&mut columns)?, columns.get()?, columns.get::<i64>()?);

@@ -7,7 +7,8 @@ use tonic::Code;
 
 use super::{cancel, full, leave};
 use crate::support::{
-    STRATEGIES, TestServer, assert_refused, entry_of_user, eventually, join, millis, of_user, reserve, strict, with,
+    STRATEGIES, TestServer, all, assert_refused, entry_of_user, eventually, join, millis, of_user, reserve, strict,
+    with,
 };
 
 #[tokio::test]
@@ -52,6 +53,30 @@ async fn an_entry_lives_from_join_to_a_confirmed_reservation() {
         let left = server.leave(pb::LeaveWaitlistRequest { options, ..leave(event_id, "cid") }).await;
         assert_eq!(left.expect("it waits").state(), State::Left);
         assert_eq!(server.get_event(event_id).await.counts.unwrap_or_default().waiting, 0);
+    }
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_position_is_exact_up_to_a_thousand_entries_ahead() {
+    let server = TestServer::start().await;
+    full(&server, "e", 1, strict()).await;
+    let joined = all((0..1_003).map(|n| server.join(join("e", &format!("user-{n}"), 1)))).await;
+    assert!(joined.iter().all(Result::is_ok), "it is sold out");
+    let in_line: Vec<String> = sqlx::query_scalar("SELECT user_id FROM waitlist ORDER BY ticket")
+        .fetch_all(&mut server.sql().await)
+        .await
+        .expect("the line can be read");
+    for (ahead, position, units_ahead, is_lower_bound) in [
+        (0, 1, 0, false),
+        (999, 1000, 999, false),
+        (1000, 1001, 1000, false),
+        (1001, 1002, 1001, true),
+        (1002, 1002, 1001, true),
+    ] {
+        let entry = server.entry("e", &in_line[ahead]).await;
+        let told = (entry.position, entry.units_ahead, entry.position_is_lower_bound);
+        assert_eq!(told, (position, units_ahead, is_lower_bound), "{ahead} ahead");
     }
     server.check_and_stop().await;
 }

@@ -10,7 +10,6 @@ use super::{Ledger, OpError, execute::Answer};
 use crate::{
     domain::{
         audit::EventAudit,
-        change::Change,
         event::Event,
         ids::{EventId, Target},
         refusal::Refusal,
@@ -183,7 +182,7 @@ impl Ledger {
         past: Option<i64>,
         size: u32,
         deadline: Instant,
-    ) -> Result<Page<Change>, OpError> {
+    ) -> Result<changes::Listed, OpError> {
         self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, size).await })).await
     }
 }

@@ -44,9 +44,9 @@ impl FeedService for Feed {
         let after = page_token::after(&message, &token, page_token::decode)?;
         let page = self.ledger.list_changes(filter, after, size, deadline).await;
         let page = page.map_err(|error| status::of(&error, &About::default()))?;
-        let next = page.last_before_more().map(|last| page_token::encode(&message, &last.version));
+        let next = page.next.map(|version| page_token::encode(&message, &version));
         Ok(Response::new(pb::ListChangesResponse {
-            changes: page.rows.iter().map(encode::change).collect(),
+            changes: page.changes.iter().map(encode::change).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }

@@ -53,16 +53,74 @@ pub struct Filter {
     pub newest_first: bool,
 }
 
-/// Lists changes in version order, beyond the version `past` if one is given. Filters do not save reading: a listing
-/// costs as much as the event's history is long.
+impl Filter {
+    /// Whether it leaves out some of an event's changes.
+    fn is_selective(&self) -> bool {
+        let Self { event_id: _, reservation_id, user_id, kinds, from, before, newest_first: _ } = self;
+        let by_subject = reservation_id.is_some() || user_id.is_some();
+        by_subject || !kinds.is_empty() || from.is_some() || before.is_some()
+    }
+}
+
+/// The most changes that are read for one page. An index by user or reservation would save reading, and cost every
+/// Reserve; and few histories are longer.
+const MAX_SCAN: i64 = 10_000;
+
+/// Some changes of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// The version beyond which the next page begins, if there may be more. It may be further on than the last of these
+    /// changes, of which there may be none.
+    pub next: Option<i64>,
+}
+
+/// Lists changes in version order, beyond the version `past` if one is given. A page ends where it is full, or where
+/// as many changes were read as may be for one page.
 pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     past: Option<i64>,
     size: u32,
+) -> Result<Listed, StoreError> {
+    // Without a filter a page is full before that.
+    let end = if filter.is_selective() { end_of_scan(conn, filter, past).await? } else { None };
+    let page = read_page(conn, filter, past, end, size).await?;
+    let next = page.last_before_more().map(|last| last.version).or(end);
+    Ok(Listed { changes: page.rows, next })
+}
+
+/// The last version that is read for a page beyond the version `past`; None: all that are left. A history has no gap,
+/// so the number of changes follows from their versions.
+async fn end_of_scan(conn: &mut PgConnection, filter: &Filter, past: Option<i64>) -> Result<Option<i64>, StoreError> {
+    const UP: &str = "-- changes::end_of_scan
+        SELECT f.version + $3 - 1
+          FROM (SELECT c.version FROM changes c WHERE c.event_id = $1 AND c.version > $2
+                 ORDER BY c.version LIMIT 1) f
+         WHERE EXISTS (SELECT FROM changes m WHERE m.event_id = $1 AND m.version >= f.version + $3)";
+    const DOWN: &str = "-- changes::end_of_scan
+        SELECT f.version - $3 + 1
+          FROM (SELECT c.version FROM changes c WHERE c.event_id = $1 AND c.version < $2
+                 ORDER BY c.version DESC LIMIT 1) f
+         WHERE EXISTS (SELECT FROM changes m WHERE m.event_id = $1 AND m.version <= f.version - $3)";
+    let (sql, past) = match filter.newest_first {
+        false => (UP, past.unwrap_or(0)),
+        true => (DOWN, past.unwrap_or(i64::MAX)),
+    };
+    Ok(sqlx::query_scalar(sql).bind(&filter.event_id).bind(past).bind(MAX_SCAN).fetch_optional(conn).await?)
+}
+
+/// Reads a page of the changes that come after the version `past`, up to the version `end`.
+async fn read_page(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    past: Option<i64>,
+    end: Option<i64>,
+    size: u32,
 ) -> Result<Page<Change>, StoreError> {
     let mut sql = QueryBuilder::<Postgres>::new(concat!(
-        "-- changes::list\nSELECT ",
+        "-- changes::read_page\nSELECT ",
         change_columns!(),
         " FROM changes c WHERE c.event_id = "
     ));
@@ -82,9 +140,12 @@ pub async fn list(
     if let Some(before) = filter.before {
         sql.push(" AND c.change_time < ").push_bind(before);
     }
-    let (beyond, order) = if filter.newest_first { (" < ", "DESC") } else { (" > ", "ASC") };
+    let (beyond, within, order) = if filter.newest_first { (" < ", " >= ", "DESC") } else { (" > ", " <= ", "ASC") };
     if let Some(version) = past {
         sql.push(" AND c.version").push(beyond).push_bind(version);
+    }
+    if let Some(version) = end {
+        sql.push(" AND c.version").push(within).push_bind(version);
     }
     sql.push(" ORDER BY c.version ").push(order).push(" LIMIT ").push_bind(i64::from(size) + 1);
     page::read(sql.build().fetch(conn), size, Change::of).await

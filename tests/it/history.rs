@@ -19,6 +19,21 @@ fn versions(changes: &[pb::Change]) -> Vec<i64> {
     changes.iter().map(|change| change.version).collect()
 }
 
+/// Makes the history of an event so long, as if it had been renamed again and again.
+async fn lengthen(server: &TestServer, event_id: &str, versions: i64) {
+    const RENAMED: &str = "
+        INSERT INTO changes (event_id, version, kind, change_time, event)
+        SELECT c.event_id, v.version, 'EVENT_UPDATED', c.change_time, c.event
+          FROM events e
+          JOIN changes c ON c.event_id = e.event_id AND c.version = 1
+         CROSS JOIN LATERAL generate_series(e.version + 1, $2) AS v (version)
+         WHERE e.event_id = $1";
+    let mut sql = server.sql().await;
+    sqlx::query(RENAMED).bind(event_id).bind(versions).execute(&mut sql).await.expect("it is longer");
+    let version = sqlx::query("UPDATE events SET version = $2 WHERE event_id = $1").bind(event_id).bind(versions);
+    version.execute(&mut sql).await.expect("it has as many versions");
+}
+
 /// Ann holds and confirms, Bob holds and cancels, the event is closed.
 async fn a_history(server: &TestServer, event_id: &str) {
     server.event(event_id, 5).await;
@@ -99,5 +114,40 @@ async fn pages_of_a_history_follow_each_other_in_both_directions() {
     let refused = server.feed().list_changes(other).await;
     let status = assert_refused(refused, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
     assert_eq!(bad_fields(&status), ["page_token"]);
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
+async fn a_filter_reads_a_bounded_part_of_a_history_for_each_page() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    server.reserve(reserve("e", "ann")).await.expect("there is room");
+    lengthen(&server, "e", 25_000).await;
+    server.reserve(reserve("e", "bob")).await.expect("there is room");
+    // What is found on each page: of Ann at the beginning of the history, of Bob at its end.
+    for (user, newest_first, expected) in [
+        ("ann", false, [vec![2], vec![], vec![]]),
+        ("ann", true, [vec![], vec![], vec![2]]),
+        ("bob", false, [vec![], vec![], vec![25_001]]),
+        ("bob", true, [vec![25_001], vec![], vec![]]),
+    ] {
+        let mut request = pb::ListChangesRequest { user_id: user.into(), newest_first, ..of("e") };
+        for (place, expected) in expected.into_iter().enumerate() {
+            let page = server.feed().list_changes(request.clone()).await.expect("a page").into_inner();
+            assert_eq!(versions(&page.changes), expected, "{user}, {newest_first}, page {place}");
+            assert_eq!(page.next_page_token.is_empty(), place == 2, "{user}, {newest_first}, page {place}");
+            request.page_token = page.next_page_token;
+        }
+    }
+    // A full page ends before that.
+    let kinds = vec![ChangeKind::EventUpdated.into()];
+    let mut request = pb::ListChangesRequest { kinds, page_size: 1000, ..of("e") };
+    let mut seen = Vec::new();
+    while seen.is_empty() || !request.page_token.is_empty() {
+        let page = server.feed().list_changes(request.clone()).await.expect("a page").into_inner();
+        seen.extend(versions(&page.changes));
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(seen, (3..=25_000).collect::<Vec<_>>());
     server.check_and_stop().await;
 }

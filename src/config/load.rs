@@ -6,7 +6,7 @@ use std::{fs, io::ErrorKind, net::SocketAddr, path::Path};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    error::Kind,
+    error::{Actual, Kind},
     providers::{Env, Format, Toml},
     util::nest,
     value::{Dict, Map, Value},
@@ -151,6 +151,10 @@ fn explain(error: &figment::Error) -> String {
         }
         Kind::UnknownVariant(found, known) => {
             format!("{} is {found:?}{place}: must be one of {}", error.path.join("."), known.join(", "))
+        }
+        // Text may be a URL with a password that was set one level too high.
+        Kind::InvalidType(Actual::Str(_), expected) | Kind::InvalidValue(Actual::Str(_), expected) => {
+            format!("{}: found other text, expected {expected}{place}", error.path.join("."))
         }
         kind => format!("{}: {kind}{place}", error.path.join(".")),
     }

@@ -65,8 +65,12 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL without what may be secret: its user information, query and fragment. What does not read as a URL with a host
-/// is all secret, and so is one with an `@` behind the host: its password may have a `/`, `?` or `#` in it.
+/// The schemes whose path names a database, or its like.
+const WITH_NAME: [&str; 6] = ["postgres", "postgresql", "redis", "rediss", "amqp", "amqps"];
+
+/// A URL without what may be secret: its user information, query and fragment, and its path, unless that is the name of
+/// a database or a well-known one. What does not read as a URL with a host is all secret, and so is one with an `@`
+/// behind the host: its password may have a `/`, `?` or `#` in it.
 pub(super) fn redact(text: &str) -> String {
     const HIDDEN: &str = "***";
     if text.is_empty() {
@@ -81,8 +85,16 @@ pub(super) fn redact(text: &str) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     let query = query.map_or("", |_| "?***");
     let fragment = fragment.map_or("", |_| "#***");
-    let (scheme, host, path) = (url.scheme(), url.host_str().unwrap_or_default(), url.path());
+    let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
+    let path = if is_harmless(scheme, url.path()) { url.path() } else { "/***" };
     format!("{scheme}://{user}{host}{port}{path}{query}{fragment}")
+}
+
+/// Whether a path is known not to be a secret.
+fn is_harmless(scheme: &str, path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let is_name = WITH_NAME.contains(&scheme) && path.strip_prefix('/').is_some_and(|name| name.chars().all(is_plain));
+    path.is_empty() || path == "/" || is_name || path.starts_with("/.well-known/")
 }
 
 #[cfg(test)]

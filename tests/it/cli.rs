@@ -48,6 +48,10 @@ async fn config_prints_no_secret_of_any_url_however_it_is_written() {
         "telemetry.otlp_endpoint=https://canary@spans.example:4317/v1",
         "telemetry.otlp_endpoint=https://spans.example/v1?key=canary",
         "telemetry.otlp_endpoint=https://spans.example/v1#canary",
+        "telemetry.otlp_endpoint=https://spans.example/canary/v1",
+        "database.url=postgres://db.example/x/canary",
+        "broker.url=amqps://mq.example/canary%2fx",
+        "sessions.url=rediss://cache.example/0/canary",
         "database.url=postgres://me:canary?1@db.example/x",
         "database.url=postgres://me:12/canary@db.example/x",
         "database.url=postgres://me:12#canary@db.example/x",
@@ -60,7 +64,13 @@ async fn config_prints_no_secret_of_any_url_however_it_is_written() {
         assert_eq!(output.code, Some(0), "{output:?}");
         assert!(output.out.contains("***") && !output.out.contains("canary"), "{setting}: {}", output.out);
     }
-    for refused in ["auth.jwks=https:canary@id.example/keys", "telemetry.otlp_endpoint=canary://:spans"] {
+    let refused = [
+        "auth.jwks=https:canary@id.example/keys",
+        "telemetry.otlp_endpoint=canary://:spans",
+        "database=postgres://me:canary@db.example/x",
+        "database.max_connections=canary",
+    ];
+    for refused in refused {
         let output = run(&["config", "--set", "auth.issuer=x", "--set", refused]).await;
         assert!(output.code == Some(1) && !output.err.contains("canary"), "{refused}: {output:?}");
     }

@@ -17,7 +17,7 @@ fn keys_are_fetched_only_where_the_network_cannot_substitute_them() {
 #[test]
 fn a_url_prints_without_its_secrets_and_a_file_as_it_is() {
     let printed = |text: &str| Location(text.into()).to_string();
-    assert_eq!(printed("https://me:s3cret@id.example/keys?code=s3cret"), "https://***@id.example/keys?***");
-    assert_eq!(printed("HTTPS:s3cret@id.example/keys"), "https://***@id.example/keys");
+    assert_eq!(printed("https://me:s3cret@id.example/keys?code=s3cret"), "https://***@id.example/***?***");
+    assert_eq!(printed("HTTPS:s3cret@id.example/keys"), "https://***@id.example/***");
     assert_eq!(printed("dev-keys/jwks.json"), "dev-keys/jwks.json");
 }

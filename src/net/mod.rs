@@ -35,7 +35,7 @@
 //! | streams of one principal | `limits.watches_per_principal = 0`; on a network `limits.watches_per_principal = 1_000` | WATCH_LIMIT | `auth` |
 //! | time for the message | `server.message_timeout = "10s"` | MESSAGE_LATE | `message_buffer` |
 //! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
-//! | costly calls at once | `server.max_costly_calls = 2` | they wait | [`fair_queue`] |
+//! | costly calls at once | `server.max_costly_calls = 2` | they wait, or share an answer | [`fair_queue`] |
 //! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |
 //! | calls at once | `server.max_in_flight = 1024` | OVERLOADED | [`concurrency_limit`] |
 //! | health watches of a connection, of an address | 8, 512 | OVERLOADED | [`peer_slots`] |
@@ -44,6 +44,8 @@
 //! | reflection streams at once | 64 | the fullest address makes room | [`peer_slots`] |
 //! | time of a reflection stream | `server.max_deadline = "60s"` | DEADLINE | `stream_limits` |
 //! | bytes of a message, packed and unpacked | `server.max_request_bytes = 1_048_576` | MESSAGE_TOO_LARGE | tonic |
+//! | database connections of mutations, and of reads | ¾ of `database.max_connections = 32` each | they wait | `store` |
+//! | time to wait for one | `database.acquire_timeout = "2s"` | OVERLOADED | `store` |
 //! | watches at once | `watch.max_watches = 10_000` | OVERLOADED | `ops` |
 //! | commands that wait in a lane | `execution.max_queue = 4096` | OVERLOADED | `ops` |
 //! | time to finish when the server stops | `server.drain_limit = "20s"` | cut off | `app` |

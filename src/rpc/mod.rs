@@ -5,6 +5,7 @@
 //! everything together on the connections of [`net`](crate::net).
 
 pub mod caller_service;
+pub mod cost;
 pub mod decode;
 pub mod diagnostics_service;
 pub mod encode;

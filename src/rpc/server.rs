@@ -1,9 +1,6 @@
 //! The gRPC server: services, layers and limits.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -21,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     caller_service::Callers,
+    cost::{self, Cost},
     diagnostics_service::Diagnostics,
     event_service::Events,
     feed_service::Feed,
@@ -72,7 +70,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PREFIX: usize = 5;
 
 /// Every service that the server has.
-const DESCRIPTORS: [&[u8]; 4] = [
+pub(super) const DESCRIPTORS: [&[u8]; 4] = [
     pb::DESCRIPTORS,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -163,8 +161,7 @@ fn layers(
     concurrency: &Arc<ConcurrencyLimit>,
 ) -> impl Layer<Routes, Service = impl Inner + use<>> + Clone + use<> {
     let metrics = &parts.metrics;
-    let costly: HashSet<_> = methods::COSTLY.iter().map(|path| (*path).to_owned()).collect();
-    let large = methods::with_large_responses(pb::DESCRIPTORS).difference(&costly).cloned().collect();
+    let queue = |class, cost, max| CallQueue::new(class, cost::paths_of(cost), max, Arc::clone(metrics));
     ServiceBuilder::new()
         .layer(layer(Trace::new(Arc::clone(metrics), &DESCRIPTORS)))
         .map_response(|response: http::Response<_>| explained(response.map(Body::new)))
@@ -179,8 +176,8 @@ fn layers(
             timeout: settings.message_timeout,
             max_bytes: settings.max_request_bytes + PREFIX,
         }))
-        .layer(layer(CallQueue::new("large", large, settings.max_large_responses, Arc::clone(metrics))))
-        .layer(layer(CallQueue::new("costly", costly, settings.max_costly_calls, Arc::clone(metrics))))
+        .layer(layer(queue("large", Cost::Large, settings.max_large_responses)))
+        .layer(layer(queue("costly", Cost::Costly, settings.max_costly_calls).sharing_answers()))
         .layer(layer(Admission {
             limit: Arc::clone(concurrency),
             draining: Arc::clone(&parts.draining),

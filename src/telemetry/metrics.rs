@@ -75,8 +75,10 @@ metrics! {
     rpcs_in_flight: IntGauge = "reservd_rpcs_in_flight" [];
     /// RPCs refused because too many were in flight.
     rpcs_shed: IntCounter = "reservd_rpcs_shed_total" [];
-    /// Lists and batch reads, by state: `in_flight` or `waiting`.
+    /// Calls of the classes `large` and `costly`, by state: `in_flight` or `waiting`.
     call_queue: IntGaugeVec = "reservd_call_queue" ["class", "state"];
+    /// Calls that were given the answer of another, which asked the same and began after they had come.
+    calls_shared: IntCounterVec = "reservd_calls_shared_total" ["class"];
     /// Pauses in reading a connection because many RPCs were in flight.
     reads_throttled: IntCounter = "reservd_reads_throttled_total" [];
     /// RPCs denied by authentication, authorization or a rate limit, by reason.

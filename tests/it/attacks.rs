@@ -5,6 +5,7 @@
 mod arsenal;
 mod large;
 mod limits;
+mod shared;
 mod siege;
 
 use std::time::Duration;

@@ -28,6 +28,18 @@ pub struct Deadline {
     asked: Option<Instant>,
 }
 
+impl Deadline {
+    /// When the answer must have begun.
+    pub const fn answer(&self) -> Instant {
+        self.answer
+    }
+
+    /// Lets the work for an answer that others wait for too go on for as long as they wait.
+    pub fn extend_to(&mut self, latest: Instant) {
+        self.answer = self.answer.max(latest);
+    }
+}
+
 /// The deadline that this layer gave to a request.
 pub fn deadline_of<T>(request: &tonic::Request<T>) -> Instant {
     match request.extensions().get::<Deadline>() {

@@ -19,7 +19,7 @@ const GUARDED: &str = "reservd_bench_guarded";
 const ISSUER: &str = "reservd-bench";
 
 /// A token for everything, good for longer than any benchmark, and the program with the settings to take it.
-async fn with_tokens(program: &Program, keys: &Path) -> Result<(HeaderValue, Program), Failure> {
+pub async fn with_tokens(program: &Program, keys: &Path) -> Result<(HeaderValue, Program), Failure> {
     let folder = keys.to_str().ok_or("the folder of the keys has no plain name")?;
     let who = ["--admin", "bench", "--role", "service", "--issuer", ISSUER, "--ttl", "12h"];
     let token = program.output(&[&["token", "--keys", folder], &who[..]].concat()).await?;

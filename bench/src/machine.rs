@@ -2,9 +2,10 @@
 //! Where the system does not tell (there is no /proc), the report says nothing about it.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -93,6 +94,17 @@ pub fn memory(process: Pid, figure: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes << 10)
+}
+
+/// How many file descriptors a process has open, but for Unix sockets: these are its connections to PostgreSQL, which it
+/// keeps.
+pub fn descriptors(process: Pid) -> Option<usize> {
+    let unix = fs::read_to_string(format!("/proc/{process}/net/unix")).ok()?;
+    let inodes = unix.lines().skip(1).filter_map(|line| line.split_whitespace().nth(6));
+    let unix: HashSet<_> = inodes.map(|inode| PathBuf::from(format!("socket:[{inode}]"))).collect();
+    let open = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Some(targets.filter(|target| !unix.contains(target)).count())
 }
 
 /// What a report says about the machine.

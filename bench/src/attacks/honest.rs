@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use http::HeaderValue;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tonic::transport::Channel;
 
-use super::{EVENT, server::Attacked};
+use super::{
+    EVENT,
+    server::{Attacked, request},
+};
 use crate::{
     Failure,
     pb::{
@@ -23,8 +27,11 @@ use crate::{
 pub const RATE: u32 = 400;
 const CONNECTIONS: usize = 4;
 
-/// Their connections.
-pub struct Callers(Vec<ReservationServiceClient<Channel>>);
+/// Their connections, and what they have to show.
+pub struct Callers {
+    clients: Vec<ReservationServiceClient<Channel>>,
+    bearer: Option<HeaderValue>,
+}
 
 /// How long calls took.
 pub struct Waits(Histogram<u64>);
@@ -41,7 +48,7 @@ impl Callers {
         for _ in 0..CONNECTIONS {
             clients.push(ReservationServiceClient::new(attacked.connect().await?));
         }
-        Ok(Self(clients))
+        Ok(Self { clients, bearer: attacked.bearer() })
     }
 
     /// Calls for so long. Every call must succeed.
@@ -51,7 +58,8 @@ impl Callers {
         let mut due = start;
         while due < start + duration {
             sleep_until(due).await;
-            let mut client = self.0[calls.len() % self.0.len()].clone();
+            let mut client = self.clients[calls.len() % self.clients.len()].clone();
+            let bearer = self.bearer.clone();
             calls.spawn(async move {
                 let user_id = format!("user-{:016x}", fastrand::u64(..));
                 let reserve = ReserveRequest {
@@ -60,10 +68,11 @@ impl Callers {
                     quantity: 1,
                     ..Default::default()
                 };
-                client.reserve(reserve).await?;
+                client.reserve(request(reserve, bearer.as_ref())).await?;
                 let (reserved, begun) = (due.elapsed(), Instant::now());
                 let reservation = Some(ReservationSelector { selector: Some(Selector::UserId(user_id)) });
-                client.cancel(CancelRequest { event_id: EVENT.into(), reservation, ..Default::default() }).await?;
+                let cancel = CancelRequest { event_id: EVENT.into(), reservation, ..Default::default() };
+                client.cancel(request(cancel, bearer.as_ref())).await?;
                 Ok::<_, tonic::Status>([reserved, begun.elapsed()])
             });
             due += pause;

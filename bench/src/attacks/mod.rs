@@ -8,8 +8,9 @@
 //! measurement, and the medians are compared.
 //!
 //! It fails if honest callers wait for more than twice as long (99th percentile), if one of them is not
-//! answered, or if memory grows by 64 MiB.
+//! answered, if memory grows by 64 MiB, or if a file descriptor is left open afterwards.
 
+mod floods;
 mod honest;
 mod server;
 
@@ -21,9 +22,13 @@ mod http2_frames;
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use arsenal::{Attack, Pace, Target};
+use floods::{Addresses, Flood};
 use honest::Waits;
-use server::Attacked;
-use tokio::process::Command;
+use server::{Attacked, Security, Site};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
 use crate::{Failure, machine};
 
@@ -32,13 +37,13 @@ use crate::{Failure, machine};
 pub enum Attacks {
     /// Measure how long honest callers wait while the server is attacked
     Attacks {
-        /// Only these, such as RapidReset
+        /// Only these, such as RapidReset or VerifyEvent
         #[arg(value_name = "ATTACK")]
         wanted: Vec<String>,
     },
     /// Attack a server until killed
     #[command(hide = true)]
-    Attack { attack: String, address: SocketAddr },
+    Attack { attack: String, address: SocketAddr, metrics: SocketAddr },
 }
 
 /// How much longer honest callers may wait.
@@ -47,6 +52,8 @@ const MAX_RATIO: f64 = 2.0;
 const MAX_GROWTH: u64 = 64 << 20;
 const ROUNDS: usize = 3;
 const MEASURED: Duration = Duration::from_secs(2);
+/// How long a server may take to close what an attacker has left.
+const CLOSING: Duration = Duration::from_secs(15);
 /// The event that is reserved at, and watched.
 const EVENT: &str = "concert";
 
@@ -72,6 +79,64 @@ const fn rate(attack: Attack) -> u32 {
     }
 }
 
+/// An attack of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// On the protocol.
+    Wire(Attack),
+    /// By valid calls, or with more knowledge of the server.
+    Flood(Flood),
+}
+
+impl Kind {
+    fn all() -> impl Iterator<Item = Self> {
+        Attack::ALL.into_iter().map(Self::Wire).chain(Flood::ALL.into_iter().map(Self::Flood))
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Wire(attack) => format!("{attack:?}"),
+            Self::Flood(flood) => format!("{flood:?}"),
+        }
+    }
+
+    const fn about(self) -> &'static str {
+        match self {
+            Self::Wire(attack) => attack.about(),
+            Self::Flood(flood) => flood.about(),
+        }
+    }
+
+    /// Steps a second.
+    const fn rate(self) -> u32 {
+        match self {
+            Self::Wire(attack) => rate(attack),
+            Self::Flood(flood) => flood.rate(),
+        }
+    }
+
+    const fn security(self) -> Security {
+        match self {
+            Self::Wire(Attack::SlowHandshakes) => Security::Tls,
+            Self::Flood(Flood::UnknownSessions) => Security::Sessions,
+            _ => Security::Nothing,
+        }
+    }
+
+    /// Attacks until killed.
+    async fn run(self, at: Addresses) -> Result<(), Failure> {
+        match self {
+            Self::Wire(attack) => {
+                let target = Target { address: at.calls, event_id: EVENT.into() };
+                let pace = Pace::new(u32::MAX, Duration::from_secs(1) / rate(attack));
+                drop(attack.run(&target, pace).await);
+                Ok(())
+            }
+            Self::Flood(flood) => flood.run(at).await,
+        }
+    }
+}
+
 impl Attacks {
     /// Measures, or attacks.
     pub async fn run(self) -> Result<(), Failure> {
@@ -81,47 +146,40 @@ impl Attacks {
                 done = measure_all(&wanted) => done,
                 _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
             },
-            Self::Attack { attack, address } => attack_it(&attack, address).await,
+            Self::Attack { attack, address, metrics } => {
+                let attack = Kind::all().find(|known| known.name() == attack).ok_or("no such attack")?;
+                attack.run(Addresses { calls: address, metrics }).await
+            }
         }
     }
 }
 
-fn name(attack: Attack) -> String {
-    format!("{attack:?}")
-}
-
-/// The attacker's process.
-async fn attack_it(attack: &str, address: SocketAddr) -> Result<(), Failure> {
-    let attack = Attack::ALL.into_iter().find(|known| name(*known) == attack).ok_or("no such attack")?;
-    let target = Target { address, event_id: EVENT.into() };
-    let pace = Pace::new(u32::MAX, Duration::from_secs(1) / rate(attack));
-    drop(attack.run(&target, pace).await);
-    Ok(())
-}
-
 async fn measure_all(wanted: &[String]) -> Result<(), Failure> {
-    let attacks: Vec<_> = Attack::ALL
-        .into_iter()
-        .filter(|attack| wanted.is_empty() || wanted.iter().any(|word| *word == name(*attack)))
-        .collect();
-    println!("{} rounds of {MEASURED:?} quiet and {MEASURED:?} under attack, {} calls a second", ROUNDS, honest::RATE);
-    println!("{:18} {:>9} {:>9} {:>6} {:>8}  what the attacker does", "attack", "quiet p99", "p99", "ratio", "memory");
+    let is_wanted = |attack: &Kind| wanted.is_empty() || wanted.contains(&attack.name());
+    let (empty, full) = (Site::new()?, Site::new()?);
+    let attacks: Vec<_> = Kind::all().filter(is_wanted).collect();
+    let has_floods = attacks.iter().any(|attack| matches!(attack, Kind::Flood(_)));
+    for (site, is_filled) in [(&empty, false), (&full, has_floods)] {
+        let server = site.start(Security::Nothing).await?;
+        server.create_events().await?;
+        if is_filled {
+            println!("filling the tables for the floods of valid calls");
+            floods::fill(site).await?;
+        }
+        server.server.stop().await?;
+    }
+    println!("{ROUNDS} rounds of {MEASURED:?} quiet and {MEASURED:?} under attack, {} calls a second", honest::RATE);
+    println!(
+        "{:18} {:>9} {:>9} {:>6} {:>8} {:>4}  what the attacker does",
+        "attack", "quiet p99", "p99", "ratio", "memory", "left"
+    );
     let mut bad = Vec::new();
     for attack in attacks {
-        let result = measure(attack).await?;
-        let millis = |wait: Duration| format!("{:.2} ms", wait.as_secs_f64() * 1000.0);
-        println!(
-            "{:18} {:>9} {:>9} {:>6.2} {:>4} MiB  {} times a second: {}",
-            name(attack),
-            millis(result.quiet),
-            millis(result.attacked),
-            result.ratio(),
-            result.growth >> 20,
-            rate(attack),
-            attack.about(),
-        );
-        if result.ratio() > MAX_RATIO || result.growth >= MAX_GROWTH {
-            bad.push(name(attack));
+        let site = if matches!(attack, Kind::Flood(_)) { &full } else { &empty };
+        let outcome = measure(attack, site).await?;
+        println!("{}", outcome.line(attack));
+        if outcome.is_beyond_the_bounds() {
+            bad.push(attack.name());
         }
     }
     if bad.is_empty() { Ok(()) } else { Err(format!("beyond the bounds: {}", bad.join(", ")).into()) }
@@ -132,20 +190,42 @@ struct Outcome {
     quiet: Duration,
     attacked: Duration,
     growth: u64,
+    /// File descriptors that are open afterwards and were not before.
+    left: usize,
 }
 
 impl Outcome {
     fn ratio(&self) -> f64 {
         self.attacked.as_secs_f64() / self.quiet.as_secs_f64()
     }
+
+    fn is_beyond_the_bounds(&self) -> bool {
+        self.ratio() > MAX_RATIO || self.growth >= MAX_GROWTH || self.left > 0
+    }
+
+    fn line(&self, attack: Kind) -> String {
+        let millis = |wait: Duration| format!("{:.2} ms", wait.as_secs_f64() * 1000.0);
+        format!(
+            "{:18} {:>9} {:>9} {:>6.2} {:>4} MiB {:>4}  {} times a second: {}",
+            attack.name(),
+            millis(self.quiet),
+            millis(self.attacked),
+            self.ratio(),
+            self.growth >> 20,
+            self.left,
+            attack.rate(),
+            attack.about(),
+        )
+    }
 }
 
-async fn measure(attack: Attack) -> Result<Outcome, Failure> {
-    let attacked = Attacked::start(attack == Attack::SlowHandshakes).await?;
-    let (process, address) = (attacked.server.process(), attacked.server.address);
+async fn measure(attack: Kind, site: &Site) -> Result<Outcome, Failure> {
+    let attacked = site.start(attack.security()).await?;
+    let process = attacked.server.process();
     let honest = honest::Callers::connect(&attacked).await?;
     honest.call(MEASURED / 2).await?;
     let before = machine::memory(process, "VmRSS").ok_or("this system does not tell how much memory is used")?;
+    let descriptors = machine::descriptors(process).ok_or("this system does not tell which files are open")?;
     machine::reset_peak_memory(process);
     let (mut quiet, mut waits) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -153,7 +233,7 @@ async fn measure(attack: Attack) -> Result<Outcome, Failure> {
         let mut attacker = Command::new("nice")
             .args(["-n", "19"])
             .arg(std::env::current_exe()?)
-            .args(["attack", &name(attack), &address.to_string()])
+            .args(["attack", &attack.name(), &attacked.server.address.to_string(), &attacked.metrics.to_string()])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
@@ -166,8 +246,21 @@ async fn measure(attack: Attack) -> Result<Outcome, Failure> {
         honest::Callers::connect(&attacked).await?;
     }
     let growth = machine::memory(process, "VmHWM").unwrap_or(u64::MAX).saturating_sub(before);
-    attacked.stop().await?;
-    Ok(Outcome { quiet: median(&quiet), attacked: median(&waits), growth })
+    let left = descriptors_left(&attacked, descriptors).await;
+    attacked.server.stop().await?;
+    Ok(Outcome { quiet: median(&quiet), attacked: median(&waits), growth, left })
+}
+
+/// How many more file descriptors are open than before, once the server had time to close them.
+async fn descriptors_left(attacked: &Attacked, before: usize) -> usize {
+    let end = Instant::now() + CLOSING;
+    loop {
+        let open = machine::descriptors(attacked.server.process()).unwrap_or(usize::MAX);
+        if open <= before || Instant::now() >= end {
+            return open.saturating_sub(before);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The median of the 99th percentiles.

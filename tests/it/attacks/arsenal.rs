@@ -28,7 +28,7 @@ const WATCH_CHANGES: &str = "/reservd.v1.FeedService/WatchChanges";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Another address of this machine, where it has more than one: limits by address are for attackers.
-const ATTACKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+pub const ATTACKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 /// Streams on one connection before the next connection is opened: as many as the server allows.
 const STREAMS: u32 = 512;
 /// How long an attacker waits for a server that reads no more, before it opens another connection.

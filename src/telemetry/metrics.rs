@@ -1,9 +1,12 @@
-//! The metrics, each declared once, with its labels and its unit in its name.
+//! The metrics, each declared once, with its labels and its unit in its name. docs/METRICS.md is made of them.
 //!
-//! They belong to one server, not to the process, so that two servers in one test do not mix.
+//! They belong to one server, so that two servers in one test do not mix. Those of the process (`process_*`) are read
+//! when they are asked for, where there is a `/proc`.
 
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result, TextEncoder, core::Collector,
@@ -16,14 +19,31 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// Commands, from a single one to the largest batch.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
+/// How a metric is declared, for a page about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration {
+    /// Its exported name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts or measures.
+    pub help: &'static str,
+}
+
 /// A metric that a declaration can make.
 trait Metric: Collector + Clone + Sized + 'static {
+    const KIND: &'static str;
+
     fn new(opts: Opts, labels: &[&str]) -> Result<Self>;
 }
 
 macro_rules! metric {
-    ($($metric:ident = |$opts:ident, $labels:pat_param| $make:expr;)+) => {
+    ($($kind:literal $metric:ident = |$opts:ident, $labels:pat_param| $make:expr;)+) => {
         $(impl Metric for $metric {
+            const KIND: &'static str = $kind;
+
             fn new($opts: Opts, $labels: &[&str]) -> Result<Self> {
                 $make
             }
@@ -32,13 +52,13 @@ macro_rules! metric {
 }
 
 metric! {
-    IntCounter = |opts, _| IntCounter::with_opts(opts);
-    IntCounterVec = |opts, labels| IntCounterVec::new(opts, labels);
-    Gauge = |opts, _| Gauge::with_opts(opts);
-    IntGauge = |opts, _| IntGauge::with_opts(opts);
-    IntGaugeVec = |opts, labels| IntGaugeVec::new(opts, labels);
-    Histogram = |opts, _| Histogram::with_opts(histogram(opts));
-    HistogramVec = |opts, labels| HistogramVec::new(histogram(opts), labels);
+    "counter" IntCounter = |opts, _| IntCounter::with_opts(opts);
+    "counter" IntCounterVec = |opts, labels| IntCounterVec::new(opts, labels);
+    "gauge" Gauge = |opts, _| Gauge::with_opts(opts);
+    "gauge" IntGauge = |opts, _| IntGauge::with_opts(opts);
+    "gauge" IntGaugeVec = |opts, labels| IntGaugeVec::new(opts, labels);
+    "histogram" Histogram = |opts, _| Histogram::with_opts(histogram(opts));
+    "histogram" HistogramVec = |opts, labels| HistogramVec::new(histogram(opts), labels);
 }
 
 /// The buckets follow from the unit: seconds or commands.
@@ -57,16 +77,26 @@ macro_rules! metrics {
         }
 
         impl Metrics {
+            /// All of them, in order.
+            pub const DECLARATIONS: &[Declaration] = &[
+                $(Declaration { name: $name, kind: <$type>::KIND, labels: &[$($label),*], help: $help.trim_ascii() },)+
+            ];
+
             /// New metrics, all at zero.
             pub fn new() -> Self {
                 let registry = Registry::new();
-                Self { $($field: register(&registry, $name, $help, &[$($label),*]),)+ registry }
+                register_process(&registry);
+                let metrics = Self { $($field: register(&registry, $name, $help, &[$($label),*]),)+ registry };
+                metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics
             }
         }
     };
 }
 
 metrics! {
+    /// Always 1, with the version of the program.
+    build_info: IntGaugeVec = "reservd_build_info" ["version"];
     /// RPCs finished, by method and code.
     rpcs: IntCounterVec = "reservd_rpcs_total" ["method", "code"];
     /// The duration of RPCs, by method.
@@ -115,8 +145,10 @@ metrics! {
     batch_speculative: IntCounter = "reservd_batch_speculative_total" [];
     /// Commands whose speculation was wrong, so that they were decided again after a read.
     batch_mispredicted: IntCounter = "reservd_batch_mispredicted_total" [];
-    /// Connections to PostgreSQL, by state: `in_use` or `max`.
-    pool_connections: IntGaugeVec = "reservd_pool_connections" ["state"];
+    /// Connections to PostgreSQL that calls use now.
+    pool_connections_in_use: IntGauge = "reservd_pool_connections_in_use" [];
+    /// Connections to PostgreSQL that calls may use: `database.max_connections`.
+    pool_connections_max: IntGauge = "reservd_pool_connections_max" [];
     /// Waitlist entries that wait.
     waitlist_waiting: IntGauge = "reservd_waitlist_waiting" [];
     /// Holds past their expire time that are not expired yet; at most 100,000 are counted.
@@ -172,13 +204,14 @@ impl Metrics {
 
     /// Sets how many connections are in use, and of how many.
     pub fn set_pool_usage(&self, (in_use, max): (usize, usize)) {
-        set_states(&self.pool_connections, [("in_use", in_use), ("max", max)]);
+        self.pool_connections_in_use.set(gauged(in_use));
+        self.pool_connections_max.set(gauged(max));
     }
 
     /// Sets how many calls of a class that take turns are in flight, and how many wait.
     pub fn set_call_queue(&self, class: &str, in_flight: usize, waiting: usize) {
         for (state, count) in [("in_flight", in_flight), ("waiting", waiting)] {
-            self.call_queue.with_label_values(&[class, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.call_queue.with_label_values(&[class, state]).set(gauged(count));
         }
     }
 
@@ -188,15 +221,21 @@ impl Metrics {
     }
 }
 
-fn set_states(gauge: &IntGaugeVec, counts: [(&str, usize); 2]) {
-    for (state, count) in counts {
-        gauge.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
+fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The processor time, memory and file descriptors of the process, under the names that Prometheus recommends.
+fn register_process(registry: &Registry) {
+    #[cfg(target_os = "linux")]
+    let _ = registry.register(Box::new(ProcessCollector::for_self()));
+    #[cfg(not(target_os = "linux"))]
+    let _ = registry;
 }
 
 /// The declarations above are constants: each test that makes a `Metrics` finds a malformed or a repeated one.
 fn register<M: Metric>(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> M {
-    let metric = M::new(Opts::new(name, help.trim()), labels).expect("a metric is well-formed");
+    let metric = M::new(Opts::new(name, help.trim_ascii()), labels).expect("a metric is well-formed");
     registry.register(Box::new(metric.clone())).expect("a metric is declared once");
     metric
 }

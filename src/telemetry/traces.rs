@@ -2,10 +2,16 @@
 
 use std::io::IsTerminal;
 
-use opentelemetry::{global, propagation::Extractor, trace::TracerProvider};
+use opentelemetry::{KeyValue, global, propagation::Extractor, trace::TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    resource::{EnvResourceDetector, ResourceDetector, TelemetryResourceDetector},
+    trace::SdkTracerProvider,
+};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use uuid::Uuid;
 
 use crate::config::{LogFormat, Telemetry};
 
@@ -56,8 +62,22 @@ where
 
 fn otlp(settings: &Telemetry) -> Result<SdkTracerProvider, TracesError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(settings.otlp_endpoint.expose()).build()?;
-    let resource = Resource::builder().with_service_name(settings.service_name.clone()).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource(&settings.service_name))
+        .build())
+}
+
+/// What all spans are from. OTEL_RESOURCE_ATTRIBUTES adds to it, and may name the instance.
+fn resource(service_name: &str) -> Resource {
+    let own = [
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", Uuid::now_v7().to_string()),
+    ];
+    let detectors: [Box<dyn ResourceDetector>; 2] =
+        [Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())];
+    let builder = Resource::builder_empty().with_attributes(own).with_detectors(&detectors);
+    builder.with_service_name(service_name.to_owned()).build()
 }
 
 impl Traces {

@@ -10,5 +10,5 @@ fn metrics_render_in_prometheus_text_format() {
     let text = String::from_utf8(metrics.render()).expect("text");
     assert!(text.contains("# HELP reservd_rpcs_total RPCs finished, by method and code."), "{text}");
     assert!(text.contains("reservd_rpcs_total{code=\"OK\",method=\"Reserve\"} 1"), "{text}");
-    assert!(text.contains("reservd_pool_connections{state=\"in_use\"} 3"), "{text}");
+    assert!(text.contains("reservd_pool_connections_in_use 3"), "{text}");
 }

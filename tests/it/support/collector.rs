@@ -7,16 +7,18 @@ use opentelemetry_proto::tonic::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
+    resource::v1::Resource,
     trace::v1::Span,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// Stores the received spans.
+/// Stores the received spans, and what they are from.
 #[derive(Clone, Default)]
 pub struct Collector {
     pub spans: Arc<Mutex<Vec<Span>>>,
+    pub resources: Arc<Mutex<Vec<Resource>>>,
 }
 
 #[tonic::async_trait]
@@ -25,8 +27,11 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let groups = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.spans.lock().expect("not poisoned").extend(groups.flat_map(|group| group.spans));
+        for group in request.into_inner().resource_spans {
+            self.resources.lock().expect("not poisoned").extend(group.resource);
+            let spans = group.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            self.spans.lock().expect("not poisoned").extend(spans);
+        }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

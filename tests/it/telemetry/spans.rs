@@ -1,6 +1,6 @@
 //! Spans: the real program sends them to a collector of the test.
 
-use std::process::Stdio;
+use std::{collections::BTreeSet, process::Stdio};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -89,6 +89,28 @@ async fn a_call_continues_its_callers_trace_down_to_the_transaction() {
     let created = named("reservd.v1.EventService/CreateEvent");
     assert!(created.parent_span_id.is_empty() && created.trace_id != rpc.trace_id, "{created:?}");
     assert!(spans.iter().all(|span| !span.name.contains("health")), "{spans:?}");
+}
+
+#[tokio::test]
+async fn spans_say_which_service_version_and_instance_they_are_from() {
+    let (collector, database) = (Collector::default(), TestDatabase::new().await);
+    let endpoint = collector.listen().await;
+    for _ in 0..2 {
+        let (mut program, address) = start(&database, &endpoint).await;
+        let channel = Channel::from_shared(address).expect("a valid URL").connect().await.expect("it serves");
+        EventServiceClient::new(channel).list_events(pb::ListEventsRequest::default()).await.expect("it answers");
+        let pid = i32::try_from(program.id().expect("it runs")).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is there");
+        soon("the program stops", program.wait()).await.expect("it was started");
+    }
+    let resources = collector.resources.lock().expect("no task panics with it").clone();
+    let all = |key: &str| -> BTreeSet<String> {
+        let attributes = resources.iter().flat_map(|resource| &resource.attributes);
+        attributes.filter(|pair| pair.key == key).map(|pair| format!("{:?}", pair.value)).collect()
+    };
+    let only = |key: &str, text: &str| all(key).len() == 1 && all(key).iter().all(|value| value.contains(text));
+    assert!(only("service.name", "\"reservd\"") && only("service.version", env!("CARGO_PKG_VERSION")), "{resources:?}");
+    assert_eq!(all("service.instance.id").len(), 2, "{resources:?}");
 }
 
 fn hex(bytes: &[u8]) -> String {

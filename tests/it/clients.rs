@@ -1,16 +1,12 @@
-//! Foreign clients: Python's and Node's, generated from `proto/`, and the commands of the documentation through server
-//! reflection. `make test-tools` installs them.
+//! Foreign clients: Python's and Node's, generated from `proto/`, and what works through server reflection. `make
+//! test-tools` installs them.
 
 use std::path::PathBuf;
 
-use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-use prost::Message;
 use tokio::process::Command;
-use tonic_types::pb::ErrorInfo;
 
 use crate::support::{
     TestServer,
-    error_reasons::REASONS,
     process::{CommandOutput, TempFolder, checkout, finish, tool},
 };
 
@@ -163,94 +159,4 @@ async fn reflection_lists_the_services_in_both_versions() {
         assert!(output.out.contains("grpc.health.v1.Health"), "{}", output.out);
     }
     server.check_and_stop().await;
-}
-
-/// A command of a page, as a reader pastes it into a shell.
-#[derive(Debug, PartialEq, Eq)]
-struct Example {
-    command: String,
-    /// The reason with which it must fail: it is in the comment on the line above.
-    reason: Option<&'static str>,
-}
-
-/// The commands of all shell blocks, in order.
-fn examples(markdown: &str) -> Vec<Example> {
-    let blocks = markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let (mut found, mut reason) = (Vec::new(), None);
-    let mut lines = blocks.flat_map(str::lines);
-    while let Some(line) = lines.next() {
-        if let Some(comment) = line.strip_prefix('#') {
-            let has = |reason: &&str| comment.split(|c: char| !is_in_reason(c)).any(|word| word == *reason);
-            reason = REASONS.iter().map(|reason| reason.name.as_str()).find(has);
-        } else if !line.trim().is_empty() {
-            let mut command = line.to_owned();
-            while command.ends_with('\\') {
-                command = format!("{command}\n{}", lines.next().expect("the command goes on"));
-            }
-            found.push(Example { command, reason: reason.take() });
-        }
-    }
-    found
-}
-
-fn is_in_reason(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
-}
-
-/// Runs a command in a shell, against the server at `address`. `make` there only checks that it has the target.
-async fn paste(folder: &TempFolder, command: &str, address: &str) -> CommandOutput {
-    let bin = checkout("tests/clients/bin");
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut shell = Command::new("bash");
-    shell.args(["-c", &command.replace("127.0.0.1:50051", address)]).kill_on_drop(true);
-    shell.env("PATH", format!("{}:{path}", bin.display())).env("BUF_CACHE_DIR", folder.path("buf"));
-    shell.env("BUF", checkout(".tools/node/node_modules/.bin/buf"));
-    finish(shell).await
-}
-
-/// The reason in the error that buf prints.
-fn reason(error: &str) -> String {
-    let error: serde_json::Value = serde_json::from_str(error).unwrap_or_else(|_| panic!("no JSON: {error}"));
-    let details = error["details"].as_array().expect("an error has details");
-    let info = details.iter().find(|detail| detail["type"] == "google.rpc.ErrorInfo").expect("one is ErrorInfo");
-    let encoded = BASE64_STANDARD_NO_PAD.decode(info["value"].as_str().expect("base64")).expect("base64");
-    ErrorInfo::decode(encoded.as_slice()).expect("an ErrorInfo").reason
-}
-
-#[tokio::test]
-async fn the_commands_of_the_documentation_do_what_it_says() {
-    for page in ["README.md", "docs/STRATEGIES.md", "docs/WAITLIST.md"] {
-        try_the_commands_of(page).await;
-    }
-}
-
-async fn try_the_commands_of(page: &str) {
-    let (server, folder) = (TestServer::start().await, TempFolder::new());
-    let examples = examples(&read(page));
-    assert!(examples.len() >= 4, "{page} has no walk: {examples:?}");
-    for example in examples {
-        let output = paste(&folder, &example.command, &server.app.address.to_string()).await;
-        match example.reason {
-            None => assert_eq!(output.code, Some(0), "{example:?}: {output:?}"),
-            Some(expected) => {
-                assert_ne!(output.code, Some(0), "{example:?}: {output:?}");
-                assert_eq!(reason(&output.err), expected, "{example:?}");
-            }
-        }
-    }
-    server.check_and_stop().await;
-}
-
-fn read(page: &str) -> String {
-    std::fs::read_to_string(checkout(page)).unwrap_or_else(|_| panic!("there is no {page}"))
-}
-
-#[test]
-fn examples_are_found_with_what_they_must_do() {
-    let markdown = "# SOLD_OUT\ngrpcurl not code\n```sh\n# three places: SOLD_OUT\ngrpcurl -d '{\"a\": \"b c\"}' \\\n  \
-                    host:1 x.Y/Z\ngrpcurl host:1 x.Y/W # no reason: SOLD_OUT\n```\n";
-    let found = examples(markdown);
-    let told: Vec<_> = found.iter().map(|it| (it.command.as_str(), it.reason)).collect();
-    let refused = "grpcurl -d '{\"a\": \"b c\"}' \\\n  host:1 x.Y/Z";
-    assert_eq!(told, [(refused, Some("SOLD_OUT")), ("grpcurl host:1 x.Y/W # no reason: SOLD_OUT", None)]);
 }

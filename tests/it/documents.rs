@@ -1,4 +1,7 @@
-//! The files, settings and metrics that the documents name exist.
+//! The files, settings and metrics that the documents name exist, and the commands work.
+
+mod blocks;
+mod shell;
 
 use std::{
     fs,
@@ -7,13 +10,14 @@ use std::{
 
 use crate::support::process::checkout;
 
-/// README.md and all of docs/, by path and text.
+/// Every document of the checkout, by path and text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let docs =
-        fs::read_dir(checkout("docs")).expect("there are documents").map(|entry| entry.expect("readable").path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let top = fs::read_dir(checkout("")).expect("a checkout").map(|entry| entry.expect("readable").path());
+    let below = files(&["docs", "deploy", "examples"]).into_iter().map(|path| checkout(&path[1..]));
+    let mut pages: Vec<_> = top.chain(below).filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
+    pages.sort();
     let read = |path: PathBuf| (path.clone(), fs::read_to_string(path).expect("a page can be read"));
-    pages.chain([checkout("README.md")]).map(read).collect()
+    pages.into_iter().filter(|path| !path.ends_with("CHANGELOG.md")).map(read).collect()
 }
 
 /// Every file of these folders, below the checkout, with `/` first.

@@ -1,11 +1,9 @@
-//! `reservd token`, the commands that need one, and the commands in docs/SECURITY.md.
+//! `reservd token`, and the commands that need one.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf};
-
-use tokio::process::Command;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{
-    TestDatabase, TestRedis,
+    TestDatabase,
     process::{CommandOutput, Process, TempFolder, finish, program},
 };
 
@@ -108,79 +106,4 @@ async fn wrong_usage_of_token_is_reported() {
     let output = finish(program(["token", "--user", "ann", "--keys", &keys])).await;
     assert_eq!(output.code, Some(1));
     assert!(output.err.contains("is not an Ed25519 key in PEM") && !output.err.contains("canary"), "{}", output.err);
-}
-
-fn checkout(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The shell blocks of a document, in order.
-fn blocks(markdown: &str) -> Vec<String> {
-    markdown.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
-}
-
-/// Runs commands as a reader would, with the program and something that does as grpcurl does in the
-/// path.
-async fn shell(folder: &TempFolder, redis: &TestRedis, commands: &str) -> CommandOutput {
-    let mut command = Command::new("bash");
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_reservd"));
-    let path = format!(
-        "{}:{}:{}",
-        checkout("tests/clients/bin").display(),
-        ours.parent().expect("a folder").display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    command.current_dir(folder.path("")).kill_on_drop(true);
-    command.env("PATH", path).env("BUF_CACHE_DIR", folder.path("buf"));
-    let commands = commands.replace("redis://127.0.0.1:6379", &redis.url);
-    command.args(["-euo", "pipefail", "-c", &commands]).env("RESERVD_SESSIONS__PREFIX", &redis.prefix);
-    command.env("REDIS_URL", &redis.url);
-    command.env("BUF", checkout(".tools/node/node_modules/.bin/buf"));
-    finish(command).await
-}
-
-/// The settings of a command line that serves.
-fn settings_of(line: &str, folder: &TempFolder) -> Vec<String> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let set = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1].trim_matches('\'').to_owned());
-    let absolute = |setting: String| match setting.split_once('=') {
-        Some((key, value)) if folder.path(value).exists() => format!("{key}={}", folder.path(value).display()),
-        _ => setting,
-    };
-    set.map(absolute).collect()
-}
-
-#[tokio::test]
-async fn the_commands_in_the_security_document_work() {
-    let text = std::fs::read_to_string(checkout("docs/SECURITY.md")).expect("there is a document");
-    let blocks = blocks(&text);
-    let runs: Vec<_> = blocks.iter().filter(|block| block.contains("reservd serve")).collect();
-    assert_eq!(runs.len(), 3, "one with tokens, one with TLS, one with sessions: {blocks:?}");
-    for block in runs {
-        let (database, folder, redis) = (TestDatabase::new().await, TempFolder::new(), TestRedis::new().await);
-        let place = block.lines().position(|line| line.starts_with("reservd serve")).expect("a line that serves");
-        let lines: Vec<_> = block.lines().collect();
-        let serve = lines[place..].iter().take_while(|line| !line.is_empty()).copied().collect::<Vec<_>>().join(" ");
-        let after: Vec<_> = lines[place..].iter().skip_while(|line| !line.is_empty()).copied().collect();
-        let before = lines[..place].join("\n");
-        let output = shell(&folder, &redis, &before).await;
-        assert_eq!(output.code, Some(0), "{before}\n{output:?}");
-        let mut settings = settings_of(&serve, &folder);
-        if block.contains("REDIS_URL") {
-            settings.extend(redis.settings().map(|(key, value)| format!("{key}={value}")));
-        }
-        assert!(!settings.is_empty(), "{serve}");
-        let server = Process::on(&database.url, &settings.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        let address = server.address.to_string();
-        let port = address.rsplit_once(':').expect("a port").1;
-        let after = after
-            .join("\n")
-            .replace("127.0.0.1:50051", &address)
-            .replace("localhost:50051", &format!("localhost:{port}"));
-        let output = shell(&folder, &redis, &after).await;
-        assert_eq!(output.code, Some(0), "{after}\n{output:?}");
-        assert!(output.out.contains("RESERVATION_STATE_HELD"), "{output:?}");
-        assert_eq!(output.out.ends_with("signed out\n"), block.contains("REDIS_URL"), "{output:?}");
-        server.stop().await;
-    }
 }

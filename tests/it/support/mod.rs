@@ -23,7 +23,7 @@ mod redis;
 mod server;
 mod stalls;
 mod streams;
-mod supervised;
+pub mod supervised;
 mod waitlist_requests;
 mod watcher;
 

@@ -13,6 +13,7 @@ mod crash;
 mod deletion;
 mod demo;
 mod dependencies;
+mod deploy;
 mod diagnostics;
 mod documents;
 mod drain;

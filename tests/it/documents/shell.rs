@@ -18,6 +18,7 @@ use crate::support::{
 
 /// The blocks that no test can paste: the document, how a line of the block begins, and why.
 const NOT_RUN: &[(&str, &str, &str)] = &[
+    ("deploy/README.md", "sudo install", "installs a service; tests/it/deploy.rs checks the unit"),
     (
         "docs/CLIENTS.md",
         "pip install grpcio grpcio-tools grpcio-status",
@@ -118,7 +119,7 @@ impl Session {
 
     /// Makes what a page presupposes: events that others have used, and the file that it shows.
     async fn prepare(&self, server: &TestServer) {
-        if ["docs/FEED.md", "docs/CLIENTS.md"].contains(&self.page()) {
+        if ["docs/FEED.md", "docs/CLIENTS.md", "docs/OPERATIONS.md"].contains(&self.page()) {
             server.event("matinee", 5).await;
             server.event("concert", 40).await;
             for place in 0..20 {
@@ -155,13 +156,17 @@ impl Session {
         let path = std::env::join_paths(
             tools.into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
         );
-        let mut shell = Command::new("bash");
+        // Whatever happens, it ends everything that the blocks have started.
+        let mut shell = Command::new("timeout");
+        shell.args(["80", "bash"]);
         shell.env_clear().envs(without_settings()).env("PATH", path.expect("a path")).current_dir(self.folder.path(""));
         shell.env("BUF", checkout(".tools/node/node_modules/.bin/buf")).env("BUF_CACHE_DIR", self.folder.path("buf"));
         shell.env("FAILED", self.folder.path("failed")).env("CALL_ERRORS", self.folder.path("call-errors"));
         shell.env("CHECKOUT", checkout("")).env("PORT", port.to_string()).env("DATABASE_URL", database_url);
         shell.env("RESERVD_SERVER__LISTEN", format!("127.0.0.1:{port}")).env("RESERVD_SERVER__METRICS_LISTEN", "");
         shell.env("RESERVD_ADDRESS", format!("http://127.0.0.1:{port}")).env("RESERVD_SESSIONS__PREFIX", &redis.prefix);
+        // An empty database, to restore a backup into.
+        shell.env("RESTORED_URL", TestDatabase::unmigrated().await.url);
         paste_into(shell, script).await
     }
 }

@@ -20,6 +20,7 @@ mod check;
 mod database;
 mod others;
 mod state;
+mod units;
 
 use std::{
     collections::BTreeMap,

@@ -31,6 +31,7 @@ impl Config {
         self.auth.check(&mut problems);
         self.limits.check(&mut problems);
         self.sessions.check(&mut problems);
+        self.web.check(&mut problems);
         problems.require(
             self.telemetry.otlp_endpoint.is_http_or_empty(),
             "telemetry.otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) is not a URL such as http://127.0.0.1:4317",

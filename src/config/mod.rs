@@ -9,6 +9,7 @@ mod secret;
 mod security;
 mod sessions;
 mod settings;
+mod web;
 
 pub use broker::{Broker, PayloadFormat};
 pub use load::Flags;
@@ -20,3 +21,4 @@ pub use settings::{
     BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Execution, Expiry, LogFormat, NETWORK_DEFAULTS,
     Retention, Server, Strategy, StrategyDefaults, Telemetry, Waitlist, Watch, is_loopback,
 };
+pub use web::Web;

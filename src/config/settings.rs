@@ -11,6 +11,7 @@ use super::{
     secret::SecretUrl,
     security::{Auth, Limits, Security, Tls},
     sessions::Sessions,
+    web::Web,
 };
 
 /// The documented defaults, as they are in the repository.
@@ -28,6 +29,7 @@ pub struct Config {
     pub auth: Auth,
     pub sessions: Sessions,
     pub limits: Limits,
+    pub web: Web,
     pub database: Database,
     pub embedded: Embedded,
     pub strategy: StrategyDefaults,

@@ -1,4 +1,4 @@
-//! Connections, from the socket to HTTP/2, and every limit on them and on their calls.
+//! Connections, from the socket to HTTP, and every limit on them and on their calls.
 //!
 //! A connection and its calls meet the limits in this order, a call from *deadline* on, in the layers of `rpc::layers`.
 //! A limit has the setting and default that are named here, or is a constant of its file. A rate, count or age of 0 is
@@ -12,6 +12,7 @@
 //! | time for the TLS handshake | `server.handshake_timeout = "10s"` | closed | [`listener`] |
 //! | time for the HTTP/2 preface | `server.handshake_timeout = "10s"` | closed | [`preface_timeout`] |
 //! | connections that wait for HTTP/2 | 64 | they wait | [`listener`] |
+//! | HTTP/1.1, unless `web.allowed_origins` is set | 2 s, 64 KiB | a sentence, and closed | [`serve`] |
 //! | age of a connection, less up to a fifth | `server.max_connection_age = "1h"` | GOAWAY | [`serve`] |
 //! | age of its client certificate | the certificate's own, and a reload | GOAWAY | [`client_certificates`] |
 //! | time for its calls then | `server.drain_limit = "20s"` | closed | [`serve`] |
@@ -21,6 +22,9 @@
 //! | streams reset early, and errors | 64 | closed | HTTP/2 |
 //! | bytes of one connection that are not read yet | 1 MiB | the sender waits | HTTP/2 |
 //! | metadata of one call | 16 KiB | call refused | HTTP/2 |
+//! | HTTP/1.1: time for a header, and between requests | `server.handshake_timeout = "10s"` | closed | [`serve`] |
+//! | HTTP/1.1: bytes of a header | 16 KiB | closed | [`serve`] |
+//! | HTTP/1.1: time for a client to read | `server.response_timeout = "60s"` | closed | [`connection`] |
 //! | reads without a turn | while ¾ of `server.max_in_flight = 1024` run | 2 KiB a turn, within 100 ms | [`read_throttle`] |
 //! | bytes pending for clients | 12 MiB in all | the slowest is closed | [`slow_client`] |
 //! | time for a response to be read | `server.response_timeout = "60s"` | closed | [`slow_client`] |

@@ -32,7 +32,7 @@ impl<T> PrefaceTimeout<T> {
     }
 }
 
-// Hand-polled: it can't be awaited before HTTP/2 begins, since the server sends its own preface meanwhile.
+// Hand-polled, as the reader inside it is. A client of HTTP/1.1 is timed by the header of its request.
 impl<T: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();

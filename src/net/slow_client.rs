@@ -222,6 +222,11 @@ impl Client {
         }
     }
 
+    /// Ends its connection, because it reads nothing.
+    pub fn disconnect(&self) {
+        self.all.disconnect(self, "too_slow");
+    }
+
     /// Whether its connection is to end; if not, `cx` is woken when it is. To be asked at every read and write, by the
     /// one task that drives the connection.
     pub fn is_disconnected(&self, cx: &Context<'_>) -> bool {

@@ -153,7 +153,7 @@ fn server_config(settings: &config::Tls, files: &Files) -> Result<(ServerConfig,
         what: "private key",
     })?;
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if verifier.is_some() {
         // A resumed handshake does not look at the client's certificate again, and would outlive it.
         config.session_storage = Arc::new(NoServerSessionStorage {});

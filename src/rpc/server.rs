@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ use super::{
         raw_body::with_raw_body,
         stream_limits::StreamLimit,
         trace::Trace,
+        web::web,
     },
     methods,
     pb::{
@@ -51,7 +52,7 @@ use crate::{
     net::{
         concurrency_limit::ConcurrencyLimit,
         listener::Listener,
-        serve::{self, Ends},
+        serve::{self, Ends, Http1, Protocols},
         slow_client::SlowClients,
         tls::Tls,
     },
@@ -64,6 +65,8 @@ use crate::{
 const MAX_RESETS: usize = 64;
 /// Bytes of metadata of one call.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// The same of a request of HTTP/1.1, which is also the most that is written ahead to its client.
+const MAX_HTTP1_BUFFER: usize = 16 * 1024;
 /// Bytes that one connection may send ahead of what is read of it.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes before each message, gRPC's own.
@@ -135,9 +138,11 @@ pub async fn serve(
         let limit = layer(StreamLimit::reflection(settings.max_deadline));
         routes.add_service(limit.named_layer(v1)).add_service(limit.named_layer(v1alpha));
     }
-    let service = layers.layer(routes.routes().prepare());
+    let service = web(&config.web).layer(layers.layer(routes.routes().prepare()));
+    let http1 = (!config.web.allowed_origins.is_empty()).then(|| http1(settings));
+    let protocols = Protocols { http2: http2(settings), http1 };
     let ends = Ends { max_age: settings.max_connection_age, grace: settings.drain_limit };
-    serve::serve(listener.listen(socket), http2(settings), service, ends, stop).await;
+    serve::serve(listener.listen(socket), protocols, service, ends, stop).await;
 }
 
 fn http2(settings: &config::Server) -> http2::Builder<TokioExecutor> {
@@ -152,6 +157,12 @@ fn http2(settings: &config::Server) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(settings.keepalive_timeout)
         .initial_connection_window_size(CONNECTION_WINDOW);
     http2
+}
+
+fn http1(settings: &config::Server) -> Http1 {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(settings.handshake_timeout).max_buf_size(MAX_HTTP1_BUFFER);
+    Http1 { builder, write_limit: settings.response_timeout }
 }
 
 /// The layers around all services, the outermost first.

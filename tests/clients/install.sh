@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests call reservd and check its files with, into .tools/ of the checkout: Python's and
-# Node's gRPC clients, what the example shop needs, and buf; and protoc and promtool of the system. Skipped while the lists of packages
+# Node's gRPC clients, what the example shop needs, and buf; and protoc, promtool and Chromium of the system. Skipped while the lists of packages
 # are the same as last time.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -18,7 +18,7 @@ hash_of_lists() {
 }
 
 is_up_to_date() {
-    has promtool && [ -x "$python/bin/python" ] && [ -d "$node/node_modules" ] &&
+    has promtool && has chromium && [ -x "$python/bin/python" ] && [ -d "$node/node_modules" ] &&
         [ "$(cat "$stamp" 2>/dev/null)" = "$(hash_of_lists)" ]
 }
 
@@ -37,6 +37,10 @@ install_protoc() {
 # Its promtool checks the alert rules.
 install_prometheus() {
     has promtool || install_stopped Prometheus prometheus golang-github-prometheus prometheus
+}
+
+install_chromium() {
+    has chromium || require chromium
 }
 
 install_python_clients() {
@@ -62,6 +66,7 @@ rm -f "$stamp"
 mkdir -p .tools
 install_protoc
 install_prometheus
+install_chromium
 install_python_clients
 install_node_clients
 hash_of_lists >"$stamp"

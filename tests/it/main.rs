@@ -3,6 +3,7 @@
 mod api;
 mod attacks;
 mod broker;
+mod browsers;
 mod cancellation;
 mod cli;
 mod clients;

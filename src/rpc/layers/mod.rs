@@ -3,6 +3,8 @@
 //! be there), [`call_queue`] (lists, batches and costly calls take turns), [`admission`] (refuses before any work is done),
 //! [`raw_body`]. Health and reflection have [`stream_limits`] besides.
 //!
+//! Around all of them is [`web`], for browsers.
+//!
 //! Each is a [`middleware`]. A layer that answers before it has the whole request leaves the rest to [`drain_body`].
 
 pub mod admission;
@@ -18,3 +20,4 @@ pub mod response_buffer;
 pub mod stream_end;
 pub mod stream_limits;
 pub mod trace;
+pub mod web;

@@ -8,7 +8,10 @@ use rcgen::{
 };
 use reservd::rpc::pb::{self, event_service_client::EventServiceClient};
 use time::OffsetDateTime;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsConnector,
     rustls::{
@@ -23,7 +26,11 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
-use crate::support::{Client, Guarded, TestServer, assert_refused, eventually, metadata, reserve, soon};
+use crate::support::{
+    Client, Guarded, TestServer, assert_refused, eventually,
+    http2::{PREFACE, SETTINGS, frame},
+    metadata, reserve, soon,
+};
 
 /// An authority that signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -362,7 +369,8 @@ async fn the_connections_of_an_address_are_limited() {
     drop(open);
     eventually("there is room again", async || {
         let mut stream = TcpStream::connect(server.app.address).await.expect("it listens");
-        // An accepted connection stays open; a refused one is closed at once.
+        // An error: a refused connection is closed at once. An accepted one is answered.
+        let _ = stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 1]))
             .await
             .is_ok_and(|read| read.is_ok_and(|n| n > 0))

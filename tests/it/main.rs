@@ -38,6 +38,7 @@ mod import;
 mod import_files;
 mod model;
 mod moments;
+mod operations;
 mod outage;
 mod paused;
 mod pool;

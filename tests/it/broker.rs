@@ -2,6 +2,7 @@
 
 mod commands;
 mod crash;
+mod first_start;
 mod relay;
 mod shop;
 mod takeover;

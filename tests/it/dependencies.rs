@@ -95,6 +95,28 @@ async fn crates_come_from_one_registry_under_licences_that_are_allowed_and_none_
     }
 }
 
+/// The crates that these members of the workspace are built of, each with its features.
+async fn built_of(members: &[&str]) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--offline", "--edges=normal,build", "--prefix=none", "--format={p} {f}"]);
+    cargo.args(members.iter().flat_map(|member| ["--package", member])).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = finish(cargo).await;
+    assert_eq!(output.code, Some(0), "{}", output.err);
+    output.out.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+}
+
+/// `make demo` after `make run` compiles only what is the demo's own, and so do `make bench` and `make attacks`.
+#[tokio::test]
+async fn no_member_of_the_workspace_needs_the_programs_crates_with_other_features() {
+    let program = built_of(&["reservd"]).await;
+    assert!(program.len() > 100, "{program:?}");
+    for member in ["reservd-demo", "reservd-bench"] {
+        let both = built_of(&["reservd", member]).await;
+        let again: Vec<_> = program.difference(&both).collect();
+        assert!(again.is_empty(), "with {member} these are compiled again, with other features: {again:?}");
+    }
+}
+
 #[test]
 fn licences_are_read_as_they_are_written() {
     let allowed = BTreeSet::from(["MIT", "Apache-2.0", "Unicode-3.0"]);

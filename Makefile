@@ -1,7 +1,7 @@
 # What one does with a checkout. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo probe bench attacks test properties simulate mutants fuzz fuzz-targets deny postgres rabbitmq redis test-tools fmt clean
+.PHONY: help run demo probe bench attacks test properties simulate mutants fuzz fuzz-targets deny install release postgres rabbitmq redis test-tools fmt clean
 
 # The product and what is built with it: chosen together, so that cargo compiles what they share once.
 RELEASE := cargo build --release --locked --quiet --package reservd --package
@@ -66,6 +66,16 @@ fuzz-targets: ## run each target of cargo fuzz for a minute (SECONDS=600: longer
 deny: ## check the dependencies: vulnerabilities, licences, bans, sources (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check
+
+# Without what only a debugger reads, it is a sixth as long.
+install: ## install the program into PREFIX (/usr/local)
+	cargo build --release --locked --quiet --package reservd
+	mkdir -p $(DESTDIR)$(or $(PREFIX),/usr/local)/bin
+	install -s -m 755 $(PROGRAMS)/reservd $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/
+
+release: ## make an archive of the program with its documents, checksums and a bill of materials, in target/dist
+	@cargo cyclonedx --version >/dev/null 2>&1 || { echo "first: cargo install --locked cargo-cyclonedx"; exit 1; }
+	deploy/release.sh $(PROGRAMS)
 
 postgres: ## install PostgreSQL's server programs where they are missing
 	@deploy/install-postgres.sh

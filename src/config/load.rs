@@ -1,18 +1,16 @@
-//! Overlays the defaults, which differ on a network, with the file, the environment and the flags. Each problem is one line with the key
-//! and the place where it is set; for an unknown key it names the closest setting, for a renamed key the new
-//! name. A message never quotes a line of a file, which may hold a secret.
+//! Overlays the defaults, which differ on a network, with the file, the environment and the flags.
 
 use std::{fs, io::ErrorKind, net::SocketAddr, path::Path};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    error::{Actual, Kind},
     providers::{Env, Format, Toml},
     util::nest,
     value::{Dict, Map, Value},
 };
 
 use super::{
+    explain::{ENVIRONMENT, explain},
     problems::ConfigError,
     settings::{Config, DEFAULTS, NETWORK_DEFAULTS, is_loopback},
 };
@@ -39,6 +37,9 @@ const WELL_KNOWN: [(&str, &str); 4] = [
     ("REDIS_URL", "sessions.url"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
 ];
+
+/// Environment variables that are options of commands, without RESERVD_.
+const OPTIONS: [&str; 7] = ["config", "address", "ca", "certificate", "key", "token", "token_file"];
 
 /// The settings from one place.
 struct Layer {
@@ -88,7 +89,7 @@ impl Config {
         }
         let config: Self = figment
             .extract()
-            .map_err(|errors| ConfigError(errors.into_iter().map(|error| explain(&error)).collect()))?;
+            .map_err(|errors| ConfigError(errors.into_iter().map(|error| explain(&error, &figment)).collect()))?;
         config.check()?;
         Ok(config)
     }
@@ -109,24 +110,42 @@ fn of_file(file: &Path) -> Result<Dict, String> {
 }
 
 fn of_environment() -> Vec<Layer> {
-    let place = |name: &str| format!("in the environment ({name})");
+    let place = |name: &str| format!("{ENVIRONMENT}{name})");
     let well_known = WELL_KNOWN.iter().flat_map(|(name, key)| {
         Env::raw().only(&[name]).iter().map(move |(_, text)| one(key, &text, place(name))).collect::<Vec<_>>()
     });
     let own = Env::prefixed("RESERVD_").split("__");
-    let own = own.iter().filter(|(key, _)| !is_for_others(key.as_str())).map(|(key, text)| {
-        let name = key.as_str().to_ascii_uppercase().replace('.', "__");
-        one(key.as_str(), &text, place(&format!("RESERVD_{name}")))
-    });
+    let own = own
+        .iter()
+        .filter(|(key, text)| !is_for_others(key.as_str(), text))
+        .map(|(key, text)| one(key.as_str(), &text, place(&variable(key.as_str()))));
     well_known.chain(own).collect()
 }
 
-/// Variables that begin with RESERVD_ but are not settings: command-line options, and the variables that
-/// Kubernetes sets in every container for a service named reservd.
-fn is_for_others(key: &str) -> bool {
-    ["config", "address", "port", "token", "ca"].contains(&key)
-        || key.starts_with("port_")
-        || key.starts_with("service_")
+/// The variable that sets a setting.
+fn variable(key: &str) -> String {
+    format!("RESERVD_{}", key.to_ascii_uppercase().replace('.', "__"))
+}
+
+/// Whether a variable that begins with RESERVD_ is no setting, but an option of a command or one of Kubernetes. All
+/// settings have two underscores in their variables, between section and key, which are a dot here; these have none.
+fn is_for_others(key: &str, value: &str) -> bool {
+    OPTIONS.contains(&key) || !key.contains('.') && is_service_link(key, value)
+}
+
+/// Whether a variable has the form of those that Kubernetes sets in every container for each service of its namespace,
+/// here for those whose names begin with `reservd`: NAME_SERVICE_HOST, NAME_SERVICE_PORT and that with the name of a
+/// port, NAME_PORT with a URL, NAME_PORT_80_TCP and that with PROTO, PORT or ADDR.
+fn is_service_link(key: &str, value: &str) -> bool {
+    let words: Vec<&str> = key.split('_').collect();
+    (0..words.len()).any(|start| match &words[start..] {
+        ["service", "host"] | ["service", "port", ..] => true,
+        ["port"] => value.contains("://"),
+        ["port", number, "tcp" | "udp" | "sctp", rest @ ..] => {
+            number.parse::<u16>().is_ok() && matches!(rest, [] | ["proto" | "port" | "addr"])
+        }
+        _ => false,
+    })
 }
 
 /// One setting, given as text. A setting whose default is text stays text even if it looks like a number.
@@ -136,46 +155,6 @@ fn one(key: &str, text: &str, place: String) -> Layer {
         _ => text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}),
     };
     Layer { place, settings: nest(key, value).into_dict().unwrap_or_default() }
-}
-
-/// One line for one error.
-fn explain(error: &figment::Error) -> String {
-    let place = error.metadata.as_ref().map_or_else(String::new, |found| format!(", set {}", found.name));
-    match &error.kind {
-        Kind::UnknownField(name, _) => {
-            let mut path = error.path.clone();
-            if path.last() != Some(name) {
-                path.push(name.clone());
-            }
-            format!("unknown setting {}{place}: did you mean {}?", path.join("."), nearest(&path))
-        }
-        Kind::UnknownVariant(found, known) => {
-            format!("{} is {found:?}{place}: must be one of {}", error.path.join("."), known.join(", "))
-        }
-        // Text may be a URL with a password that was set one level too high.
-        Kind::InvalidType(Actual::Str(_), expected) | Kind::InvalidValue(Actual::Str(_), expected) => {
-            format!("{}: found other text, expected {expected}{place}", error.path.join("."))
-        }
-        kind => format!("{}: {kind}{place}", error.path.join(".")),
-    }
-}
-
-/// The section or setting closest to an unknown one; among equals, one of the same section.
-fn nearest(path: &[String]) -> String {
-    let (section, name) = match path {
-        [section, .., name] => (section.as_str(), name.as_str()),
-        [name] => ("", name.as_str()),
-        [] => ("", ""),
-    };
-    let mut known = Vec::new();
-    for (section, settings) in DEFAULTS.parse::<toml::Table>().unwrap_or_default() {
-        known.extend(settings.as_table().into_iter().flatten().map(|(name, _)| (section.clone(), name.clone())));
-        known.push((String::new(), section));
-    }
-    known
-        .into_iter()
-        .min_by_key(|(of, known)| (strsim::damerau_levenshtein(known, name), of != section))
-        .map_or_else(String::new, |(of, known)| if of.is_empty() { known } else { format!("{of}.{known}") })
 }
 
 #[cfg(test)]

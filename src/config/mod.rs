@@ -3,6 +3,7 @@
 
 mod broker;
 mod check;
+mod explain;
 mod load;
 mod problems;
 mod secret;

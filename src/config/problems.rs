@@ -20,17 +20,18 @@ impl Problems {
     }
 
     pub(super) fn duration(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {
-        let (min, max) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-        self.require(range.contains(&value), format!("{key} must be from {min} to {max}"));
+        let [min, max, is] = [*range.start(), *range.end(), value].map(in_words);
+        self.require(range.contains(&value), format!("{key} must be from {min} to {max}, and is {is}"));
     }
 
     pub(super) fn number(&mut self, key: &str, value: usize, range: RangeInclusive<usize>) {
-        self.require(range.contains(&value), format!("{key} must be from {} to {}", range.start(), range.end()));
+        let line = format!("{key} must be from {} to {}, and is {value}", range.start(), range.end());
+        self.require(range.contains(&value), line);
     }
 
     /// The length of a text in bytes.
     pub(super) fn length(&mut self, key: &str, text: &str, range: RangeInclusive<usize>) {
-        let line = format!("{key} must have from {} to {} bytes", range.start(), range.end());
+        let line = format!("{key} must have from {} to {} bytes, and has {}", range.start(), range.end(), text.len());
         self.require(range.contains(&text.len()), line);
     }
 
@@ -38,3 +39,20 @@ impl Problems {
         if self.0.is_empty() { Ok(()) } else { Err(ConfigError(self.0)) }
     }
 }
+
+/// A duration in the largest unit of which it is a whole number: `10 years`, `90 seconds`, `250 ms`.
+fn in_words(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] =
+        [(365 * 86_400_000, "year"), (86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second")];
+    let millis = duration.as_millis();
+    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+    match unit.map(|(unit, name)| (millis / unit, name)) {
+        Some((1, name)) => format!("1 {name}"),
+        Some((count, name)) => format!("{count} {name}s"),
+        None if duration.subsec_nanos() % 1_000_000 == 0 => format!("{millis} ms"),
+        None => humantime::format_duration(duration).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ async fn config_prints_no_secret_of_any_url_however_it_is_written() {
         "auth.jwks=https:canary@id.example/keys",
         "telemetry.otlp_endpoint=canary://:spans",
         "database=postgres://me:canary@db.example/x",
-        "database.max_connections=canary",
+        "database.max_connections=postgres://me:canary@db.example/x",
     ];
     for refused in refused {
         let output = run(&["config", "--set", "auth.issuer=x", "--set", refused]).await;

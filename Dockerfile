@@ -23,11 +23,14 @@ RUN mkdir src \
     && rm -r src build.rs
 
 COPY build.rs ./
+COPY build build
 COPY proto proto
 COPY migrations migrations
 COPY src src
+# What `reservd --version` says, since git is not here: docker build --build-arg BUILD_COMMIT=$(git rev-parse --short=12 HEAD)
+ARG BUILD_COMMIT=
 # Stripped of what only a debugger reads, it is a sixth as long.
-RUN cargo build --locked --release --bin reservd \
+RUN BUILD_COMMIT=$BUILD_COMMIT cargo build --locked --release --bin reservd \
     && strip target/release/reservd
 
 # As old as the system that it was built on; with the roots that TLS trusts. The user has a home,
@@ -46,7 +49,8 @@ COPY --from=build /build/target/release/reservd /usr/local/bin/reservd
 ENV RESERVD_SERVER__LISTEN=0.0.0.0:50051
 EXPOSE 50051
 
-# On another port, say so to the check as well: RESERVD_ADDRESS=http://127.0.0.1:PORT.
+# It finds the server by the same settings: its port, and its certificate where TLS is on. With
+# tls.client_certificates = "REQUIRED" it needs one too: RESERVD_CERTIFICATE and RESERVD_KEY name the files.
 HEALTHCHECK --interval=10s --timeout=7s --start-period=30s --retries=3 \
     CMD ["/usr/local/bin/reservd", "healthcheck"]
 

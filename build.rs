@@ -1,4 +1,7 @@
-//! Generates the gRPC server, client and message types from `proto/`, without an installed protoc.
+//! Generates the gRPC server, client and message types from `proto/`, without an installed protoc; and finds the version.
+
+#[path = "build/commit.rs"]
+mod commit;
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -32,5 +35,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         // `rpc::pb` has a `Debug` for it that omits the secret.
         .skip_debug(["reservd.v1.CreateSessionResponse"])
         .compile_fds(compiler.file_descriptor_set())?;
+    println!("cargo:rustc-env=BUILD_VERSION={}", version()?);
     Ok(())
+}
+
+/// The version with the commit: the one of BUILD_COMMIT, where git is not there to ask, or of the sources. Only a
+/// release has it: a developer's build would begin again after each commit.
+fn version() -> Result<String, Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
+    let number = env::var("CARGO_PKG_VERSION")?;
+    let given = env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
+    if given.is_none() && env::var("PROFILE")? != "release" {
+        return Ok(format!("{number} (development build)"));
+    }
+    let found = given.or_else(|| {
+        let commit = commit::commit(&PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?))?;
+        commit.files.iter().for_each(|file| println!("cargo:rerun-if-changed={}", file.display()));
+        Some(commit.id)
+    });
+    Ok(found.map_or_else(|| number.clone(), |commit| format!("{number} ({commit})")))
 }

@@ -56,6 +56,7 @@ mod telemetry;
 mod tidy;
 mod unknown_outcomes;
 mod validation;
+mod version;
 mod waitlist;
 mod walk;
 mod watch;

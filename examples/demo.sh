@@ -64,7 +64,7 @@ start_service() {
         --set server.metrics_listen= >"$folder/out.log" 2>"$folder/log" &
     service=$!
     for _ in $(seq 600); do
-        address=$(sed -n 's/^reservd serves on //p' "$folder/log")
+        address=$(sed -n 's/.*"message":"reservd serves","address":"\([^"]*\)".*/\1/p' "$folder/log")
         [ -z "$address" ] || break
         kill -0 "$service" 2>/dev/null || break
         sleep 0.1
@@ -86,9 +86,9 @@ if [ -z "$server" ]; then
 fi
 echo "It serves at $server."
 echo "Importing $csv:"
-"$programs/reservd" events import "$csv" --server "$server"
+"$programs/reservd" event import "$csv" --server "$server"
 echo "And once more, which changes nothing:"
-"$programs/reservd" events import "$csv" --server "$server"
+"$programs/reservd" event import "$csv" --server "$server"
 echo "Sending the wave."
 echo
 # The long form is for bash 3, to which an empty array is unset.

@@ -5,22 +5,16 @@ mod error;
 mod exposure;
 mod metrics_endpoint;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
+use tracing::field::display;
 
 pub use self::{
     database::{Database, worker_threads},
@@ -35,6 +29,7 @@ use crate::{
     ops::Ledger,
     rpc::{
         health,
+        layers::admission::Gate,
         server::{self, Parts},
     },
     store::Pool,
@@ -59,7 +54,7 @@ pub struct App {
     ledger: Ledger,
     background: Pool,
     health: HealthReporter,
-    draining: Arc<AtomicBool>,
+    gate: Arc<Gate>,
     /// Ends the listeners.
     stop_serving: CancellationToken,
     /// Ends the workers.
@@ -72,7 +67,8 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything, and returns once it serves.
+    /// Starts everything, and returns once it serves. While it waits for its database, health checks are answered with
+    /// NOT_SERVING, and all other calls are refused.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         refuse_exposure(config)?;
         let tls = config.has_tls().then(|| Tls::load(&config.tls)).transpose()?.map(Arc::new);
@@ -86,52 +82,71 @@ impl App {
             None => None,
         };
         let database = Database::open(config).await?;
-        let migrated = database.prepare(config.database.migrate).await?;
         let ledger = Ledger::new(database.pool(config), config.execution, config.watch, Arc::clone(&metrics))
             .with_hold_limit(config.limits.live_holds_per_user);
 
         let (health, health_service) = health::service().await;
-        let draining = Arc::new(AtomicBool::new(false));
+        let gate = Arc::<Gate>::default();
         let [stop_serving, stop_working, stop_guarding] = [(); 3].map(|()| CancellationToken::new());
         let workers = TaskTracker::new();
         let (address, metrics_address) = (local(&listener), metrics_listener.as_ref().map(local));
         keep_fresh(tls.as_ref(), &guard, &workers, &stop_guarding);
-        let parts = Parts { ledger: ledger.clone(), metrics, guard, tls, draining: Arc::clone(&draining) };
-        let settings = config.clone();
-        let stop = stop_serving.clone();
+        let parts = Parts { ledger: ledger.clone(), metrics, guard, tls, gate: Arc::clone(&gate) };
+        let (settings, stop) = (config.clone(), stop_serving.clone());
         let server = tokio::spawn(async move { server::serve(&settings, parts, health_service, listener, stop).await });
         if let Some(listener) = metrics_listener {
             let listener = HttpListener::new(listener, ledger.metrics());
             workers.spawn(serve_metrics(listener, ledger.clone(), stop_working.clone()));
         }
         let background = ledger.pool().beside(BACKGROUND_CONNECTIONS);
-        worker::start(config, &ledger.with_pool(background.clone()), health.clone(), &workers, &stop_working);
-        broker::start(config, &ledger, sessions, &workers, &stop_working).await?;
-        health::set_serving(&health, true).await;
-
-        let database_at = database.describe(config);
-        let (tls, authentication) = (config.has_tls(), config.has_authentication());
-        tracing::info!(%address, ?metrics_address, database = database_at, migrated, tls, authentication, "reservd serves");
-        if !authentication {
-            let loopback_only = config::is_loopback(address);
-            tracing::warn!(loopback_only, "authentication is off: every caller has full access");
-        }
-        let drain_limit = config.server.drain_limit;
-        Ok(Self {
+        let app = Self {
             address,
             metrics_address,
             database,
             ledger,
             background,
             health,
-            draining,
+            gate,
             stop_serving,
             stop_working,
             stop_guarding,
             workers,
             server,
-            drain_limit,
-        })
+            drain_limit: config.server.drain_limit,
+        };
+        match app.begin(config, sessions).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                app.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Reaches the database, starts the workers, and takes calls.
+    async fn begin(&self, config: &Config, sessions: Option<Arc<Sessions>>) -> Result<(), StartError> {
+        let migrated = self.database.prepare(config.database.migrate, config.database.connect_timeout).await?;
+        let ledger = self.ledger.with_pool(self.background.clone());
+        worker::start(config, &ledger, self.health.clone(), &self.workers, &self.stop_working);
+        broker::start(config, &self.ledger, sessions, &self.workers, &self.stop_working).await?;
+        self.gate.open();
+        health::set_serving(&self.health, true).await;
+
+        let (address, database) = (self.address, self.database.describe(config));
+        let metrics_address = self.metrics_address.map(display);
+        let (tls, authentication) = (config.has_tls(), config.has_authentication());
+        if !authentication {
+            let loopback_only = config::is_loopback(address);
+            tracing::warn!(loopback_only, "authentication is off: every caller has full access");
+        }
+        tracing::info!(%address, metrics_address, database, migrated, tls, authentication, "reservd serves");
+        Ok(())
+    }
+
+    /// Ends what was begun of a start that failed.
+    fn abandon(self) {
+        [&self.stop_working, &self.stop_serving, &self.stop_guarding].into_iter().for_each(CancellationToken::cancel);
+        self.server.abort();
     }
 
     /// Its metrics.
@@ -146,36 +161,76 @@ impl App {
 
     /// Waits until the server ends by itself, which it does only when it fails.
     pub async fn failed(&mut self) {
-        let result = (&mut self.server).await;
-        tracing::error!(?result, "the server ended by itself");
+        match (&mut self.server).await {
+            Ok(()) => tracing::error!("the server ended by itself"),
+            Err(error) => tracing::error!(%error, "the server ended by itself"),
+        }
     }
 
     /// Stops: answers NOT_SERVING, refuses new calls, finishes the running ones within the drain limit, stops the
     /// workers, and closes the database.
     pub async fn stop(self) {
+        self.stop_before(&CancellationToken::new()).await;
+    }
+
+    /// As [`App::stop`], but waits for nothing any more once `hurry` is cancelled, except for its own PostgreSQL, which
+    /// stops in order.
+    pub async fn stop_before(self, hurry: &CancellationToken) {
         let limit = Instant::now() + self.drain_limit;
+        let drain = Drain { limit, hurry };
         self.stop_working.cancel();
         health::set_serving(&self.health, false).await;
-        sleep(NOTICE).await;
-        self.draining.store(true, Ordering::Relaxed);
+        drain.wait_for(sleep(NOTICE)).await;
+        self.gate.drain();
         self.stop_serving.cancel();
         health::end_watches(&self.health).await;
         self.ledger.end_watches();
-        if timeout_at(limit, self.server).await.is_err() {
-            tracing::warn!(limit = ?self.drain_limit, "calls were still running at the drain limit, and were cut off");
+        let in_words = humantime::format_duration(self.drain_limit);
+        if !drain.wait_for(self.server).await {
+            tracing::warn!(limit = %in_words, "calls were still running at the drain limit, and were cut off");
         }
         self.stop_guarding.cancel();
         // What was begun for callers that are gone still runs to its end.
-        if timeout_at(limit.max(Instant::now() + Duration::from_secs(1)), self.ledger.drained()).await.is_err() {
+        let drain = Drain { limit: limit.max(Instant::now() + Duration::from_secs(1)), hurry };
+        if !drain.wait_for(self.ledger.drained()).await {
             tracing::warn!("transactions were still running at the drain limit; PostgreSQL rolls them back");
         }
         self.workers.close();
-        if timeout_at(Instant::now() + WORKER_LIMIT, self.workers.wait()).await.is_err() {
-            tracing::warn!(limit = ?WORKER_LIMIT, "background work did not end in time");
+        let drain = Drain { limit: Instant::now() + WORKER_LIMIT, hurry };
+        if !drain.wait_for(self.workers.wait()).await {
+            tracing::warn!(limit = %humantime::format_duration(WORKER_LIMIT), "background work did not end in time");
         }
-        self.ledger.pool().close().await;
-        self.background.close().await;
+        drain.wait_for(self.ledger.pool().close()).await;
+        drain.wait_for(self.background.close()).await;
         self.database.close().await;
+    }
+
+    /// The calls and streams that run.
+    pub fn calls(&self) -> i64 {
+        self.ledger.metrics().rpcs_in_flight.get()
+    }
+
+    /// How long a stop waits for calls.
+    pub const fn drain_limit(&self) -> Duration {
+        self.drain_limit
+    }
+}
+
+/// How long a stop waits.
+struct Drain<'a> {
+    limit: Instant,
+    hurry: &'a CancellationToken,
+}
+
+impl Drain<'_> {
+    /// Whether the work ended in time.
+    async fn wait_for<F: Future>(&self, work: F) -> bool {
+        tokio::select! {
+            biased;
+            _ = work => true,
+            () = sleep_until(self.limit) => false,
+            () = self.hurry.cancelled() => false,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! Parses and runs the command line. Exit codes: 0 success, 1 failure, 2 wrong usage.
+//! Parses and runs the command line. `reservd --help` and docs/CLI.md list the exit codes.
 
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use reservd::cli::Cli;
+use reservd::cli::{Cli, Exit};
 
 /// The number of tasks between two polls of the sockets. With tokio's default of 61, PostgreSQL's response to a batch
 /// would wait until the responses of the previous batch are sent.
@@ -27,11 +27,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli.run()) {
+    let ended = runtime.block_on(cli.run());
+    // A blocking task, such as the lookup of a name, must not delay the end.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("reservd: {error}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            let (exit, line) = (Exit::of(&failure), failure.to_string());
+            if exit != Exit::NoReader && !line.is_empty() {
+                eprintln!("reservd: {line}");
+            }
+            ExitCode::from(exit.code())
         }
     }
 }

@@ -59,7 +59,7 @@ impl Program {
     /// Runs it to its end, and returns what it prints.
     pub async fn output(&self, arguments: &[&str]) -> Result<String, Failure> {
         let output =
-            Command::new(&self.path).args(&self.settings).args(arguments).stdin(Stdio::null()).output().await?;
+            Command::new(&self.path).args(arguments).args(&self.settings).stdin(Stdio::null()).output().await?;
         if output.status.success() {
             return Ok(String::from_utf8(output.stdout)?);
         }
@@ -70,10 +70,10 @@ impl Program {
     /// Starts a server with these further arguments. What it writes to standard error is passed on.
     pub async fn serve(&self, arguments: &[&str]) -> Result<Server, Failure> {
         let mut child = Command::new(&self.path)
+            .arg("serve")
             .args(&self.settings)
             .args(["--listen", "127.0.0.1:0", "--set", "server.metrics_listen="])
             .args(arguments)
-            .arg("serve")
             // Ctrl-C is ours to handle.
             .process_group(0)
             .kill_on_drop(true)
@@ -85,8 +85,8 @@ impl Program {
         let started = timeout(START_LIMIT, async {
             let mut said = Vec::new();
             while let Some(line) = lines.next_line().await? {
-                match line.strip_prefix("reservd serves on ") {
-                    Some(address) => return Ok(address.parse()?),
+                match address_of(&line) {
+                    Some(address) => return Ok(address),
                     None => said.push(line),
                 }
             }
@@ -100,6 +100,13 @@ impl Program {
         });
         Ok(Server { address, child })
     }
+}
+
+/// The address in the line of the log that says where the server serves.
+fn address_of(line: &str) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").filter(|fields| fields["message"] == "reservd serves")?;
+    fields["address"].as_str()?.parse().ok()
 }
 
 /// A server in a process of its own. It is killed where it is dropped.

@@ -1,6 +1,6 @@
 //! The database: the one that the settings name, or an embedded one.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -56,9 +56,9 @@ impl Database {
         url.is_empty() || url.parse().is_ok_and(is_here)
     }
 
-    /// Brings the schema up to date, or checks that it is, as the settings say.
-    pub async fn prepare(&self, migrate: bool) -> Result<usize, SchemaError> {
-        if migrate { schema::migrate(&self.options).await } else { schema::check(&self.options).await.map(|()| 0) }
+    /// Brings the schema up to date, or checks that it is. Waits for a database that is away, for as long as `patience`.
+    pub async fn prepare(&self, migrate: bool, patience: Duration) -> Result<usize, SchemaError> {
+        schema::prepare(&self.options, migrate, patience).await
     }
 
     /// The pool of connections that the settings describe.

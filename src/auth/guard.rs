@@ -256,7 +256,7 @@ impl Guard {
         if *count >= self.max_streams {
             drop(streams);
             let denial = Denial::Streams(self.max_streams);
-            self.record_denial(call, access.principal(), denial.reason());
+            self.record_denial(call, access.principal(), denial.reason(), None);
             return Err(denial);
         }
         *count += 1;
@@ -264,18 +264,28 @@ impl Guard {
     }
 
     fn denied(&self, call: Call<'_>, principal: Option<&Principal>, denial: Denial) -> Verdict {
-        self.record_denial(call, principal, denial.reason());
+        let problem = match &denial {
+            Denial::Token(problem) => Some(problem.name()),
+            _ => None,
+        };
+        self.record_denial(call, principal, denial.reason(), problem);
         Verdict::Denied(denial)
     }
 
-    /// Counts a denied call, and logs it unless there are too many.
-    pub fn record_denial(&self, call: Call<'_>, principal: Option<&Principal>, reason: &str) {
+    /// Counts a denied call, and logs it unless there are too many; with the problem of its token, if that is the reason.
+    pub fn record_denial(
+        &self,
+        call: Call<'_>,
+        principal: Option<&Principal>,
+        reason: &str,
+        problem: Option<&'static str>,
+    ) {
         self.metrics.calls_denied.with_label_values(&[reason]).inc();
         let Some(unlogged) = self.log_limit.take() else { return };
         // Only known methods: text from the caller must not reach the log.
         let method = self.needs.get_key_value(call.method).map_or("unknown", |(method, _)| *method);
         let principal = principal.map_or("none", |principal| principal.name.as_str());
-        tracing::warn!(principal, address = %call.peer.address, method, reason, unlogged, "denied a call");
+        tracing::warn!(principal, address = %call.peer.address, method, reason, problem, unlogged, "denied a call");
     }
 }
 

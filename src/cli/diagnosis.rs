@@ -2,13 +2,14 @@
 
 use std::{error::Error, time::Duration};
 
-use http::Uri;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tonic::Status;
 
+use super::{server::Server, tls::HandshakeError};
 use crate::telemetry::chain;
 
 /// The time to connect, and the time for the first bytes.
@@ -30,40 +31,87 @@ enum Protocol {
     Silent,
 }
 
-/// Why calls to a server fail, in one line.
-pub async fn diagnose(server: &Uri, error: &(dyn Error + Send + Sync)) -> String {
-    let Ok(first) = first_bytes(server, GREETING).await else {
-        return format!("no server responds at {}", server.to_string().trim_end_matches('/'));
-    };
+/// Why calls to a server fail, in one line: UNIMPLEMENTED if none can have reached a gRPC server there, or else
+/// UNAVAILABLE.
+pub async fn diagnose(server: &Server, error: &(dyn Error + Send + Sync + 'static)) -> Status {
+    let Ok(first) = first_bytes(server, GREETING).await else { return Status::unavailable(no_response(server)) };
     let found = match protocol(&first) {
         // A server of HTTP/1 may close a connection that begins with HTTP/2.
         Protocol::Silent => first_bytes(server, OLD_GREETING).await.map_or(Protocol::Silent, |first| protocol(&first)),
         found => found,
     };
-    describe(server, found, &chain(error))
-}
-
-fn describe(server: &Uri, found: Protocol, error: &str) -> String {
-    let address = server.authority().map_or("", |authority| authority.as_str());
-    let is_https = server.scheme_str() == Some("https");
+    let (cause, is_https) = (Cause::of(error), server.tls.is_some());
+    let line = describe(server.address(), is_https, found, &cause);
     match found {
-        Protocol::Tls if is_https => format!("TLS with {address} fails: {error}"),
-        Protocol::Tls => format!("{address} expects TLS: use https://{address}"),
-        Protocol::Http2 if is_https => format!("{address} does not use TLS: use http://{address}"),
-        Protocol::Http2 => format!("the connection to {address} failed: {error}"),
-        Protocol::Http1 => {
-            format!("{address} is an HTTP/1 server, not a gRPC server; use the address of server.listen")
-        }
-        Protocol::Other => format!("{address} is not a gRPC server"),
-        Protocol::Silent if is_https => format!("{address} does not answer TLS: {error}"),
-        Protocol::Silent => format!("{address} does not answer HTTP/2; if it expects TLS, use https://{address}"),
+        Protocol::Http2 if !is_https => Status::unavailable(line),
+        Protocol::Tls if is_https && matches!(cause, Cause::Lost(_)) => Status::unavailable(line),
+        _ => Status::unimplemented(line),
     }
 }
 
-async fn first_bytes(server: &Uri, greeting: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
-    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
-    let connecting = TcpStream::connect((host, server.port_u16().unwrap_or(default)));
+fn no_response(server: &Server) -> String {
+    let url = server.url.to_string();
+    let url = url.trim_end_matches('/');
+    match server.setting {
+        Some(setting) => format!("no server responds at {url} ({setting}); --server URL names another"),
+        None => format!("no server responds at {url}; is it running, and is --server right?"),
+    }
+}
+
+/// What ended a connection.
+enum Cause {
+    /// The handshake of TLS.
+    Handshake(String),
+    /// Something else, with the chain of its causes.
+    Lost(String),
+}
+
+impl Cause {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut link = Some(error);
+        while let Some(error) = link {
+            if let Some(handshake) = error.downcast_ref::<HandshakeError>() {
+                return Self::Handshake(handshake.to_string());
+            }
+            link = error.source();
+        }
+        let text = chain(error);
+        // The server's alert comes after a handshake that has succeeded for its client.
+        if text.contains("CertificateRequired") {
+            let advice = "it asks for a client certificate; give it with --certificate FILE and --key FILE";
+            return Self::Handshake(advice.to_owned());
+        }
+        Self::Lost(text)
+    }
+}
+
+fn describe(address: &str, is_https: bool, found: Protocol, cause: &Cause) -> String {
+    let (Cause::Handshake(text) | Cause::Lost(text)) = cause;
+    match found {
+        Protocol::Tls if is_https && matches!(cause, Cause::Handshake(_)) => {
+            format!("TLS with {address} fails: {text}")
+        }
+        Protocol::Tls if is_https => format!("the connection to {address} failed: {text}"),
+        Protocol::Tls => format!("{address} expects TLS; use --server https://{address}"),
+        Protocol::Http2 if is_https => format!("{address} does not use TLS; use --server http://{address}"),
+        Protocol::Http2 => format!("the connection to {address} failed: {text}"),
+        Protocol::Http1 => {
+            format!(
+                "{address} is an HTTP/1 server, not a gRPC server; give the address of server.listen with --server URL"
+            )
+        }
+        Protocol::Other => {
+            format!("{address} is not a gRPC server; give the address of server.listen with --server URL")
+        }
+        Protocol::Silent if is_https => format!("{address} does not answer TLS: {text}"),
+        Protocol::Silent => {
+            format!("{address} does not answer HTTP/2; if it expects TLS, use --server https://{address}")
+        }
+    }
+}
+
+async fn first_bytes(server: &Server, greeting: &[u8]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let connecting = TcpStream::connect(server.host_and_port());
     let mut connection = timeout(PATIENCE, connecting).await??;
     let mut first = [0; 16];
     let exchange = async {

@@ -1,138 +1,137 @@
 //! The command line.
+//!
+//! [`serve`] runs a server. `event`, `reservation`, `waitlist`, `watch` and `top` are clients of its public API: `target`
+//! finds the server by the settings that the server reads too, `wire` is the connection, `diagnosis` says what answers
+//! where no gRPC server does, `call_error` makes one plain line of a status.
 
+mod call_error;
+mod client;
 mod diagnosis;
+mod documents;
+mod event;
 pub mod event_file;
-mod export;
 mod failure;
-mod import;
+mod output;
 mod probe;
+mod reservation;
 mod serve;
+mod server;
 mod sessions;
+mod settings;
+mod table;
 mod target;
+mod text;
+mod tls;
 mod token;
+mod top;
+mod waitlist;
+mod watch;
+mod wire;
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-pub use self::failure::Failure;
-use self::target::Target;
-use crate::{
-    app::Database,
-    config::{Config, DEFAULTS, Flags},
+pub use self::failure::{Exit, Failure};
+use self::{
+    failure::EXIT_CODES,
+    output::print,
+    settings::{ServerSettings, Settings},
+    target::Target,
 };
+use crate::{app::Database, config::DEFAULTS, telemetry::traces};
 
 /// The gRPC reservation ledger: never oversells, never books one user twice, never loses a response.
 #[derive(Debug, Parser)]
-#[command(name = "reservd", version, max_term_width = 100)]
+#[command(name = "reservd", version = env!("BUILD_VERSION"), max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    #[command(flatten)]
-    settings: Settings,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-#[derive(Debug, Args)]
-struct Settings {
-    /// A TOML file of settings that override the defaults
-    #[arg(long, global = true, value_name = "FILE", env = "RESERVD_CONFIG")]
-    config: Option<PathBuf>,
-    /// Any setting, such as server.listen=0.0.0.0:50051; may be repeated
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
-    /// The address of the gRPC server (server.listen)
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// The data folder of the PostgreSQL that reservd runs itself (embedded.data_dir)
-    #[arg(long, global = true, value_name = "FOLDER")]
-    data_dir: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server (the default)
-    Serve,
-    /// Migrate the database schema
-    Migrate,
-    /// Exit with 0 if a server is healthy
-    Healthcheck(Target),
-    /// Run concurrent operations on a scratch event and check every invariant
-    Probe(probe::Probe),
+    Serve(Box<ServerSettings>),
     /// Work with events
     #[command(subcommand)]
-    Events(EventsCommand),
+    Event(Box<event::EventCommand>),
+    /// Work with reservations
+    #[command(subcommand)]
+    Reservation(Box<reservation::ReservationCommand>),
+    /// Work with waitlists
+    #[command(subcommand)]
+    Waitlist(Box<waitlist::WaitlistCommand>),
+    /// Show the changes of events while they happen
+    Watch(Box<watch::Watch>),
+    /// Show the events with the most load, again and again
+    Top(Box<top::Top>),
+    /// Exit with 0 if a server is healthy
+    Healthcheck(Box<Target>),
+    /// Migrate the database schema
+    Migrate(Settings),
+    /// Run concurrent operations on a scratch event and check every invariant
+    Probe(Box<probe::Probe>),
     /// Open, list and revoke sessions directly in Redis (sessions.url)
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
     /// Create a token for development, and its keys
-    Token(token::Token),
+    Token(Box<token::Token>),
     /// Print the settings in force, secrets redacted
     Config {
         /// Print the documented defaults instead
         #[arg(long)]
         defaults: bool,
+        #[command(flatten)]
+        settings: ServerSettings,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum EventsCommand {
-    /// Create the events of a CSV file; safe to repeat
-    Import(import::Import),
-    /// Write events as a CSV file, which can be imported
-    Export(export::Export),
+    /// Print the completions of a shell
+    Completions(documents::Completions),
+    /// Print the man page
+    Man(documents::Man),
 }
 
 impl Cli {
     /// The number of worker threads for the command.
     pub fn worker_threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Invalid settings are reported when the command loads them again.
+        let of_server = |settings: &ServerSettings| {
+            settings.load().map_or(cores, |config| crate::app::worker_threads(&config, cores))
+        };
         match &self.command {
-            // Invalid settings are reported when the command loads them again.
-            None | Some(Command::Serve) => {
-                self.settings.load().map_or(cores, |config| crate::app::worker_threads(&config, cores))
-            }
+            None => of_server(&ServerSettings::default()),
+            Some(Command::Serve(settings)) => of_server(settings),
             Some(_) => cores,
         }
     }
 
     /// Runs the command.
     pub async fn run(self) -> Result<(), Failure> {
-        let settings = self.settings;
-        match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve::serve(settings.load()?).await,
-            Command::Migrate => migrate(settings.load()?).await,
+        match self.command.unwrap_or_else(|| Command::Serve(Box::default())) {
+            Command::Serve(settings) => serve::serve(settings.load()?).await,
+            Command::Event(command) => command.run().await,
+            Command::Reservation(command) => command.run().await,
+            Command::Waitlist(command) => command.run().await,
+            Command::Watch(watch) => watch.run().await,
+            Command::Top(top) => top.run().await,
             Command::Healthcheck(target) => target.check_health().await,
-            Command::Probe(probe) => probe.run(|| settings.load()).await,
-            Command::Events(EventsCommand::Import(import)) => import.run().await,
-            Command::Events(EventsCommand::Export(export)) => export.run().await,
-            Command::Sessions(command) => command.run(settings.load()?).await,
+            Command::Migrate(settings) => migrate(&settings).await,
+            Command::Probe(probe) => probe.run().await,
+            Command::Sessions(command) => command.run().await,
             Command::Token(token) => token.run(),
-            Command::Config { defaults } => {
-                print!("{}", if defaults { DEFAULTS.to_owned() } else { settings.load()?.to_toml() });
-                Ok(())
-            }
+            Command::Config { defaults: true, .. } => print(DEFAULTS),
+            Command::Config { defaults: false, settings } => print(settings.load()?.to_toml()),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
 
-impl Settings {
-    fn load(&self) -> Result<Config, Failure> {
-        let mut flags: Flags = self.set.clone();
-        flags.extend(self.listen.iter().map(|listen| ("server.listen".to_owned(), listen.clone())));
-        flags.extend(self.data_dir.iter().map(|folder| ("embedded.data_dir".to_owned(), folder.clone())));
-        Ok(Config::load(self.config.as_deref(), &flags)?)
-    }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("must be KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-async fn migrate(config: Config) -> Result<(), Failure> {
+async fn migrate(settings: &Settings) -> Result<(), Failure> {
+    let config = settings.load()?;
+    // While it waits for the database, the log says so.
+    let _traces = traces::init(&config.telemetry)?;
     let database = Database::open(&config).await?;
-    let applied = database.prepare(true).await;
+    let applied = database.prepare(true, config.database.connect_timeout).await;
     database.close().await;
-    println!("{} migrations applied; the schema is up to date", applied?);
-    Ok(())
+    print(format_args!("{} migrations applied; the schema is up to date\n", applied?))
 }

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
-use super::{failure::Failure, target::Target};
+use super::{call_error::failed, failure::Failure, target::Target};
 use crate::{
     app::Database,
     config::Config,
@@ -69,9 +69,14 @@ enum WorkloadChoice {
 }
 
 impl Probe {
-    pub async fn run(self, config: impl FnOnce() -> Result<Config, Failure>) -> Result<(), Failure> {
+    /// Runs the test.
+    pub async fn run(self) -> Result<(), Failure> {
         let bar = progress_bar(self.operations);
-        let report = if self.remote { self.run_remote(&bar).await? } else { self.run_local(config()?, &bar).await? };
+        let report = if self.remote {
+            self.run_remote(&bar).await?
+        } else {
+            self.run_local(self.target.settings().load()?, &bar).await?
+        };
         bar.finish_and_clear();
         println!("{}", table(&report));
         for problem in &report.problems {
@@ -103,10 +108,9 @@ impl Probe {
     }
 
     async fn run_remote(&self, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
-        let mut client = DiagnosticsServiceClient::new(self.target.connect().await?);
-        let started = client.run_concurrency_test(self.request()).await;
-        let mut updates = started.map_err(|status| status.message().to_owned())?.into_inner();
-        while let Some(response) = updates.message().await.map_err(|status| status.message().to_owned())? {
+        let mut client = DiagnosticsServiceClient::new(self.target.connect_for_streams().await?);
+        let mut updates = client.run_concurrency_test(self.request()).await.map_err(failed)?.into_inner();
+        while let Some(response) = updates.message().await.map_err(failed)? {
             match response.update {
                 Some(Update::Progress(progress)) => bar.set_position(u64::try_from(progress.done_count).unwrap_or(0)),
                 Some(Update::Report(report)) => return Ok(report),
@@ -117,9 +121,9 @@ impl Probe {
     }
 
     async fn run_local(&self, config: Config, bar: &ProgressBar) -> Result<ConcurrencyTestReport, Failure> {
-        let plan = diagnostics_service::plan(self.request()).map_err(|status| status.message().to_owned())?;
+        let plan = diagnostics_service::plan(self.request()).map_err(failed)?;
         let database = Database::open(&config).await?;
-        database.prepare(config.database.migrate).await?;
+        database.prepare(config.database.migrate, Duration::ZERO).await?;
         let ledger = Ledger::new(database.pool(&config), config.execution, config.watch, Arc::new(Metrics::new()));
         let (progress, mut done) = watch::channel(0);
         let shown = bar.clone();

@@ -7,6 +7,10 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::{
     failure::Failure,
+    output::print,
+    settings::Settings,
+    table::{Column, Table},
+    text,
     token::{TokenOutput, parse_role},
 };
 use crate::{
@@ -19,9 +23,9 @@ use crate::{
             store::SessionScope,
         },
     },
-    config::{Config, SessionKind},
-    domain::{ids::UserId, time::Timestamp},
-    rpc::status::rfc3339,
+    config::SessionKind,
+    domain::ids::UserId,
+    rpc::encode,
     telemetry::metrics::Metrics,
 };
 
@@ -39,6 +43,8 @@ pub enum SessionsCommand {
 /// The options of `reservd sessions create`.
 #[derive(Debug, Args)]
 pub struct Create {
+    #[command(flatten)]
+    settings: Settings,
     /// The user of the session
     #[arg(long, value_parser = parse_user, value_name = "USER_ID")]
     user: UserId,
@@ -61,6 +67,8 @@ pub struct Create {
 /// The options of `reservd sessions list`.
 #[derive(Debug, Args)]
 pub struct List {
+    #[command(flatten)]
+    settings: Settings,
     /// The user
     #[arg(long, value_parser = parse_user, value_name = "USER_ID")]
     user: UserId,
@@ -70,6 +78,8 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub struct Revoke {
+    #[command(flatten)]
+    settings: Settings,
     /// Revoke all sessions of this user
     #[arg(long, group = "what", value_parser = parse_user, value_name = "USER_ID")]
     user: Option<UserId>,
@@ -84,9 +94,14 @@ pub struct Revoke {
 
 impl SessionsCommand {
     /// Runs the command.
-    pub async fn run(self, config: Config) -> Result<(), Failure> {
-        let sessions = Sessions::new(&config.sessions, Arc::new(Metrics::new()))?;
-        let sessions = sessions.ok_or("sessions are not configured: sessions.url (REDIS_URL) is not set")?;
+    pub async fn run(self) -> Result<(), Failure> {
+        let settings = match &self {
+            Self::Create(Create { settings, .. }) | Self::List(List { settings, .. }) => settings,
+            Self::Revoke(Revoke { settings, .. }) => settings,
+        };
+        let sessions = Sessions::new(&settings.load()?.sessions, Arc::new(Metrics::new()))?;
+        let advice = "sessions.url (REDIS_URL) is not set; set it, for example with --set sessions.url=redis://HOST";
+        let sessions = sessions.ok_or(advice)?;
         match self {
             Self::Create(create) => create.run(&sessions).await,
             Self::List(list) => list.run(&sessions).await,
@@ -118,19 +133,15 @@ impl Create {
 impl List {
     async fn run(self, sessions: &Sessions) -> Result<(), Failure> {
         let found = sessions.list(&self.user, &SessionScope::ALL).await?;
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["SESSION_ID", "ROLES", "CREATED", "USED", "EXPIRES", "BY", "DESCRIPTION"]);
-        for session in &found {
-            table.add_row(row(session));
-        }
-        println!("{table}");
-        Ok(())
+        let headers = ["SESSION_ID", "ROLES", "CREATED", "USED", "EXPIRES", "BY", "DESCRIPTION"];
+        let mut table = Table::new(&headers.map(Column::Text));
+        found.iter().for_each(|session| table.row(row(session)));
+        print(table)
     }
 }
 
 fn row(session: &Session) -> [String; 7] {
-    let time = |time: Timestamp| rfc3339(time).unwrap_or_default();
+    let time = |time| text::time(Some(encode::timestamp(time)));
     [
         session.id.to_string(),
         session.roles.names().collect::<Vec<_>>().join(","),
@@ -150,8 +161,7 @@ impl Revoke {
             (.., Some(id)) => u32::from(sessions.revoke(id, &SessionScope::ALL).await?),
             (None, None, None) => 0,
         };
-        println!("{revoked} revoked");
-        Ok(())
+        print(format_args!("{revoked} revoked\n"))
     }
 }
 

@@ -63,6 +63,7 @@ impl Server {
 
 impl Database {
     fn check(&self, problems: &mut Problems) {
+        problems.duration("database.connect_timeout", self.connect_timeout, Duration::ZERO..=HOUR);
         problems.number("database.max_connections", self.max_connections as usize, 2..=1000);
         problems.duration("database.acquire_timeout", self.acquire_timeout, MS..=HOUR);
         problems.duration("database.statement_timeout", self.statement_timeout, 100 * MS..=HOUR);

@@ -104,6 +104,8 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     pub url: SecretUrl,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
     pub max_connections: u32,
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,

@@ -138,7 +138,8 @@ impl Shared {
             if self.state.lock().stopping {
                 return;
             }
-            tracing::error!(?ended, "PostgreSQL ended unexpectedly; restarting it");
+            let ended = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+            tracing::error!(ended, "PostgreSQL ended unexpectedly; restarting it");
             failures = if started.elapsed() < STABLE { failures + 1 } else { 0 };
             match self.restart(&mut failures) {
                 Some(successor) => child = successor,

@@ -14,6 +14,7 @@ mod execute;
 pub mod feed_service;
 pub mod fields;
 pub mod health;
+pub mod json;
 pub mod layers;
 pub mod methods;
 pub mod page_token;

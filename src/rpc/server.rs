@@ -1,6 +1,6 @@
 //! The gRPC server: services, layers and limits.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -23,7 +23,7 @@ use super::{
     event_service::Events,
     feed_service::Feed,
     layers::{
-        admission::Admission,
+        admission::{Admission, Gate},
         auth::Auth,
         call_queue::CallQueue,
         deadline::Deadlines,
@@ -90,8 +90,8 @@ pub struct Parts {
     pub guard: Arc<Guard>,
     /// TLS, if the settings have it.
     pub tls: Option<Arc<Tls>>,
-    /// Set when the server refuses new calls.
-    pub draining: Arc<AtomicBool>,
+    /// Whether the server takes calls.
+    pub gate: Arc<Gate>,
 }
 
 /// Serves on `socket` until `stop`; then finishes the calls that run.
@@ -105,7 +105,7 @@ pub async fn serve(
     let settings = &config.server;
     let concurrency = ConcurrencyLimit::new(settings.max_in_flight);
     let layers = layers(settings, &parts, &concurrency);
-    let Parts { ledger, metrics, guard, tls, draining: _ } = parts;
+    let Parts { ledger, metrics, guard, tls, gate: _ } = parts;
 
     /// Each service takes gzip, and messages up to the limit, which also holds for what gzip unpacks to.
     macro_rules! limited {
@@ -191,7 +191,7 @@ fn layers(
         .layer(layer(queue("costly", Cost::Costly, settings.max_costly_calls).sharing_answers()))
         .layer(layer(Admission {
             limit: Arc::clone(concurrency),
-            draining: Arc::clone(&parts.draining),
+            gate: Arc::clone(&parts.gate),
             metrics: Arc::clone(metrics),
         }))
         .map_response(with_raw_body)

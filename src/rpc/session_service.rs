@@ -106,7 +106,8 @@ impl SessionService for Sessions {
         let wish = session::wish(request.into_inner(), context.sessions.settings(), &context.principal)?;
         let opened = context.sessions.open(&wish).await.map_err(|error| unavailable(&error))?;
         let (by, session_id, user_id) = (&context.principal.name, opened.session.id, &wish.user_id);
-        tracing::info!(%by, %session_id, %user_id, roles = ?wish.roles, "a session was created");
+        let roles = wish.roles.names().collect::<Vec<_>>().join(",");
+        tracing::info!(%by, %session_id, %user_id, roles, "a session was created");
         Ok(Response::new(pb::CreateSessionResponse {
             token: opened.token.expose().to_owned(),
             session: Some(context.encoded(&opened.session)),
@@ -194,7 +195,7 @@ impl SessionService for Sessions {
             Whose::Creator(principal) => context.sessions.revoke_created_by(principal).await,
         };
         let revoked = revoked.map_err(|error| unavailable(&error))?;
-        tracing::info!(%by, ?whose, revoked, "all sessions of a user or creator were revoked");
+        tracing::info!(%by, %whose, revoked, "all sessions of a user or creator were revoked");
         Ok(Response::new(pb::RevokeUserSessionsResponse { revoked_session_count: revoked.cast_signed() }))
     }
 }

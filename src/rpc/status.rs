@@ -53,6 +53,12 @@ pub fn overloaded(what: &str) -> Status {
     Builder::new(Code::ResourceExhausted, ErrorReason::Overloaded, what).retry_in(Duration::from_secs(1)).finish()
 }
 
+/// The server has not reached its database yet.
+pub fn starting() -> Status {
+    let message = "this server is starting: it has not reached its database yet; nothing was changed";
+    Builder::new(Code::Unavailable, ErrorReason::DatabaseUnavailable, message).retry_in(Duration::from_secs(1)).finish()
+}
+
 /// The server is stopping.
 pub fn draining() -> Status {
     stopping().finish()

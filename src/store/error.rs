@@ -70,7 +70,7 @@ impl From<sqlx::Error> for StoreError {
 /// Connection failures (08), the server going down or coming up (57P), no room for another
 /// connection, no disk or memory (53), a standby or a failed-over primary that takes no writes
 /// (25006), I/O errors (58).
-fn is_outage(code: &str) -> bool {
+pub(super) fn is_outage(code: &str) -> bool {
     ["08", "57P", "53", "58"].iter().any(|class| code.starts_with(class)) || code == "25006"
 }
 

@@ -2,15 +2,21 @@
 
 use std::{io, time::Duration};
 
+use humantime::format_duration;
 use sqlx::{
     Connection, Executor, PgConnection,
     migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::error::is_outage;
 
 /// How long the database may take to answer at the start. Without a limit, an address that drops packets takes minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The pauses between attempts to reach it.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The migrations that this program was built with.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -19,8 +25,14 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!();
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// The database can't be reached.
-    #[error("cannot connect to the database: {0}")]
-    Connect(#[source] sqlx::Error),
+    #[error("cannot connect to the database at {at}: {cause}")]
+    Connect {
+        /// Its host and port, or its socket.
+        at: String,
+        /// Why not.
+        #[source]
+        cause: sqlx::Error,
+    },
     /// A newer program has migrated the database.
     #[error(
         "the database schema is newer (migration {found}) than this reservd (migration {known}): use a newer reservd"
@@ -50,6 +62,42 @@ pub enum SchemaError {
     /// A migration failed.
     #[error("cannot migrate the database: {0}")]
     Migrate(#[source] MigrateError),
+}
+
+impl SchemaError {
+    /// Whether waiting may mend it.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect { cause: sqlx::Error::Io(_), .. } => true,
+            Self::Connect { cause: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|code| is_outage(&code))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Brings the schema up to date or checks that it is, and returns the number of migrations that it has applied. While
+/// the database is away it tries again, for as long as `patience`.
+pub async fn prepare(
+    options: &PgConnectOptions,
+    is_to_migrate: bool,
+    patience: Duration,
+) -> Result<usize, SchemaError> {
+    let (end, mut pause) = (Instant::now() + patience, FIRST_PAUSE);
+    loop {
+        let prepared = if is_to_migrate { migrate(options).await } else { check(options).await.map(|()| 0) };
+        match prepared {
+            Err(error) if error.may_pass() && Instant::now() + pause <= end => {
+                let (again_in, left) =
+                    (format_duration(pause), format_duration(Duration::from_secs((end - Instant::now()).as_secs())));
+                tracing::warn!(%error, %again_in, gives_up_in = %left, "waiting for the database");
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            prepared => return prepared,
+        }
+    }
 }
 
 /// Applies the missing migrations and returns their number. Several servers may do this at once: they queue for a lock.
@@ -85,7 +133,16 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SchemaError
         Ok(conn)
     });
     let too_late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
-    connected.await.unwrap_or_else(|_| Err(too_late())).map_err(SchemaError::Connect)
+    let connected = connected.await.unwrap_or_else(|_| Err(too_late()));
+    connected.map_err(|cause| SchemaError::Connect { at: place(options), cause })
+}
+
+/// Where the database is, without the user and the password.
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
 }
 
 async fn is_begun(conn: &mut PgConnection) -> Result<bool, SchemaError> {

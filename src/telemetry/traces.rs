@@ -45,6 +45,15 @@ pub fn init(settings: &Telemetry) -> Result<Traces, TracesError> {
     Ok(Traces { provider })
 }
 
+/// Whether log lines are JSON.
+pub fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Json => true,
+        LogFormat::Human => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    }
+}
+
 type Stacked<S> = tracing_subscriber::layer::Layered<S, Registry>;
 
 fn lines<S>(format: LogFormat) -> Box<dyn Layer<Stacked<S>> + Send + Sync>
@@ -52,11 +61,11 @@ where
     Stacked<S>: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     S: Send + Sync,
 {
-    let terminal = std::io::stderr().is_terminal();
-    match format {
-        LogFormat::Human => Box::new(fmt::layer().with_writer(std::io::stderr).with_ansi(terminal)),
-        LogFormat::Auto if terminal => Box::new(fmt::layer().with_writer(std::io::stderr)),
-        LogFormat::Auto | LogFormat::Json => Box::new(fmt::layer().json().with_writer(std::io::stderr)),
+    let to_stderr = fmt::layer().with_writer(std::io::stderr);
+    if is_json(format) {
+        Box::new(to_stderr.json())
+    } else {
+        Box::new(to_stderr.with_ansi(std::io::stderr().is_terminal()))
     }
 }
 

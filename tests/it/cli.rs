@@ -132,6 +132,9 @@ async fn variables_of_the_command_line_and_of_kubernetes_are_not_settings() {
             ("RESERVD_SERVICE_PORT_GRPC", "50051"),
             ("RESERVD_PORT", "tcp://10.0.0.1:50051"),
             ("RESERVD_PORT_50051_TCP_ADDR", "10.0.0.1"),
+            ("RESERVD_SERVER_SERVICE_HOST", "10.0.0.2"),
+            ("RESERVD_CONSOLE_PORT", "tcp://10.0.0.3:80"),
+            ("RESERVD_CONSOLE_PORT_80_TCP_PROTO", "tcp"),
         ],
         &[],
     )
@@ -171,7 +174,10 @@ fn keep_down(data_dir: &Path) {
 #[tokio::test]
 async fn the_exit_code_of_healthcheck_is_the_health_of_the_server() {
     let absent = run(&["healthcheck", "--server", "http://127.0.0.1:1"]).await;
-    assert_eq!((absent.code, absent.err.as_str()), (Some(1), "reservd: no server responds at http://127.0.0.1:1\n"));
+    assert_eq!(
+        (absent.code, absent.err.as_str()),
+        (Some(1), "reservd: no server responds at http://127.0.0.1:1; is it running, and is --server right?\n")
+    );
 
     let folder = TempFolder::new();
     let data_dir = folder.path("data");
@@ -231,7 +237,10 @@ async fn probe_runs_on_a_server_only_if_that_allows_it() {
     let server = TestServer::with(&[("diagnostics.concurrency_test", "false")]).await;
     let output = remote(&format!("http://{}", server.app.address)).await;
     assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
-    assert_eq!(output.err, "reservd: concurrency tests are off; set diagnostics.concurrency_test to allow them\n");
+    assert_eq!(
+        output.err,
+        "reservd: concurrency tests are off; set diagnostics.concurrency_test to allow them (DIAGNOSTICS_DISABLED)\n"
+    );
     server.check_and_stop().await;
 }
 
@@ -255,19 +264,47 @@ async fn a_probe_that_finds_a_violation_fails() {
 async fn the_help_tells_every_command_and_wrong_usage_is_exit_code_2() {
     let help = run(&["--help"]).await;
     assert_eq!(help.code, Some(0));
-    for word in ["serve", "migrate", "healthcheck", "probe", "events", "config", "--config", "--set", "--listen"] {
-        assert!(help.out.contains(word), "no {word} in {}", help.out);
-    }
-    for command in ["serve", "migrate", "healthcheck", "probe", "events", "config"] {
+    let commands = ["serve", "event", "reservation", "waitlist", "watch", "top", "healthcheck", "migrate", "probe"];
+    let others = ["sessions", "token", "config", "completions", "man"];
+    for command in commands.into_iter().chain(others) {
         let output = run(&[command, "--help"]).await;
         assert_eq!(output.code, Some(0), "{command}");
         let about = output.out.lines().next().expect("it says what it does");
         assert!(about.len() > 8 && help.out.contains(about), "{command}: {about}");
     }
+    assert!(help.out.contains("Exit codes:\n  0 "), "{}", help.out);
     assert!(run(&["--version"]).await.out.starts_with("reservd "));
-    for wrong in
-        [&["reserve"][..], &["--set", "nothing"], &["--set", "=1"], &["probe", "--operations", "0"], &["events"]]
-    {
+    for wrong in [
+        &["reserve"][..],
+        &["config", "--set", "nothing"],
+        &["config", "--set", "=1"],
+        &["probe", "--operations", "0"],
+        &["event"],
+        &["event", "create", "hamlet"],
+        &["event", "create", "hamlet", "--capacity", "5", "--start-time", "tomorrow"],
+        &["reservation", "list"],
+        &["reservation", "show", "hamlet"],
+        &["reservation", "show", "hamlet", "ann", "--id", "1"],
+        &["watch"],
+    ] {
         assert_eq!(run(wrong).await.code, Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_flags_of_a_server_are_in_the_help_of_serve_and_of_config_alone() {
+    for (command, has_them) in [
+        (&[][..], false),
+        (&["serve"], true),
+        (&["config"], true),
+        (&["event", "list"], false),
+        (&["reservation", "reserve"], false),
+        (&["healthcheck"], false),
+        (&["token"], false),
+    ] {
+        let help = run(&[command, &["--help"]].concat()).await.out;
+        for flag in ["--listen", "--data-dir"] {
+            assert_eq!(help.contains(flag), has_them, "{command:?} {flag}: {help}");
+        }
     }
 }

@@ -12,10 +12,10 @@ mod wave;
 
 const FLIGHTS: &str = "examples/flights.csv";
 
-/// What `reservd events import` prints of the example.
+/// What `reservd event import` prints of the example.
 async fn import(server: &TestServer) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reservd"));
-    command.args(["events", "import", FLIGHTS]).args(["--server", &format!("http://{}", server.app.address)]);
+    command.args(["event", "import", FLIGHTS]).args(["--server", &format!("http://{}", server.app.address)]);
     let output = soon("the import", command.current_dir(env!("CARGO_MANIFEST_DIR")).output()).await;
     let output = output.expect("reservd can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

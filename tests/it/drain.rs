@@ -7,17 +7,17 @@ use reservd::rpc::pb;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    ServerReflectionRequest, ServerReflectionResponse, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
 use tonic_types::StatusExt;
 
 use crate::support::{
     TestDatabase, eventually,
-    process::{Process, TempFolder, clients, program},
+    process::{Process, TempFolder, clients, is_at_rest, logged, program},
     reserve, soon,
 };
 
@@ -115,15 +115,7 @@ async fn silent_connections_do_not_delay_the_stop() {
 async fn a_stream_that_never_ends_is_cut_at_the_drain_limit() {
     let database = TestDatabase::new().await;
     let server = Process::on(&database.url, &["server.drain_limit=300ms"]).await;
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    // One request, and its side of the stream stays open.
-    let asked = tokio_stream::once(request).chain(tokio_stream::pending());
-    let mut reflection = ServerReflectionClient::new(server.connect().await);
-    let mut answers = reflection.server_reflection_info(asked).await.expect("reflection is on").into_inner();
-    answers.next().await.expect("answered").expect("well");
+    let mut answers = endless_stream(&server).await;
     server.stop().await;
     let end = soon("the stream ends", answers.next()).await;
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
@@ -148,11 +140,65 @@ async fn a_call_that_waits_for_ever_is_cut_at_the_drain_limit_and_leaves_no_effe
     locker.close().await.expect("closed");
 }
 
+/// Opens a stream that never ends by itself.
+async fn endless_stream(server: &Process) -> Streaming<ServerReflectionResponse> {
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asked = tokio_stream::once(asked).chain(tokio_stream::pending());
+    let mut reflection = ServerReflectionClient::new(server.connect().await);
+    let mut answers = reflection.server_reflection_info(asked).await.expect("reflection is on").into_inner();
+    answers.next().await.expect("answered").expect("well");
+    answers
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once_and_its_postgresql_in_order() {
+    for (signal, expected) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let folder = TempFolder::new();
+        let data_dir = folder.path("data");
+        let server = Process::embedded(&data_dir, &["server.drain_limit=1h"]).await;
+        let stream = endless_stream(&server).await;
+        let mut health = HealthClient::new(server.connect().await);
+        let mut watch = health.watch(HealthCheckRequest::default()).await.expect("health can be watched").into_inner();
+        server.signal(Signal::SIGTERM);
+        let stopping = async {
+            while let Some(Ok(status)) = watch.next().await {
+                if status.status() == ServingStatus::NotServing {
+                    return;
+                }
+            }
+        };
+        soon("the first signal is heard", stopping).await;
+        server.signal(signal);
+        let (code, log) = server.ends().await;
+        drop(stream);
+        assert_eq!(code, Some(expected), "{log:?}");
+        let announced = log
+            .iter()
+            .find_map(|line| logged(line, "stopping: waiting for the calls that run; a second signal stops at once"));
+        let announced = announced.unwrap_or_else(|| panic!("nothing is announced: {log:?}"));
+        assert!(announced["calls"].as_i64() >= Some(1) && announced["limit"] == "1h", "{announced}");
+        assert!(announced["until"].as_str().is_some_and(|until| until.ends_with(" UTC")), "{announced}");
+        assert!(log.last().is_some_and(|line| logged(line, "stopped").is_some()), "{log:?}");
+        assert!(!log.iter().any(|line| line.contains("did not stop in order")), "{log:?}");
+        assert!(is_at_rest(&data_dir), "PostgreSQL still runs");
+    }
+}
+
+#[tokio::test]
+async fn stopped_is_the_last_line() {
+    let database = TestDatabase::new().await;
+    let log = Process::on(&database.url, &[]).await.stop().await;
+    assert!(log.last().is_some_and(|line| logged(line, "stopped").is_some()), "{log:?}");
+}
+
 #[tokio::test]
 async fn a_stop_while_starting_is_a_stop() {
     let folder = TempFolder::new();
     let data_dir = folder.path("data");
-    let mut command = program(["--listen", "127.0.0.1:0", "--set", "server.metrics_listen=", "--data-dir"]);
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--set", "server.metrics_listen=", "--data-dir"]);
     let mut child = command.arg(&data_dir).spawn().expect("the program can be started");
     eventually("it makes its database", async || data_dir.join("cluster.partial").exists()).await;
     let pid = nix::unistd::Pid::from_raw(child.id().expect("it runs").cast_signed());

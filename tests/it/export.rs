@@ -1,4 +1,4 @@
-//! `reservd events export`: an import of what it writes changes nothing, and gives another server the same events.
+//! `reservd event export`: an import of what it writes changes nothing, and gives another server the same events.
 
 use reservd::rpc::pb;
 
@@ -9,7 +9,7 @@ use crate::support::{
 
 async fn events(server: &TestServer, arguments: &[&str]) -> CommandOutput {
     let address = format!("http://{}", server.app.address);
-    run(&[&["events"], arguments, &["--server", &address]].concat()).await
+    run(&[&["event"], arguments, &["--server", &address]].concat()).await
 }
 
 /// The export of all events.

@@ -1,4 +1,4 @@
-//! `reservd events import`: imports good lines, compares what exists, and is safe to repeat, even after an
+//! `reservd event import`: imports good lines, compares what exists, and is safe to repeat, even after an
 //! interruption. `import_files.rs` has the messy files.
 
 use reservd::rpc::pb;
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 async fn import(server: &TestServer, file: &str) -> CommandOutput {
-    run(&["events", "import", file, "--server", &format!("http://{}", server.app.address)]).await
+    run(&["event", "import", file, "--server", &format!("http://{}", server.app.address)]).await
 }
 
 /// Checks the counts: events created, existing, different and cancelled, bad lines, lines not read.
@@ -155,7 +155,7 @@ async fn the_next_import_finishes_a_killed_one() {
     other.execute(INSERT).await.expect("inserted");
 
     let address = format!("http://{}", server.app.address);
-    let mut importer = program(["events", "import", &file, "--server", &address]).spawn().expect("it can be started");
+    let mut importer = program(["event", "import", &file, "--server", &address]).spawn().expect("it can be started");
     server.waiting(1).await;
     importer.kill().await.expect("it can be killed");
     assert_eq!(events(&server).await, 500, "the first batch is there, the second is not half there");
@@ -177,11 +177,11 @@ async fn a_malformed_file_is_refused_before_any_call() {
     let folder = TempFolder::new();
     let file = folder.file("bad.csv", "event_id,colour\na,5\n");
     // There is no server, so a call would fail.
-    let output = run(&["events", "import", &file, "--server", "http://127.0.0.1:1"]).await;
+    let output = run(&["event", "import", &file, "--server", "http://127.0.0.1:1"]).await;
     assert_eq!((output.code, output.out.as_str()), (Some(1), ""));
     assert!(output.err.starts_with(&format!("reservd: {file}: line 1: the header line has no")), "{output:?}");
     assert_eq!(output.err.lines().count(), 1, "{output:?}");
-    let missing = run(&["events", "import", "/nowhere/events.csv"]).await;
+    let missing = run(&["event", "import", "/nowhere/events.csv"]).await;
     assert_eq!(missing.code, Some(1));
     assert!(missing.err.starts_with("reservd: cannot read /nowhere/events.csv: "), "{missing:?}");
 }

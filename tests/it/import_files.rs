@@ -1,4 +1,4 @@
-//! What `reservd events import` says about messy files: tests/data/csv has each file, and beside it the exact output.
+//! What `reservd event import` says about messy files: tests/data/csv has each file, and beside it the exact output.
 //!
 //! `WRITE_SNAPSHOTS=1` writes the outputs: read the difference before you commit it.
 
@@ -22,7 +22,7 @@ async fn each_messy_file_has_its_exact_output() {
     let write = std::env::var_os("WRITE_SNAPSHOTS").is_some();
     let mut wrong = Vec::new();
     for name in names {
-        let mut command = program(["events", "import", &name, "--server", &address]);
+        let mut command = program(["event", "import", &name, "--server", &address]);
         command.current_dir(&folder);
         let output = finish(command).await;
         let code = output.code.expect("it exits");

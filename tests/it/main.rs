@@ -7,6 +7,7 @@ mod browsers;
 mod cancellation;
 mod cli;
 mod clients;
+mod commands;
 mod concurrency;
 mod connections;
 mod contention;

@@ -2,18 +2,23 @@
 
 use reservd::store::schema;
 use sqlx::{AssertSqlSafe, Executor};
-use tokio::net::TcpListener;
-
-use crate::support::{
-    TestDatabase, all,
-    process::{CommandOutput, Process, TempFolder, finish, program},
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, UnixStream},
 };
 
-/// Tries to serve, and returns the error line.
+use crate::support::{
+    TestDatabase, all, eventually,
+    process::{CommandOutput, Process, TempFolder, finish, program, run},
+    soon,
+};
+
+/// Tries to serve, and returns the error line: one of the log, unless the settings are what is wrong.
 async fn refusal(database_url: Option<&str>, arguments: &[&str]) -> String {
     let mut command = program(["serve"]);
     // Isolated from this machine. The arguments of a test come later and override these.
-    for setting in ["server.listen=127.0.0.1:0", "server.metrics_listen=", "embedded.data_dir=/proc/reservd"] {
+    let isolated = ["server.listen=127.0.0.1:0", "server.metrics_listen=", "embedded.data_dir=/proc/reservd"];
+    for setting in isolated.into_iter().chain(["database.connect_timeout=0s"]) {
         command.args(["--set", setting]);
     }
     command.args(arguments);
@@ -27,7 +32,10 @@ fn one_line(output: CommandOutput) -> String {
     assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{output:?}");
     let line = output.err.strip_suffix('\n').expect("a line");
     assert!(!line.contains('\n'), "more than one line: {line}");
-    line.strip_prefix("reservd: ").expect("the line begins with the program's name").to_owned()
+    match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(line) => line["fields"]["message"].as_str().expect("it has a message").to_owned(),
+        Err(_) => line.strip_prefix("reservd: ").expect("the line begins with the program's name").to_owned(),
+    }
 }
 
 #[track_caller]
@@ -43,7 +51,7 @@ fn assert_says(line: &str, words: &[&str]) {
 #[tokio::test]
 async fn an_unreachable_database() {
     let line = refusal(Some("postgres://me:canary@127.0.0.1:1/x"), &[]).await;
-    assert_says(&line, &["cannot connect to the database", "Connection refused"]);
+    assert_says(&line, &["cannot connect to the database at 127.0.0.1:1: ", "Connection refused"]);
 }
 
 #[tokio::test]
@@ -52,6 +60,62 @@ async fn a_silent_database() {
     let address = silent.local_addr().expect("bound");
     let line = refusal(Some(&format!("postgres://me:canary@{address}/x")), &[]).await;
     assert_says(&line, &["cannot connect to the database", "does not answer"]);
+}
+
+/// A server that waits for this database, and its health, which is NOT_SERVING.
+async fn waiting_server(database_url: &str, port: u16, settings: &[&str]) -> tokio::process::Child {
+    let mut command = program(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", "server.metrics_listen="]);
+    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    let child = command.env("DATABASE_URL", database_url).spawn().expect("it can be started");
+    let address = format!("http://127.0.0.1:{port}");
+    eventually("health checks are answered", async || {
+        let health = run(&["healthcheck", "--server", &address]).await;
+        assert_eq!(health.code, Some(1));
+        health.err.contains("NOT_SERVING")
+    })
+    .await;
+    let call = run(&["event", "list", "--server", &address]).await;
+    assert_says(&call.err, &["this server is starting", "(DATABASE_UNAVAILABLE); try again"]);
+    child
+}
+
+/// A port that is free now.
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound").port()
+}
+
+#[tokio::test]
+async fn a_server_waits_for_its_database_and_serves_once_it_is_there() {
+    let database = TestDatabase::unmigrated().await;
+    let socket = database.options.get_socket().expect("by its socket").join(".s.PGSQL.5432");
+    let (database_port, port) = (free_port().await, free_port().await);
+    let name = database.options.get_database().expect("it has a name");
+    let user = database.options.get_username();
+    let url = format!("postgres://{user}@127.0.0.1:{database_port}/{name}");
+    let mut server = waiting_server(&url, port, &[]).await;
+    let listener = TcpListener::bind(("127.0.0.1", database_port)).await.expect("still free");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut postgres = UnixStream::connect(&socket).await.expect("PostgreSQL is there");
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut postgres).await });
+        }
+    });
+    let address = format!("http://127.0.0.1:{port}");
+    eventually("it serves", async || run(&["healthcheck", "--server", &address]).await.code == Some(0)).await;
+    assert_eq!(run(&["event", "list", "--server", &address]).await.code, Some(0));
+    server.kill().await.expect("it runs");
+}
+
+#[tokio::test]
+async fn a_server_gives_up_when_its_database_stays_away() {
+    let port = free_port().await;
+    let server = waiting_server("postgres://me:canary@127.0.0.1:1/x", port, &["database.connect_timeout=2s"]).await;
+    let output = CommandOutput::from(soon("it gives up", server.wait_with_output()).await.expect("it ran"));
+    let (last, before): (Vec<_>, Vec<_>) = output.err.lines().rev().enumerate().partition(|(number, _)| *number == 0);
+    assert_says(last[0].1, &["cannot connect to the database at 127.0.0.1:1: ", "\"ERROR\""]);
+    assert!(!before.is_empty(), "{output:?}");
+    before.iter().for_each(|(_, line)| assert_says(line, &["waiting for the database", "127.0.0.1:1", "gives_up_in"]));
+    assert_eq!(output.code, Some(1));
 }
 
 #[tokio::test]
@@ -156,7 +220,7 @@ async fn invalid_settings() {
         (&["--config", &unknown], &["unknown setting server.listn", &unknown, "did you mean server.listen?"]),
         (&["--set", "expiry.intervall=1s"], &["expiry.intervall", "did you mean expiry.interval?"]),
         (&["--set", "expiry.interval=soon"], &["expiry.interval", "soon", "command line"]),
-        (&["--set", "retention.changes=1h"], &["retention.changes must be from 1day"]),
+        (&["--set", "retention.changes=1h"], &["retention.changes must be from 1 day to 10 years, and is 1 hour"]),
         (
             &["--config", &renamed],
             &["unknown setting execution.remembered_events", &renamed, "it is execution.cached_events now"],
@@ -175,8 +239,15 @@ async fn invalid_settings() {
 #[tokio::test]
 async fn an_invalid_variable_is_named() {
     for (name, value, words) in [
-        ("RESERVD_SERVER__LISTN", "x", ["unknown setting server.listn", "did you mean server.listen?"]),
-        ("RESERVD_LISTEN", "127.0.0.1:1", ["unknown setting listen", "did you mean server.listen?"]),
+        ("RESERVD_SERVER__LISTN", "x", ["unknown setting server.listn", "did you mean RESERVD_SERVER__LISTEN?"]),
+        ("RESERVD_LISTEN", "127.0.0.1:1", ["unknown setting listen", "did you mean RESERVD_SERVER__LISTEN?"]),
+        ("RESERVD_SERVER_LISTEN", "x", ["unknown setting server_listen", "did you mean RESERVD_SERVER__LISTEN?"]),
+        ("RESERVD_SERVR__LISTEN", "x", ["unknown setting servr", "did you mean RESERVD_SERVER__LISTEN?"]),
+        (
+            "RESERVD_SERVER__LISTEN",
+            "localhost:50051",
+            ["server.listen is \"localhost:50051\"", "such as 127.0.0.1:50051;"],
+        ),
         ("RESERVD_HOLDS__SWEEP_INTERVAL", "1s", ["unknown setting holds.sweep_interval", "it is expiry.interval now"]),
         ("RESERVD_STRATEGY__RESERVE", "LUCKY", ["strategy.reserve", "must be one of PESSIMISTIC, OPTIMISTIC"]),
     ] {

@@ -1,5 +1,6 @@
 //! Telemetry: metrics over HTTP, and spans over OTLP from the real program.
 
+mod log;
 mod metrics;
 mod page;
 mod spans;

@@ -15,8 +15,12 @@ async fn assert_all_say(server: &str, expected: &str) {
     let folder = TempFolder::new();
     let file = folder.file("events.csv", "event_id,capacity\na,5\n");
     for command in [
-        &["events", "import", &file][..],
-        &["events", "export"],
+        &["event", "import", &file][..],
+        &["event", "export"],
+        &["event", "list"],
+        &["reservation", "confirm", "a", "ann"],
+        &["watch", "a"],
+        &["top"],
         &["healthcheck"],
         &["probe", "--remote", "--operations", "1"],
     ] {
@@ -33,7 +37,9 @@ async fn assert_all_say(server: &str, expected: &str) {
 async fn the_metrics_port_is_an_http_server() {
     let server = TestServer::start().await;
     let address = server.app.metrics_address.expect("metrics are served");
-    let expected = format!("{address} is an HTTP/1 server, not a gRPC server; use the address of server.listen");
+    let expected = format!(
+        "{address} is an HTTP/1 server, not a gRPC server; give the address of server.listen with --server URL"
+    );
     assert_all_say(&format!("http://{address}"), &expected).await;
     server.check_and_stop().await;
 }
@@ -42,7 +48,11 @@ async fn the_metrics_port_is_an_http_server() {
 async fn https_to_a_server_without_tls_says_http() {
     let server = TestServer::start().await;
     let address = server.app.address;
-    assert_all_say(&format!("https://{address}"), &format!("{address} does not use TLS: use http://{address}")).await;
+    assert_all_say(
+        &format!("https://{address}"),
+        &format!("{address} does not use TLS; use --server http://{address}"),
+    )
+    .await;
     server.check_and_stop().await;
 }
 
@@ -54,11 +64,12 @@ async fn http_to_a_server_with_tls_says_https() {
     let key = folder.file("server.key", pair.signing_key.serialize_pem());
     let server = TestServer::with(&[("tls.certificate", &certificate), ("tls.key", &key)]).await;
     let address = server.app.address;
-    assert_all_say(&format!("http://{address}"), &format!("{address} expects TLS: use https://{address}")).await;
+    assert_all_say(&format!("http://{address}"), &format!("{address} expects TLS; use --server https://{address}"))
+        .await;
 
     let output = run(&["healthcheck", "--server", &format!("https://{address}")]).await;
     assert!(output.err.starts_with(&format!("reservd: TLS with {address} fails: ")), "{output:?}");
-    assert!(output.err.contains("UnknownIssuer"), "{output:?}");
+    assert!(output.err.contains("an authority that is not trusted") && output.err.contains("--ca FILE"), "{output:?}");
     server.check_and_stop().await;
 }
 
@@ -67,9 +78,9 @@ async fn a_server_of_http_1_and_one_of_another_protocol_are_told_apart() {
     for (banner, expected) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
-            "is an HTTP/1 server, not a gRPC server; use the address of server.listen",
+            "is an HTTP/1 server, not a gRPC server; give the address of server.listen with --server URL",
         ),
-        (b"-ERR unknown command\r\n", "is not a gRPC server"),
+        (b"-ERR unknown command\r\n", "is not a gRPC server; give the address of server.listen with --server URL"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");

@@ -3,6 +3,7 @@
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
+use crate::rpc::pb;
 
 #[test]
 fn json_is_canonical() {

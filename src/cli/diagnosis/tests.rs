@@ -17,12 +17,13 @@ fn a_protocol_is_known_by_its_first_bytes() {
 
 #[test]
 fn a_diagnosis_says_what_to_use_instead() {
-    let describe = |server: &'static str, found| describe(&Uri::from_static(server), found, "cause");
-    assert_eq!(describe("http://a:1", Protocol::Tls), "a:1 expects TLS: use https://a:1");
-    assert_eq!(describe("https://a:1", Protocol::Http2), "a:1 does not use TLS: use http://a:1");
-    assert_eq!(describe("https://a:1", Protocol::Tls), "TLS with a:1 fails: cause");
+    let handshake = Cause::Handshake("cause".to_owned());
+    let describe = |is_https, found| describe("a:1", is_https, found, &handshake);
+    assert_eq!(describe(false, Protocol::Tls), "a:1 expects TLS; use --server https://a:1");
+    assert_eq!(describe(true, Protocol::Http2), "a:1 does not use TLS; use --server http://a:1");
+    assert_eq!(describe(true, Protocol::Tls), "TLS with a:1 fails: cause");
     assert_eq!(
-        describe("http://a:1", Protocol::Http1),
-        "a:1 is an HTTP/1 server, not a gRPC server; use the address of server.listen"
+        describe(false, Protocol::Http1),
+        "a:1 is an HTTP/1 server, not a gRPC server; give the address of server.listen with --server URL"
     );
 }

@@ -143,8 +143,36 @@ impl Column {
         Ok(())
     }
 
+    /// Sets the value of an event to its default.
+    pub fn clear(&self, event: &mut Event) {
+        match self {
+            Self::Label(key) => drop(event.labels.remove(key)),
+            Self::Field(Field(_, access)) => match access {
+                Text(of) | Note(of) | Word(of) => of(event).clear(),
+                Count(of) | Choice(_, of) => *of(event) = 0,
+                OptionalCount(of) => *of(event) = None,
+                Time(of) => *of(event) = None,
+                Span(of) => *of(event) = None,
+                Access::Flag(of) => *of(event) = false,
+            },
+        }
+    }
+
+    /// What its values are, for the help of a command.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Label(_) | Self::Field(Field(_, Text(_) | Note(_))) => "TEXT",
+            Self::Field(Field(_, Word(_))) => "ID",
+            Self::Field(Field(_, Count(_) | OptionalCount(_))) => "N",
+            Self::Field(Field(_, Time(_))) => "TIME",
+            Self::Field(Field(_, Span(_))) => "DURATION",
+            Self::Field(Field(_, Access::Flag(_))) => "true|false",
+            Self::Field(Field(_, Choice(..))) => "CHOICE",
+        }
+    }
+
     /// The text of an event's value. Limits and a waitlist policy that are unset become default ones.
-    fn text(&self, event: &mut Event) -> String {
+    pub fn text(&self, event: &mut Event) -> String {
         match self {
             Self::Label(key) => event.labels.get(key).cloned().unwrap_or_default(),
             Self::Field(Field(_, access)) => match access {

@@ -1,4 +1,4 @@
-//! CSV files of events: what `reservd events import` reads and `reservd events export` writes.
+//! CSV files of events: what `reservd event import` reads and `reservd event export` writes.
 //!
 //! [`decode`] and [`Rows`] read a file: its encoding, its separator, its header line, then one event a line, or what is
 //! wrong with the line in words for its author. [`columns`] is the table of columns: import, comparison and export use

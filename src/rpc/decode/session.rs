@@ -1,6 +1,6 @@
 //! The messages of SessionService.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tonic::Status;
 
@@ -115,6 +115,15 @@ pub enum Whose {
     User(UserId),
     /// Those that a principal created.
     Creator(String),
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user_id) => write!(f, "user {user_id}"),
+            Self::Creator(principal) => write!(f, "creator {principal}"),
+        }
+    }
 }
 
 /// Whose sessions a message revokes.

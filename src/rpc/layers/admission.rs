@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 use http::Request;
@@ -24,12 +24,40 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Refuses calls beyond the limit, and all of them once the server drains. Health checks always pass.
+/// Whether the server takes calls: not before it has reached its database, and not once it drains.
+#[derive(Debug, Default)]
+pub struct Gate(AtomicU8);
+
+const STARTING: u8 = 0;
+const OPEN: u8 = 1;
+const DRAINING: u8 = 2;
+
+impl Gate {
+    /// Takes calls from now on.
+    pub fn open(&self) {
+        self.0.store(OPEN, Ordering::Relaxed);
+    }
+
+    /// Refuses all further calls.
+    pub fn drain(&self) {
+        self.0.store(DRAINING, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        match self.0.load(Ordering::Relaxed) {
+            STARTING => Err(status::starting()),
+            DRAINING => Err(status::draining()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses calls beyond the limit, and all of them while the gate is closed. Health checks always pass.
 pub struct Admission {
     /// The calls that may run.
     pub limit: Arc<ConcurrencyLimit>,
-    /// Set when the server stops.
-    pub draining: Arc<AtomicBool>,
+    /// Whether the server takes calls.
+    pub gate: Arc<Gate>,
     /// Counts refused calls.
     pub metrics: Arc<Metrics>,
 }
@@ -39,9 +67,7 @@ impl Admission {
         if path.starts_with("/grpc.health.") {
             return Ok(None);
         }
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(status::draining());
-        }
+        self.gate.check()?;
         self.limit.try_acquire().map(Some).ok_or_else(|| {
             self.metrics.rpcs_shed.inc();
             status::overloaded("too many calls are running")

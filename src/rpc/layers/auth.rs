@@ -160,7 +160,7 @@ impl Refusable {
         if let Some(refused) = refused.filter(|refused| refused.code() == Code::PermissionDenied) {
             let reason = refused.get_details_error_info().map(|info| info.reason).unwrap_or_default();
             let call = Call { method: &self.method, headers: response.headers(), peer: &self.peer };
-            guard.record_denial(call, self.access.principal(), &reason);
+            guard.record_denial(call, self.access.principal(), &reason, None);
         }
     }
 }

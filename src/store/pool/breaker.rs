@@ -79,7 +79,8 @@ impl Breaker {
 
     fn close(&self) {
         if let Some(outage) = self.outage.lock().take() {
-            tracing::info!(after = ?outage.since.elapsed(), "PostgreSQL is back");
+            let after = humantime::format_duration(outage.since.elapsed());
+            tracing::info!(%after, "PostgreSQL is back");
         }
     }
 }

@@ -4,17 +4,19 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use reservd::{
     net::concurrency_limit::ConcurrencyLimit,
     rpc::{
-        layers::{admission::Admission, explain::panicked, middleware::layer, trace::Trace},
+        layers::{
+            admission::{Admission, Gate},
+            explain::panicked,
+            middleware::layer,
+            trace::Trace,
+        },
         pb::{GetEventRequest, event_service_client::EventServiceClient},
     },
     telemetry::metrics::Metrics,
@@ -55,14 +57,14 @@ impl Service<http::Request<Body>> for Panics {
 }
 
 /// Serves it within the layers of the server, in their order.
-async fn serve(draining: Arc<AtomicBool>, metrics: Arc<Metrics>) -> EventServiceClient<Channel> {
+async fn serve(gate: Arc<Gate>, metrics: Arc<Metrics>) -> EventServiceClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address: SocketAddr = listener.local_addr().expect("it is bound");
     let layers = ServiceBuilder::new()
         .layer(layer(Trace::new(Arc::clone(&metrics), &[reservd::rpc::pb::DESCRIPTORS])))
         .map_response(|response: http::Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(layer(Admission { limit: ConcurrencyLimit::new(1), draining, metrics }));
+        .layer(layer(Admission { limit: ConcurrencyLimit::new(1), gate, metrics }));
     let server = Server::builder().layer(layers).add_service(Panics);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let channel = Channel::from_shared(format!("http://{address}")).expect("a valid URL");
@@ -76,7 +78,9 @@ async fn call(client: &mut EventServiceClient<Channel>) -> Result<(), Status> {
 #[tokio::test]
 async fn a_panic_is_internal_reveals_nothing_and_keeps_neither_its_connection_nor_its_permit() {
     let metrics = Arc::new(Metrics::new());
-    let mut client = serve(Arc::default(), Arc::clone(&metrics)).await;
+    let gate = Arc::new(Gate::default());
+    gate.open();
+    let mut client = serve(gate, Arc::clone(&metrics)).await;
     // One call may run at once: a panic that kept the permit would shed the next call.
     for _ in 0..3 {
         let status = assert_refused(call(&mut client).await, Code::Internal, "INTERNAL");
@@ -88,11 +92,13 @@ async fn a_panic_is_internal_reveals_nothing_and_keeps_neither_its_connection_no
 }
 
 #[tokio::test]
-async fn a_server_that_stops_answers_draining() {
-    let draining = Arc::new(AtomicBool::new(false));
-    let mut client = serve(Arc::clone(&draining), Arc::default()).await;
+async fn a_server_that_starts_is_unavailable_and_one_that_stops_answers_draining() {
+    let gate = Arc::new(Gate::default());
+    let mut client = serve(Arc::clone(&gate), Arc::default()).await;
+    assert_refused(call(&mut client).await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    gate.open();
     assert_eq!(reason(&call(&mut client).await.expect_err("it panics")), "INTERNAL");
-    draining.store(true, Ordering::Relaxed);
+    gate.drain();
     let status = assert_refused(call(&mut client).await, Code::Unavailable, "DRAINING");
     assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some());
 }

@@ -35,7 +35,7 @@ async fn a_server_with_the_keys_accepts_tokens_of_the_program() {
         Process::on(&database.url, &[&jwks, "auth.issuer=reservd-dev", "diagnostics.concurrency_test=true"]).await;
     let (url, csv) = (server.url(), folder.file("events.csv", "event_id,capacity\nconcert,5\n"));
     assert_eq!(finish(program(["healthcheck", "--server", &url])).await.code, Some(0), "health needs no token");
-    let import = ["events", "import", &csv, "--server", &url];
+    let import = ["event", "import", &csv, "--server", &url];
     let anonymous = finish(program(import)).await;
     assert_eq!(anonymous.code, Some(1), "{anonymous:?}");
     let user = token(&keys, &["--user", "ann"]).await;
@@ -62,11 +62,11 @@ async fn a_token_does_not_cross_a_network_in_the_clear() {
     let (csv, file) = (folder.file("events.csv", "event_id,capacity\nconcert,5\n"), folder.file("token", "canary"));
     // For the program not an address of this machine only, though it leads to the server.
     let url = format!("http://0.0.0.0:{}", server.address.port());
-    let import = ["events", "import", &csv, "--server", &url];
+    let import = ["event", "import", &csv, "--server", &url];
     for output in [
         run_with("canary", &import).await,
         finish(program([&import[..], &["--token-file", &file]].concat())).await,
-        run_with("canary", &["events", "import", &csv, "--server", &url.replace("http", "HTTP")]).await,
+        run_with("canary", &["event", "import", &csv, "--server", &url.replace("http", "HTTP")]).await,
     ] {
         assert!(output.code == Some(1) && output.err.contains("--insecure-token"), "{output:?}");
     }
@@ -106,4 +106,24 @@ async fn wrong_usage_of_token_is_reported() {
     let output = finish(program(["token", "--user", "ann", "--keys", &keys])).await;
     assert_eq!(output.code, Some(1));
     assert!(output.err.contains("is not an Ed25519 key in PEM") && !output.err.contains("canary"), "{}", output.err);
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_would_refuse_is_not_made() {
+    let folder = TempFolder::new();
+    let keys = folder.path("keys").display().to_string();
+    for (arguments, words) in [
+        (&["--user", "ann", "--ttl", "48h"][..], &["--ttl 2days", "1s to 1day", "auth.max_token_lifetime"][..]),
+        (&["--user", "ann", "--ttl", "0s"], &["--ttl 0s", "auth.max_token_lifetime"]),
+        (&["--user", "ann lee"], &["\"ann lee\" is no name of a caller"]),
+        (&["--service", ""], &["\"\" is no name of a caller"]),
+        (&["--user", "ann", "--set", "auth.max_token_lifetime=1h"], &["--ttl 12h", "1s to 1h"]),
+    ] {
+        let output = finish(program([&["token", "--keys", &keys][..], arguments].concat())).await;
+        assert_eq!((output.code, output.out.as_str(), output.err.lines().count()), (Some(1), "", 1), "{output:?}");
+        words.iter().for_each(|word| assert!(output.err.contains(word), "no {word} in {output:?}"));
+    }
+    assert!(!folder.path("keys").exists(), "a refused token leaves no keys");
+    let longer = ["--user", "ann", "--ttl", "48h", "--set", "auth.max_token_lifetime=72h"];
+    assert_eq!(token(&keys, &longer).await.split('.').count(), 3);
 }

@@ -82,6 +82,13 @@ pub fn tool(path: &str) -> Command {
     command
 }
 
+/// The fields of a line of the log, if it has this message.
+pub fn logged(line: &str, message: &str) -> Option<serde_json::Value> {
+    let mut line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = line["fields"].take();
+    (fields["message"] == message).then_some(fields)
+}
+
 /// The output and the exit code of a command.
 #[derive(Debug)]
 pub struct CommandOutput {
@@ -140,9 +147,10 @@ impl Process {
         let address = loop {
             let line = soon("the server serves", lines.next_line()).await.expect("the program prints text");
             let line = line.unwrap_or_else(|| panic!("the server ended: {log:?}"));
-            match line.strip_prefix("reservd serves on ") {
-                Some(address) => break address.parse().expect("an address"),
-                None => log.push(line),
+            let served = logged(&line, "reservd serves").and_then(|fields| fields["address"].as_str()?.parse().ok());
+            log.push(line);
+            if let Some(address) = served {
+                break address;
             }
         };
         // Keeps reading: a full pipe would block the server.
@@ -168,9 +176,8 @@ impl Process {
 
     /// The address of its metrics, from its log.
     pub fn metrics_address(&self) -> SocketAddr {
-        let logged = self.log.iter().find_map(|line| line.split_once("\"metrics_address\":\"Some("));
-        let address = logged.and_then(|(_, rest)| rest.split_once(')')).expect("it is logged").0;
-        address.parse().expect("an address")
+        let logged = self.log.iter().find_map(|line| logged(line, "reservd serves")).expect("it is logged");
+        logged["metrics_address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
     /// Its metrics.
@@ -201,11 +208,16 @@ impl Process {
         self.child.kill().await.expect("the server can be killed");
     }
 
-    /// Waits for a successful exit, and returns the log since it served.
-    pub async fn ends_well(mut self) -> Vec<String> {
+    /// Waits for its end, and returns its exit code and the log since it served.
+    pub async fn ends(mut self) -> (Option<i32>, Vec<String>) {
         let status = soon("the server ends", self.child.wait()).await.expect("it can be waited for");
-        let log = soon("its log ends", self.rest).await.expect("it was read");
-        assert_eq!(status.code(), Some(0), "{log:?}");
+        (status.code(), soon("its log ends", self.rest).await.expect("it was read"))
+    }
+
+    /// Waits for a successful exit, and returns the log since it served.
+    pub async fn ends_well(self) -> Vec<String> {
+        let (code, log) = self.ends().await;
+        assert_eq!(code, Some(0), "{log:?}");
         log
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 use tonic::{Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Collector, TestDatabase, reserve, soon, with};
+use crate::support::{Collector, TestDatabase, process::logged, reserve, soon, with};
 
 /// Starts the program, and returns its address.
 async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {
@@ -33,8 +33,8 @@ async fn start(database: &TestDatabase, collector: &str) -> (Child, String) {
     let address = soon("the program serves", async {
         loop {
             let line = lines.next_line().await.expect("it is text").expect("it says where before it ends");
-            if let Some(address) = line.strip_prefix("reservd serves on ") {
-                break format!("http://{address}");
+            if let Some(fields) = logged(&line, "reservd serves") {
+                break format!("http://{}", fields["address"].as_str().expect("an address"));
             }
         }
     })

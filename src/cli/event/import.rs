@@ -1,4 +1,4 @@
-//! `reservd events import`: creates the events of a CSV file, and compares those that exist with their lines.
+//! `reservd event import`: creates the events of a CSV file, and compares those that exist with their lines.
 //!
 //! It never changes an existing event, so it can be repeated. What it reports is in the order of the file.
 
@@ -14,10 +14,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::{
+use super::super::{
+    call_error::failed,
     event_file::{self, Problem, Row, Rows, columns, columns::Column},
     failure::Failure,
-    target::{Target, Wire},
+    output::print,
+    target::Target,
+    wire::Wire,
 };
 use crate::rpc::pb::{
     BatchCreateEventsRequest, BatchGetAvailabilityRequest, CancelEventRequest, Event, GetEventRequest,
@@ -33,7 +36,7 @@ const READS: usize = 16;
 /// Lines that are reported; further ones are only counted.
 const MAX_REPORTED: usize = 50;
 
-/// The options of `reservd events import`.
+/// The options of `reservd event import`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The first line of the file names its columns; event_id and capacity are needed. docs/CSV.md describes all columns.
@@ -126,7 +129,7 @@ impl Run {
                 Err(problem) => drop(outcomes.insert(number, Outcome::Bad(problem))),
             }
         }
-        outcomes.extend(self.outcomes(lines).await.map_err(|status| status.message().to_owned())?);
+        outcomes.extend(self.outcomes(lines).await.map_err(failed)?);
         for outcome in outcomes {
             self.count(outcome);
         }
@@ -230,7 +233,7 @@ impl Run {
         if self.reported > MAX_REPORTED {
             eprintln!("... and {} more", self.reported - MAX_REPORTED);
         }
-        println!("{}", self.tally);
+        print(format_args!("{}\n", self.tally))?;
         let Tally { created: _, existing: _, different, cancelled, bad, unread } = self.tally;
         match different + cancelled + bad + unread {
             0 => Ok(()),

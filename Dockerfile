@@ -23,7 +23,7 @@ RUN mkdir src \
     && rm -r src build.rs
 
 COPY build.rs ./
-COPY build build
+COPY .git_archival.txt ./
 COPY proto proto
 COPY migrations migrations
 COPY src src

@@ -1,6 +1,6 @@
 //! Generates the gRPC server, client and message types from `proto/`, without an installed protoc; and finds the version.
 
-#[path = "build/commit.rs"]
+#[path = "src/build/commit.rs"]
 mod commit;
 
 use std::{env, error::Error, fs, path::PathBuf};
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The version with the commit: the one of BUILD_COMMIT, where git is not there to ask, or of the sources. Only a
 /// release has it: a developer's build would begin again after each commit.
 fn version() -> Result<String, Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=.git_archival.txt");
     println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
     let number = env::var("CARGO_PKG_VERSION")?;
     let given = env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());

@@ -1,6 +1,6 @@
 //! `reservd --version` has the commit of a release.
 
-#[path = "../../build/commit.rs"]
+#[path = "../../src/build/commit.rs"]
 mod commit;
 
 use std::{path::Path, process::Command};
@@ -46,11 +46,10 @@ fn the_commit_is_that_of_the_checkout_and_its_files_change_with_it() {
 fn an_archive_has_its_commit_and_a_folder_without_git_has_none() {
     let folder = TempFolder::new();
     assert_eq!(commit::commit(&folder.path("")), None);
-    std::fs::create_dir(folder.path("build")).expect("made");
-    folder.file("build/COMMIT", "$Format:%H$\n");
+    folder.file(".git_archival.txt", "$Format:%H$\n");
     assert_eq!(commit::commit(&folder.path("")), None, "not written by git");
-    folder.file("build/COMMIT", "0123456789abcdef0123456789abcdef01234567\n");
+    folder.file(".git_archival.txt", "0123456789abcdef0123456789abcdef01234567\n");
     assert_eq!(commit::commit(&folder.path("")).map(|commit| commit.id).as_deref(), Some("0123456789ab"));
     let attributes = std::fs::read_to_string(checkout(".gitattributes")).expect("there");
-    assert!(attributes.lines().any(|line| line == "build/COMMIT export-subst"), "{attributes}");
+    assert!(attributes.lines().any(|line| line == ".git_archival.txt export-subst"), "{attributes}");
 }

@@ -22,7 +22,7 @@ pub fn commit(root: &Path) -> Option<Commit> {
 
 /// git writes the commit into this file of an archive (.gitattributes).
 fn archived(root: &Path) -> Option<Commit> {
-    let file = root.join("build/COMMIT");
+    let file = root.join(".git_archival.txt");
     let id = shortened(fs::read_to_string(&file).ok()?.trim())?;
     Some(Commit { id, files: vec![file] })
 }

@@ -1,4 +1,5 @@
-//! Reads: each is one statement in one snapshot, without a lock.
+//! Reads: each is one statement in one snapshot, without a lock. (Where a listing is empty, a second one tells whether
+//! its event exists.)
 
 use std::{collections::HashMap, time::Duration};
 
@@ -116,18 +117,22 @@ impl Ledger {
         kept(found.map(|(entry, _)| entry))
     }
 
-    /// A page of reservations.
+    /// A page of reservations, each after the start of its event where the order is by that.
     pub async fn list_reservations(
         &self,
         filter: reservations::Filter,
         after: Option<reservations::Cursor>,
         size: u32,
         deadline: Instant,
-    ) -> Result<Page<Reservation>, OpError> {
-        self.read(deadline, move |conn| {
-            Box::pin(async move { reservations::list(conn, &filter, after.as_ref(), size).await })
-        })
-        .await
+    ) -> Result<Page<reservations::Listed>, OpError> {
+        let page = self.read(deadline, move |conn| {
+            Box::pin(async move {
+                let page = reservations::list(conn, &filter, after.as_ref(), size).await?;
+                let is_empty = page.rows.is_empty();
+                of_event(conn, filter.event_id.as_ref(), page, is_empty).await
+            })
+        });
+        page.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// A page of the reservations that a search finds, the newest first.
@@ -138,10 +143,14 @@ impl Ledger {
         size: u32,
         deadline: Instant,
     ) -> Result<Page<Reservation>, OpError> {
-        self.read(deadline, move |conn| {
-            Box::pin(async move { reservations::search(conn, &search, after.as_ref(), size).await })
-        })
-        .await
+        let page = self.read(deadline, move |conn| {
+            Box::pin(async move {
+                let page = reservations::search(conn, &search, after.as_ref(), size).await?;
+                let is_empty = page.rows.is_empty();
+                of_event(conn, search.event_id.as_ref(), page, is_empty).await
+            })
+        });
+        page.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// One waitlist entry, and how much is ahead of it.
@@ -169,10 +178,14 @@ impl Ledger {
         size: u32,
         deadline: Instant,
     ) -> Result<Page<Entry>, OpError> {
-        self.read(deadline, move |conn| {
-            Box::pin(async move { waitlist::list(conn, &filter, after.as_ref(), size).await })
-        })
-        .await
+        let page = self.read(deadline, move |conn| {
+            Box::pin(async move {
+                let page = waitlist::list(conn, &filter, after.as_ref(), size).await?;
+                let is_empty = page.rows.is_empty();
+                of_event(conn, filter.event_id.as_ref(), page, is_empty).await
+            })
+        });
+        page.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
     }
 
     /// A page of an event's history, beyond the version `past`.
@@ -183,7 +196,27 @@ impl Ledger {
         size: u32,
         deadline: Instant,
     ) -> Result<changes::Listed, OpError> {
-        self.read(deadline, move |conn| Box::pin(async move { changes::list(conn, &filter, past, size).await })).await
+        let listed = self.read(deadline, move |conn| {
+            Box::pin(async move {
+                let listed = changes::list(conn, &filter, past, size).await?;
+                let is_empty = listed.changes.is_empty();
+                of_event(conn, Some(&filter.event_id), listed, is_empty).await
+            })
+        });
+        listed.await?.ok_or(OpError::Refused(Refusal::EventNotFound))
+    }
+}
+
+/// What a listing found, if there is the event that it is about. Only where it found nothing, that is open.
+async fn of_event<T>(
+    conn: &mut PgConnection,
+    event_id: Option<&EventId>,
+    found: T,
+    is_empty: bool,
+) -> Result<Option<T>, StoreError> {
+    match event_id {
+        Some(event_id) if is_empty => Ok(events::exists(conn, event_id).await?.then_some(found)),
+        _ => Ok(Some(found)),
     }
 }
 

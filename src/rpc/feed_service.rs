@@ -42,8 +42,9 @@ impl FeedService for Feed {
         let (filter, size) = history::list_changes(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, page_token::decode)?;
+        let subject = About::event(&filter.event_id);
         let page = self.ledger.list_changes(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &About::default()))?;
+        let page = page.map_err(|error| status::of(&error, &subject))?;
         let next = page.next.map(|version| page_token::encode(&message, &version));
         Ok(Response::new(pb::ListChangesResponse {
             changes: page.changes.iter().map(encode::change).collect(),

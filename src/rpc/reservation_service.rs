@@ -111,12 +111,14 @@ impl ReservationService for Reservations {
         let (filter, size) = reservation::list_filter(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, reservation::cursor)?;
+        let subject = About { event_id: filter.event_id.clone(), ..About::default() };
         let page = self.ledger.list_reservations(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &About::default()))?;
-        let last = page.last_before_more();
-        let next = last.map(|last| page_token::encode(&message, &(last.event_id.as_str(), last.id.to_string())));
+        let page = page.map_err(|error| status::of(&error, &subject))?;
+        let next = page
+            .last_before_more()
+            .map(|(start, last)| page_token::encode(&message, &(start, last.event_id.as_str(), last.id.to_string())));
         Ok(Response::new(pb::ListReservationsResponse {
-            reservations: page.rows.iter().map(encode::reservation).collect(),
+            reservations: page.rows.iter().map(|(_, reservation)| encode::reservation(reservation)).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -130,8 +132,9 @@ impl ReservationService for Reservations {
         let (search, size) = reservation::search(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, reservation::search_cursor)?;
+        let subject = About { event_id: search.event_id.clone(), ..About::default() };
         let page = self.ledger.search_reservations(search, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &About::default()))?;
+        let page = page.map_err(|error| status::of(&error, &subject))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(last.id.to_string(), last.event_id.as_str())));
         Ok(Response::new(pb::SearchReservationsResponse {

@@ -118,8 +118,9 @@ impl WaitlistService for Waitlists {
         let (filter, size) = waitlist::list_filter(&message)?;
         message.page_size = 0;
         let after = page_token::after(&message, &token, waitlist::cursor)?;
+        let subject = About { event_id: filter.event_id.clone(), ..About::default() };
         let page = self.ledger.list_waitlist(filter, after, size, deadline).await;
-        let page = page.map_err(|error| status::of(&error, &About::default()))?;
+        let page = page.map_err(|error| status::of(&error, &subject))?;
         let last = page.last_before_more();
         let next = last.map(|last| page_token::encode(&message, &(&last.event_id, last.ticket)));
         Ok(Response::new(pb::ListWaitlistResponse {

@@ -29,6 +29,13 @@ pub async fn lock(conn: &mut PgConnection, id: &EventId, wait: LockWait) -> Resu
     Ok(sqlx::query(sql).bind(id).fetch_optional(conn).await?.is_some())
 }
 
+/// Whether there is such an event.
+pub async fn exists(conn: &mut PgConnection, id: &EventId) -> Result<bool, StoreError> {
+    const SQL: &str =
+        "-- events::exists\nSELECT EXISTS (SELECT FROM events WHERE event_id = $1 AND state <> 'DELETED')";
+    Ok(sqlx::query_scalar(SQL).bind(id).fetch_one(conn).await?)
+}
+
 /// PostgreSQL's time now.
 pub async fn now(conn: &mut PgConnection) -> Result<Timestamp, StoreError> {
     Ok(sqlx::query_scalar("-- events::now\nSELECT clock_timestamp()").fetch_one(conn).await?)

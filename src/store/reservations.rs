@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Postgres, QueryBuilder, types::Json};
+use sqlx::{PgConnection, Postgres, QueryBuilder, postgres::PgRow, types::Json};
 
 use super::{
     StoreError,
-    columns::Table,
+    columns::{Columns, Table},
     page::{self, Page},
     tables::reservation_columns,
 };
@@ -50,23 +50,59 @@ pub struct Filter {
     pub user_id: Option<UserId>,
     /// In one of these states; all if empty.
     pub states: Vec<State>,
+    /// In this order.
+    pub order: Order,
 }
 
-/// Where a page begins: after this reservation.
-pub type Cursor = (EventId, ReservationId);
+/// The order of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By event, then age.
+    #[default]
+    Event,
+    /// By the start of their events, those without one last.
+    Start,
+    /// The same, the latest first, those without one last.
+    LatestStart,
+    /// By age, the newest first.
+    Newest,
+}
 
-/// Lists reservations by event, then age.
+impl Order {
+    const fn is_by_start(self) -> bool {
+        matches!(self, Self::Start | Self::LatestStart)
+    }
+
+    const fn columns(self) -> &'static str {
+        match self {
+            Self::Event => "r.event_id, r.reservation_id",
+            Self::Start => "COALESCE(e.start_time, 'infinity'), r.event_id, r.reservation_id",
+            Self::LatestStart => "COALESCE(e.start_time, '-infinity') DESC, r.event_id DESC, r.reservation_id DESC",
+            Self::Newest => "r.reservation_id DESC, r.event_id DESC",
+        }
+    }
+}
+
+/// Where a page begins: after this reservation, of an event with this start where the order is by that.
+pub type Cursor = (Option<Timestamp>, EventId, ReservationId);
+
+/// A reservation of a listing, after the start of its event where the order is by that.
+pub type Listed = (Option<Timestamp>, Reservation);
+
+/// Lists reservations. Those of one user are found by an index and sorted, in whichever order.
 pub async fn list(
     conn: &mut PgConnection,
     filter: &Filter,
     after: Option<&Cursor>,
     size: u32,
-) -> Result<Page<Reservation>, StoreError> {
-    let mut sql = QueryBuilder::<Postgres>::new(concat!(
-        "-- reservations::list\nSELECT ",
-        reservation_columns!(),
-        " FROM reservations r WHERE true"
-    ));
+) -> Result<Page<Listed>, StoreError> {
+    let mut sql = QueryBuilder::<Postgres>::new("-- reservations::list\nSELECT ");
+    sql.push(if filter.order.is_by_start() { "e.start_time, " } else { "NULL::timestamptz, " });
+    sql.push(concat!(reservation_columns!(), " FROM reservations r"));
+    if filter.order.is_by_start() {
+        sql.push(" JOIN events e ON e.event_id = r.event_id");
+    }
+    sql.push(" WHERE true");
     if let Some(event_id) = &filter.event_id {
         sql.push(" AND r.event_id = ").push_bind(event_id);
     }
@@ -76,11 +112,42 @@ pub async fn list(
     if !filter.states.is_empty() {
         sql.push(" AND r.state = ANY(").push_bind(&filter.states).push(")");
     }
-    if let Some((event_id, id)) = after {
-        sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id).push(")");
+    if let Some(after) = after {
+        push_cursor(&mut sql, filter.order, after);
     }
-    sql.push(" ORDER BY r.event_id, r.reservation_id LIMIT ").push_bind(i64::from(size) + 1);
-    page::read(sql.build().fetch(conn), size, Reservation::of).await
+    sql.push(" ORDER BY ").push(filter.order.columns()).push(" LIMIT ").push_bind(i64::from(size) + 1);
+    let read = |row: &PgRow| {
+        let mut columns = Columns::of(row);
+        Ok((columns.get()?, Reservation::read(&mut columns)?))
+    };
+    page::read(sql.build().fetch(conn), size, read).await
+}
+
+/// The condition that a row comes after `cursor`.
+fn push_cursor(sql: &mut QueryBuilder<Postgres>, order: Order, (start, event_id, id): &Cursor) {
+    let values = match order {
+        Order::Event => {
+            sql.push(" AND (r.event_id, r.reservation_id) > (").push_bind(event_id).push(", ").push_bind(id)
+        }
+        Order::Newest => {
+            sql.push(" AND (r.reservation_id, r.event_id) < (").push_bind(id).push(", ").push_bind(event_id)
+        }
+        Order::Start => sql
+            .push(" AND (COALESCE(e.start_time, 'infinity'), r.event_id, r.reservation_id) > (COALESCE(")
+            .push_bind(*start)
+            .push(", 'infinity'), ")
+            .push_bind(event_id)
+            .push(", ")
+            .push_bind(id),
+        Order::LatestStart => sql
+            .push(" AND (COALESCE(e.start_time, '-infinity'), r.event_id, r.reservation_id) < (COALESCE(")
+            .push_bind(*start)
+            .push(", '-infinity'), ")
+            .push_bind(event_id)
+            .push(", ")
+            .push_bind(id),
+    };
+    values.push(")");
 }
 
 /// What to search for; all of it must fit.

@@ -3,6 +3,7 @@
 mod change;
 mod expiry;
 mod list;
+mod order;
 
 use reservd::rpc::pb::{self, *};
 

@@ -15,12 +15,13 @@ use crate::{
         ids::{EventId, ReservationId},
         limits,
         reservation::State,
+        time::Timestamp,
     },
     rpc::{
         fields::{Fields, quoted},
         page_token, pb,
     },
-    store::reservations::{Cursor, Filter, Search, SearchCursor},
+    store::reservations::{Cursor, Filter, Order, Search, SearchCursor},
 };
 
 pub fn reserve(mut m: pb::ReserveRequest, defaults: StrategyDefaults, deadline: Instant) -> Result<Decoded, Status> {
@@ -127,8 +128,25 @@ pub fn list_filter(message: &pb::ListReservationsRequest) -> Result<(Filter, u32
     let mut fields = Fields::default();
     let (event_id, user_id) = event_or_user(&mut fields, &message.event_id, &message.user_id);
     let states = states(&mut fields, &message.states, state_of);
+    let order = match message.order {
+        0 => Some(Order::Event),
+        other => fields.known::<pb::ReservationOrder>("order", other).map(order_of),
+    };
+    if message.user_id.is_empty() && order.is_some_and(|order| order != Order::Event) {
+        fields.reject("order", "must be RESERVATION_ORDER_EVENT_ID where user_id is empty");
+    }
     let size = fields.page_size(message.page_size);
-    Ok((Filter { event_id, user_id, states }, fields.finish(size)?))
+    let (order, size) = fields.finish(order.zip(size))?;
+    Ok((Filter { event_id, user_id, states, order }, size))
+}
+
+fn order_of(order: pb::ReservationOrder) -> Order {
+    match order {
+        pb::ReservationOrder::EventId | pb::ReservationOrder::Unspecified => Order::Event,
+        pb::ReservationOrder::StartTime => Order::Start,
+        pb::ReservationOrder::StartTimeDesc => Order::LatestStart,
+        pb::ReservationOrder::NewestFirst => Order::Newest,
+    }
 }
 
 fn state_of(state: pb::ReservationState) -> State {
@@ -171,6 +189,6 @@ pub fn search_cursor(filters: &pb::SearchReservationsRequest, token: &str) -> Op
 
 /// Where a page begins.
 pub fn cursor(filters: &pb::ListReservationsRequest, token: &str) -> Option<Cursor> {
-    let (event_id, id): (EventId, String) = page_token::decode(filters, token)?;
-    Some((event_id, ReservationId::parse(&id)?))
+    let (start, event_id, id): (Option<Timestamp>, EventId, String) = page_token::decode(filters, token)?;
+    Some((start, event_id, ReservationId::parse(&id)?))
 }

@@ -35,6 +35,12 @@ async fn missing_events_and_reservations_are_not_found() {
         ReserveRequest { validate_only: true, ..reserve("gone", "ann") }.into(),
         extend("gone", "ann").into(),
         amend("gone", "ann", 1).into(),
+        ListReservationsRequest { event_id: event_id(), ..Default::default() }.into(),
+        ListReservationsRequest { event_id: event_id(), user_id: "ann".into(), ..Default::default() }.into(),
+        SearchReservationsRequest { event_id: event_id(), ..Default::default() }.into(),
+        ListWaitlistRequest { event_id: event_id(), ..Default::default() }.into(),
+        ListWaitlistRequest { event_id: event_id(), user_id: "ann".into(), ..Default::default() }.into(),
+        ListChangesRequest { event_id: event_id(), ..Default::default() }.into(),
     ];
     for call in calls {
         let status = assert_refused(call.send(&server).await, NotFound, "EVENT_NOT_FOUND");

@@ -323,6 +323,7 @@ async fn enum_values_are_known() {
         field!("event.waitlist.order", v => with_waitlist(WaitlistPolicy { order: v, ..strict() })),
         field!("states[1]", v => ListWaitlistRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
         field!("states[1]", v => ListReservationsRequest { event_id: "good".into(), states: vec![1, v], ..Default::default() }),
+        field!("order", v => ListReservationsRequest { user_id: "ann".into(), order: v, ..Default::default() }),
         field!("kinds[1]", v => ListChangesRequest { event_id: "good".into(), kinds: vec![1, v], ..Default::default() }),
         field!("strategy", v => diagnostics::RunConcurrencyTestRequest { strategy: v, ..Default::default() }),
         field!("lock_wait", v => diagnostics::RunConcurrencyTestRequest { lock_wait: v, ..Default::default() }),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     caller::Actor,
     event::{Counters, Event},
-    ids::{EventId, Request},
+    ids::{EventId, Request, UserId},
     limits::Labels,
     reservation::Reservation,
     time::Timestamp,
@@ -155,6 +155,41 @@ impl Change {
             Subject::Reservation(reservation) => &reservation.event_id,
             Subject::Entry(entry) => &entry.event_id,
             Subject::Event(record) => &record.event.id,
+        }
+    }
+
+    /// The RPC that makes such a change. None: only the ledger makes it.
+    pub fn rpc(&self) -> Option<&'static str> {
+        Some(match self.kind {
+            ChangeKind::EventCreated => "CreateEvent",
+            ChangeKind::EventUpdated => "UpdateEvent",
+            ChangeKind::EventOpened => "OpenEvent",
+            ChangeKind::EventClosed => "CloseEvent",
+            ChangeKind::EventCancelled => "CancelEvent",
+            ChangeKind::EventDeleted => "DeleteEvent",
+            ChangeKind::ReservationHeld => "Reserve",
+            // Reserve confirms at once what it makes. A Confirm comes later.
+            ChangeKind::ReservationConfirmed if self.reservation().is_some_and(|it| it.create_time == self.time) => {
+                "Reserve"
+            }
+            ChangeKind::ReservationConfirmed => "Confirm",
+            ChangeKind::ReservationExtended => "Extend",
+            ChangeKind::ReservationAmended => "Amend",
+            ChangeKind::ReservationReduced | ChangeKind::ReservationCancelled => "Cancel",
+            ChangeKind::WaitlistJoined => "JoinWaitlist",
+            ChangeKind::WaitlistLeft => "LeaveWaitlist",
+            ChangeKind::WaitlistAmended => "AmendWaitlistEntry",
+            ChangeKind::WaitlistPromoted if self.request.is_some() => "PromoteWaitlistEntry",
+            ChangeKind::ReservationExpired | ChangeKind::WaitlistPromoted | ChangeKind::WaitlistEnded => return None,
+        })
+    }
+
+    /// The user whose reservation or waitlist entry it changes.
+    pub fn user(&self) -> Option<&UserId> {
+        match &self.subject {
+            Subject::Reservation(reservation) => Some(&reservation.user_id),
+            Subject::Entry(entry) => Some(&entry.user_id),
+            Subject::Event(_) => None,
         }
     }
 

@@ -240,16 +240,27 @@ impl Command {
         }
     }
 
-    /// Whether it changes the event itself, and its etag is the event's.
-    pub const fn is_of_the_event(&self) -> bool {
-        matches!(
-            self.action,
+    /// Whether it is about the event itself, and not about a user's reservation or waitlist entry.
+    /// Its etag is the event's then.
+    pub const fn is_about_the_event(&self) -> bool {
+        match self.action {
             Action::UpdateEvent(_)
-                | Action::OpenEvent
-                | Action::CloseEvent
-                | Action::CancelEvent { .. }
-                | Action::DeleteEvent
-        )
+            | Action::OpenEvent
+            | Action::CloseEvent
+            | Action::CancelEvent { .. }
+            | Action::DeleteEvent
+            | Action::Promote => true,
+            Action::Reserve(_)
+            | Action::Confirm { .. }
+            | Action::Cancel { .. }
+            | Action::Extend { .. }
+            | Action::Amend { .. }
+            | Action::Expire(_)
+            | Action::Join(_)
+            | Action::Leave { .. }
+            | Action::AmendEntry { .. }
+            | Action::PromoteEntry { .. } => false,
+        }
     }
 
     /// Whether it ends everything on its event: a large write.

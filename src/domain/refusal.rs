@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    change::Change,
     event::EventState,
     ids::{EventId, ReservationId},
     reservation::State,
@@ -88,7 +89,7 @@ pub enum Refusal {
         current: i64,
     },
     /// The request_id stands for another payload.
-    RequestIdReused,
+    RequestIdReused(Box<FirstUse>),
     /// Others wait for the event, and newcomers may not overtake them.
     WaitlistAhead {
         /// Units asked for beyond what the caller has.
@@ -128,6 +129,31 @@ pub enum Refusal {
     },
 }
 
+/// What a request_id was first used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstUse {
+    /// The RPC that made the change.
+    pub rpc: Option<&'static str>,
+    /// When.
+    pub time: Timestamp,
+    /// The reservation that it changed, where the caller may know.
+    pub reservation_id: Option<ReservationId>,
+    /// The waitlist entry that it changed, where the caller may know.
+    pub entry_id: Option<ReservationId>,
+}
+
+impl FirstUse {
+    /// What made `change`, with the id of its subject if the caller `may_see` it.
+    pub fn of(change: &Change, may_see: bool) -> Self {
+        Self {
+            rpc: change.rpc(),
+            time: change.time,
+            reservation_id: change.reservation().filter(|_| may_see).map(|it| it.id),
+            entry_id: change.entry().filter(|_| may_see).map(|it| it.id),
+        }
+    }
+}
+
 impl Refusal {
     /// The reason, as clients see it in `ErrorInfo`.
     pub const fn reason(&self) -> &'static str {
@@ -152,7 +178,7 @@ impl Refusal {
             Self::VersionAhead { .. } => "WATCH_AHEAD",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
             Self::EventVersionMismatch { .. } => "EVENT_VERSION_MISMATCH",
-            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
             Self::WaitlistAhead { .. } => "WAITLIST_AHEAD",
             Self::WaitlistClosed => "WAITLIST_CLOSED",
             Self::WaitlistFull { .. } => "WAITLIST_FULL",

@@ -11,7 +11,7 @@ use crate::{
         change::{Change, ChangeKind, EventRecord, Subject},
         event::{Counters, Definition, Event, EventState},
         ids::{EventId, Request},
-        refusal::Refusal,
+        refusal::{FirstUse, Refusal},
         time::Timestamp,
     },
     store::{Budget, Pool, StoreError, Tx, changes, events},
@@ -111,7 +111,10 @@ async fn told_again(tx: &mut Tx, wanted: &[NewEvent], inserted: &HashSet<EventId
     let mut replayed = Vec::new();
     for new in there {
         match records.get(&new.id) {
-            Some(change) if change.request != new.request => return Ok(Err(Refusal::RequestIdReused)),
+            Some(change) if change.request != new.request => {
+                // Who may create events may not see users' reservations for that.
+                return Ok(Err(Refusal::RequestIdReused(Box::new(FirstUse::of(change, false)))));
+            }
             Some(Change { subject: Subject::Event(record), .. }) => {
                 replayed.push((new.id.clone(), Created { event: record.event.clone(), replayed: true }));
             }

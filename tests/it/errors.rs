@@ -1,5 +1,6 @@
 //! The whole table of errors: each reason is provoked on a real server, and its code and details are checked.
 
+mod first_use;
 mod refusals;
 mod service;
 

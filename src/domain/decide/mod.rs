@@ -16,7 +16,7 @@ use super::{
     event::EventState,
     ids::Target,
     needs::Needs,
-    refusal::Refusal,
+    refusal::{FirstUse, Refusal},
     reservation::Reservation,
     snapshot::Snapshot,
     time::Timestamp,
@@ -40,7 +40,7 @@ pub fn decide(snapshot: &Snapshot, command: &Command, now: Timestamp) -> Result<
     if command.expected_event_version.is_some_and(|expected| expected != version) {
         return Err(Refusal::EventVersionMismatch { current: version });
     }
-    if command.is_of_the_event() {
+    if command.is_about_the_event() {
         check_etag(command, || snapshot.event.etag())?;
     }
     let mut draft = Draft::new(snapshot, Some(command), now);
@@ -134,8 +134,15 @@ fn replay<'a>(snapshot: &'a Snapshot, command: &Command) -> Result<Option<&'a Ch
     let Some(change) = snapshot.record(&request.id) else { return Ok(None) };
     match &change.request {
         Some(known) if known.fingerprint == request.fingerprint => Ok(Some(change)),
-        _ => Err(Refusal::RequestIdReused),
+        _ => Err(Refusal::RequestIdReused(Box::new(FirstUse::of(change, may_see(command, change))))),
     }
+}
+
+/// Whether the caller of `command` may see which reservation or entry `change` is about: it acts for that user, and by
+/// the kind of its command it may act for users at all.
+fn may_see(command: &Command, change: &Change) -> bool {
+    let acts_for_users = !command.is_about_the_event();
+    acts_for_users && change.user().is_some_and(|user| command.caller.may_act_for(user))
 }
 
 fn check_etag(command: &Command, current: impl FnOnce() -> String) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 mod commands;
+mod first_use;
 mod waitlist;
 pub(crate) mod world;
 

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         event::EventState,
         ids::{EventId, ReservationId},
-        refusal::Refusal,
+        refusal::{FirstUse, Refusal},
         time::Timestamp,
     },
     rpc::pb::ErrorReason,
@@ -78,7 +78,7 @@ pub(super) fn of_refusal(refusal: &Refusal, event_id: Option<&EventId>) -> Build
             let rule = format!("changes are kept from version {oldest} on; begin with a snapshot");
             out_of_range(reason, rule).with("oldest_version", oldest)
         }
-        R::RequestIdReused => fails("the request_id stands for a call with another payload".to_owned()),
+        R::RequestIdReused(first) => request_id_reused(fails, first),
     }
 }
 
@@ -141,6 +141,17 @@ fn not_open(
     };
     let builder = fails(message).with("state", state.name());
     builder.with_time("booking_open_time", opens).with_time("booking_close_time", closed)
+}
+
+fn request_id_reused(fails: impl Fn(String) -> Builder, first: &FirstUse) -> Builder {
+    let rpc = first.rpc.unwrap_or_default();
+    let builder = fails(format!("the request_id stands for an earlier {rpc} with another payload"));
+    let ids = [("first_reservation_id", first.reservation_id), ("first_entry_id", first.entry_id)];
+    let builder = builder.with("first_rpc", rpc).with_time("first_time", Some(first.time));
+    ids.into_iter().fold(builder, |builder, (key, id)| match id {
+        Some(id) => builder.with(key, id),
+        None => builder,
+    })
 }
 
 /// The fields of an update that contradict those that stay.

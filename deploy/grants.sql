@@ -11,7 +11,8 @@ GRANT SELECT ON events, reservations, waitlist, changes, event_counts, relay, re
 
 -- The rows of events are never deleted.
 GRANT INSERT, UPDATE (display_name, series_id, series_display_name, venue_id, venue_display_name, start_time, end_time,
-                      booking_open_time, booking_close_time, labels, max_quantity, hold_ttl_default, hold_ttl_max, max_extensions, capacity,
+                      booking_open_time, booking_close_time, booking_close, labels, max_quantity, hold_ttl_default,
+                      hold_ttl_max, max_extensions, capacity,
                       waitlist_policy, state, cancel_reason, held, confirmed, version, waiting, definition_version,
                       create_time, update_time)
     ON events TO reservd_app;

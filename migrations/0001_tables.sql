@@ -23,6 +23,7 @@ CREATE TYPE event_row AS (
     end_time           timestamptz,
     booking_open_time  timestamptz,
     booking_close_time timestamptz,
+    booking_close      text,
     labels             jsonb,
     max_quantity       integer,
     hold_ttl_default   bigint,
@@ -52,6 +53,7 @@ CREATE TABLE events (
     end_time           timestamptz,
     booking_open_time  timestamptz,
     booking_close_time timestamptz,
+    booking_close      text,                 -- such as start-30m: booking_close_time follows; null: it is fixed, or none
     labels             jsonb,                -- null: none
     max_quantity       integer     NOT NULL,
     hold_ttl_default   bigint      NOT NULL, -- microseconds

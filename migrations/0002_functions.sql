@@ -180,7 +180,7 @@ BEGIN
            SET display_name = w.display_name, series_id = w.series_id,
                series_display_name = w.series_display_name, venue_id = w.venue_id,
                venue_display_name = w.venue_display_name, start_time = w.start_time, end_time = w.end_time, booking_open_time = w.booking_open_time,
-               booking_close_time = w.booking_close_time, labels = w.labels, max_quantity = w.max_quantity,
+               booking_close_time = w.booking_close_time, booking_close = w.booking_close, labels = w.labels, max_quantity = w.max_quantity,
                hold_ttl_default = w.hold_ttl_default, hold_ttl_max = w.hold_ttl_max,
                max_extensions = w.max_extensions, capacity = w.capacity, waitlist_policy = w.waitlist_policy,
                state = w.state, cancel_reason = w.cancel_reason, held = w.held, confirmed = w.confirmed,

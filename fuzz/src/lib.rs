@@ -9,7 +9,7 @@ use reservd::{
     auth::{claims::Expectations, jwks::KeySet, jws::Jws, session_token::SessionId},
     cli::event_file,
     config::{Config, PayloadFormat, StrategyDefaults},
-    domain::{ids::EventId, time::Timestamp},
+    domain::{booking_close::BookingClose, ids::EventId, time::Timestamp},
     rpc::{
         decode::{Decoded, counts, event, event_state, history, reservation, session, waitlist},
         page_token, pb,
@@ -65,8 +65,11 @@ pub fn requests(data: &[u8]) {
         6 => order(bytes, |m, at| waitlist::leave(m, defaults, at)),
         7 => order(bytes, |m, at| event::update_event(m, defaults, at)),
         8 => order(bytes, |m, at| event_state::cancel(m, defaults, at)),
-        9 => pb::CreateEventRequest::decode(bytes).map_or((), |m| is_proper(event::create_event(m))),
-        10 => pb::BatchCreateEventsRequest::decode(bytes).map_or((), |m| is_proper(event::batch_create_events(m))),
+        9 => {
+            pb::CreateEventRequest::decode(bytes).map_or((), |m| is_proper(event::create_event(m, BookingClose::Never)))
+        }
+        10 => pb::BatchCreateEventsRequest::decode(bytes)
+            .map_or((), |m| is_proper(event::batch_create_events(m, BookingClose::Never))),
         11 => pb::ListChangesRequest::decode(bytes).map_or((), |m| is_proper(history::list_changes(&m))),
         12 => pb::WatchChangesRequest::decode(bytes).map_or((), |m| is_proper(history::watch_changes(&m))),
         13 => pb::ListWaitlistRequest::decode(bytes).map_or((), |m| is_proper(waitlist::list_filter(&m))),

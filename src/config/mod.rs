@@ -19,7 +19,7 @@ pub use secret::{Secret, SecretUrl};
 pub use security::{Algorithm, Auth, ClientCertificates, Limits, Location, Role, Security, Tls};
 pub use sessions::{SessionKind, Sessions};
 pub use settings::{
-    BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Execution, Expiry, LogFormat, NETWORK_DEFAULTS,
-    Retention, Server, Strategy, StrategyDefaults, Telemetry, Waitlist, Watch, is_loopback,
+    BatchScope, Config, DEFAULTS, Database, Diagnostics, Embedded, Events, Execution, Expiry, LogFormat,
+    NETWORK_DEFAULTS, Retention, Server, Strategy, StrategyDefaults, Telemetry, Waitlist, Watch, is_loopback,
 };
 pub use web::Web;

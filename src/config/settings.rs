@@ -13,6 +13,7 @@ use super::{
     sessions::Sessions,
     web::Web,
 };
+use crate::domain::booking_close::BookingClose;
 
 /// The documented defaults, as they are in the repository.
 pub const DEFAULTS: &str = include_str!("../defaults.toml");
@@ -35,6 +36,7 @@ pub struct Config {
     pub strategy: StrategyDefaults,
     pub execution: Execution,
     pub expiry: Expiry,
+    pub events: Events,
     pub waitlist: Waitlist,
     pub retention: Retention,
     pub watch: Watch,
@@ -200,6 +202,14 @@ pub struct Expiry {
     pub batch: u32,
 }
 
+/// `[events]`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    #[serde(deserialize_with = "relative_or_never", serialize_with = "or_never")]
+    pub booking_close: BookingClose,
+}
+
 /// `[waitlist]`
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,6 +277,23 @@ pub enum LogFormat {
 fn address_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
+}
+
+fn relative_or_never<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BookingClose, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "never" => Ok(BookingClose::Never),
+        text => text
+            .parse()
+            .map(BookingClose::Relative)
+            .map_err(|rule| serde::de::Error::custom(format!("{rule}, or never"))),
+    }
+}
+
+fn or_never<S: serde::Serializer>(close: &BookingClose, serializer: S) -> Result<S::Ok, S::Error> {
+    match close.relative() {
+        Some(time) => serializer.collect_str(&time),
+        None => serializer.serialize_str("never"),
+    }
 }
 
 fn or_empty<S: serde::Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -158,7 +158,7 @@ pub struct EventUpdate {
 
 /// A field of an event's definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is the field of Definition or Limits of its name")]
+#[allow(missing_docs, reason = "each is the field of Definition or Limits of its name, or a part of it")]
 pub enum EventField {
     DisplayName,
     SeriesId,
@@ -169,6 +169,7 @@ pub enum EventField {
     EndTime,
     BookingOpenTime,
     BookingCloseTime,
+    BookingClose,
     Labels,
     Capacity,
     MaxQuantity,
@@ -192,7 +193,7 @@ impl EventUpdate {
                 EventField::StartTime => merged.start_time = new.start_time,
                 EventField::EndTime => merged.end_time = new.end_time,
                 EventField::BookingOpenTime => merged.booking_open_time = new.booking_open_time,
-                EventField::BookingCloseTime => merged.booking_close_time = new.booking_close_time,
+                EventField::BookingCloseTime | EventField::BookingClose => merged.booking_close = new.booking_close,
                 EventField::Labels => merged.labels.clone_from(&new.labels),
                 EventField::Capacity => merged.capacity = new.capacity,
                 EventField::MaxQuantity => merged.limits.max_quantity = new.limits.max_quantity,

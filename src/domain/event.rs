@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    booking_close::BookingClose,
     ids::{EventId, SeriesId, VenueId},
     limits::Labels,
     reservation::Weight,
@@ -89,8 +90,8 @@ pub struct Definition {
     pub end_time: Option<Timestamp>,
     /// Before this moment nothing can be reserved.
     pub booking_open_time: Option<Timestamp>,
-    /// From this moment on nothing can be reserved; later than the opening.
-    pub booking_close_time: Option<Timestamp>,
+    /// From when on nothing can be reserved; later than the opening.
+    pub booking_close: BookingClose,
     /// The client's own data.
     pub labels: Labels,
     /// What one reservation may do.
@@ -100,6 +101,18 @@ pub struct Definition {
     /// How its waitlist works.
     #[serde(default)]
     pub waitlist: Policy,
+}
+
+impl Definition {
+    /// From this moment on nothing can be reserved.
+    pub fn booking_close_time(&self) -> Option<Timestamp> {
+        self.booking_close.time(self.start_time, self.end_time)
+    }
+
+    /// The most units that one reservation can have.
+    pub fn largest_reservation(&self) -> u32 {
+        self.capacity.min(self.limits.max_quantity)
+    }
 }
 
 /// What changes with every reservation.
@@ -170,6 +183,6 @@ impl Event {
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.state == EventState::Open
             && self.definition.booking_open_time.is_none_or(|opens| opens <= now)
-            && self.definition.booking_close_time.is_none_or(|closes| now < closes)
+            && self.definition.booking_close_time().is_none_or(|closes| now < closes)
     }
 }

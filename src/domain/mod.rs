@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod backoff;
+pub mod booking_close;
 pub mod caller;
 pub mod change;
 pub mod command;

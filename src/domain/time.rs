@@ -56,6 +56,13 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros).max(Self::MIN.0))
     }
 
+    /// The moment so many microseconds later, or earlier if they are negative, at least [`Self::MIN`] and at most
+    /// [`Self::MAX`].
+    #[must_use]
+    pub fn moved_by(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros).clamp(Self::MIN.0, Self::MAX.0))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

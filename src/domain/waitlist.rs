@@ -6,7 +6,7 @@
 //!                       |                                                     same id, HELD
 //!                       | \  Leave, Reserve
 //!                       |  \-------> LEFT
-//!                       | the event is cancelled, or made too small for the party
+//!                       | the event is cancelled, or can't serve the party any more
 //!                       \----------> ENDED
 //! ```
 //!

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::StrategyDefaults,
-    domain::ids::EventId,
+    domain::{booking_close::BookingClose, ids::EventId},
     ops::{Ledger, create_events::NewEvent},
     store::events::Availability,
 };
@@ -25,11 +25,13 @@ use crate::{
 pub struct Events {
     ledger: Ledger,
     defaults: StrategyDefaults,
+    booking_close: BookingClose,
 }
 
 impl Events {
-    pub fn new(ledger: Ledger, defaults: StrategyDefaults) -> Self {
-        Self { ledger, defaults }
+    /// `booking_close` is for events that do not say when booking closes.
+    pub fn new(ledger: Ledger, defaults: StrategyDefaults, booking_close: BookingClose) -> Self {
+        Self { ledger, defaults, booking_close }
     }
 }
 
@@ -48,7 +50,7 @@ impl EventService for Events {
         request: Request<pb::CreateEventRequest>,
     ) -> Result<Response<pb::CreateEventResponse>, Status> {
         let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
-        let (new, validate_only) = decode::create_event(request.into_inner())?;
+        let (new, validate_only) = decode::create_event(request.into_inner(), self.booking_close)?;
         let id = new.id.clone();
         let created = self.ledger.create_events(vec![NewEvent { actor, ..new }], validate_only, deadline).await;
         let created = created.map_err(|error| status::of(&error, &About::event(&id)))?;
@@ -64,7 +66,7 @@ impl EventService for Events {
         request: Request<pb::BatchCreateEventsRequest>,
     ) -> Result<Response<pb::BatchCreateEventsResponse>, Status> {
         let (deadline, actor) = (deadline_of(&request), caller_of(&request)?.actor);
-        let (mut news, validate_only) = decode::batch_create_events(request.into_inner())?;
+        let (mut news, validate_only) = decode::batch_create_events(request.into_inner(), self.booking_close)?;
         news.iter_mut().for_each(|new| new.actor.clone_from(&actor));
         let created = self.ledger.create_events(news, validate_only, deadline).await;
         let created = created.map_err(|error| status::of(&error, &About::default()))?;

@@ -125,7 +125,11 @@ pub async fn serve(
     };
     let mut routes = Routes::builder();
     routes
-        .add_service(limited!(EventServiceServer::new(Events::new(ledger.clone(), config.strategy))))
+        .add_service(limited!(EventServiceServer::new(Events::new(
+            ledger.clone(),
+            config.strategy,
+            config.events.booking_close
+        ))))
         .add_service(limited!(ReservationServiceServer::new(Reservations::new(ledger.clone(), config.strategy))))
         .add_service(limited!(WaitlistServiceServer::new(Waitlists::new(ledger.clone(), config.strategy))))
         .add_service(limited!(FeedServiceServer::new(Feed::new(ledger.clone()))))

@@ -16,6 +16,7 @@ use super::{
     types::{BoxError, Count, Micros},
 };
 use crate::domain::{
+    booking_close::BookingClose,
     caller::Actor,
     change::{Change, ChangeKind, EventRecord, Subject},
     event::{Counters, Definition, Event, EventState, Limits},
@@ -118,7 +119,8 @@ table!(Event as "event_row", event_columns of "e", event_assignments, |it| {
     start_time: Option<Timestamp> = it.definition.start_time,
     end_time: Option<Timestamp> = it.definition.end_time,
     booking_open_time: Option<Timestamp> = it.definition.booking_open_time,
-    booking_close_time: Option<Timestamp> = it.definition.booking_close_time,
+    booking_close_time: Option<Timestamp> = it.definition.booking_close_time(),
+    booking_close: Option<String> = it.definition.booking_close.relative().map(String::from),
     labels: Option<Json<Labels>> = null_if_default(&it.definition.labels),
     max_quantity: Count = Count(it.definition.limits.max_quantity),
     hold_ttl_default: Micros = Micros(it.definition.limits.hold_ttl_default),
@@ -146,7 +148,7 @@ table!(Event as "event_row", event_columns of "e", event_assignments, |it| {
         start_time,
         end_time,
         booking_open_time,
-        booking_close_time,
+        booking_close: closing(booking_close, booking_close_time)?,
         labels: default_if_null(labels),
         limits: Limits {
             max_quantity: max_quantity.0,
@@ -277,6 +279,13 @@ fn null_if_default<T: Default + PartialEq>(value: &T) -> Option<Json<&T>> {
 
 fn default_if_null<T: Default>(value: Option<Json<T>>) -> T {
     value.map(|json| json.0).unwrap_or_default()
+}
+
+/// When booking closes: by the rule where there is one, or else at the time.
+fn closing(rule: Option<String>, time: Option<Timestamp>) -> Result<BookingClose> {
+    let Some(rule) = rule else { return Ok(time.map_or(BookingClose::Never, BookingClose::At)) };
+    let rule = rule.parse().map(BookingClose::Relative);
+    rule.map_err(|problem: &str| sqlx::Error::ColumnDecode { index: "booking_close".into(), source: problem.into() })
 }
 
 /// A column that every change of a reservation has.

@@ -1,6 +1,7 @@
 //! Events: created, read, listed, updated, cancelled and audited.
 
 mod audit;
+mod closing;
 mod list;
 mod update;
 

@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &["domain"]),
     ("telemetry", &["config", "telemetry"]),
     ("embedded", &["embedded"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("store", &["domain", "store"]),
     ("ops", &["config", "domain", "ops", "store", "telemetry"]),
     ("auth", &["auth", "config", "domain", "telemetry"]),

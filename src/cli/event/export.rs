@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 
 use super::{
-    super::{call_error::failed, event_file::columns, failure::Failure, output::print, target::Target},
+    super::{call_error::failed, event_file::{columns, say_never}, failure::Failure, output::print, target::Target},
     filters::Filters,
 };
 use crate::rpc::pb::{Event, event_service_client::EventServiceClient};
@@ -58,6 +58,7 @@ impl Export {
     }
 
     fn csv(&self, events: &mut [Event]) -> Result<Vec<u8>, Failure> {
+        events.iter_mut().for_each(say_never);
         let columns = columns::of_events(events);
         let mut writer = csv::Writer::from_writer(if self.bom { "\u{feff}".into() } else { Vec::new() });
         writer.write_record(columns.iter().map(columns::Column::name))?;

@@ -6,10 +6,11 @@ use prost_types::{Duration, Timestamp};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use self::Access::{Choice, Count, Note, OptionalCount, Span, Text, Time, Word};
-use super::cells;
+use self::Access::{Choice, Close, Count, Note, OptionalCount, Span, Text, Time, Word};
+use super::{cells, closing};
 use crate::{
     domain::{
+        booking_close::BookingClose,
         event::{Counters, Event as StoredEvent, EventState as StoredState},
         limits,
         time::Timestamp as StoredTime,
@@ -31,6 +32,8 @@ enum Access {
     Count(fn(&mut Event) -> &mut i32),
     OptionalCount(fn(&mut Event) -> &mut Option<i32>),
     Time(fn(&mut Event) -> &mut Option<Timestamp>),
+    /// When booking closes: a time, or the rule from which it follows.
+    Close,
     Span(fn(&mut Event) -> &mut Option<Duration>),
     Flag(fn(&mut Event) -> &mut bool),
     Choice(&'static [(&'static str, i32)], fn(&mut Event) -> &mut i32),
@@ -49,7 +52,7 @@ const ORDERS: [(&str, i32); 2] =
 const FLAGS: [(&str, bool); 4] = [("true", true), ("false", false), ("yes", true), ("no", false)];
 
 /// Every column except those of labels, in the order of an export.
-static FIELDS: [Field; 23] = [
+static FIELDS: [Field; 24] = [
     Field("event_id", Word(|event| &mut event.event_id)),
     Field("capacity", Count(|event| &mut event.capacity)),
     Field("display_name", Text(|event| &mut event.display_name)),
@@ -60,7 +63,7 @@ static FIELDS: [Field; 23] = [
     Field("start_time", Time(|event| &mut event.start_time)),
     Field("end_time", Time(|event| &mut event.end_time)),
     Field("booking_open_time", Time(|event| &mut event.booking_open_time)),
-    Field("booking_close_time", Time(|event| &mut event.booking_close_time)),
+    Field("booking_close_time", Close),
     Field("max_quantity", OptionalCount(|event| &mut event_limits(event).max_quantity)),
     Field("hold_ttl_default", Span(|event| &mut event_limits(event).hold_ttl_default)),
     Field("hold_ttl_max", Span(|event| &mut event_limits(event).hold_ttl_max)),
@@ -135,6 +138,7 @@ impl Column {
                 Count(of) => *of(event) = cells::whole_number(cell)?,
                 OptionalCount(of) => *of(event) = Some(cells::whole_number(cell)?),
                 Time(of) => *of(event) = Some(cells::time(cell)?),
+                Close => closing::read(event, cell)?,
                 Span(of) => *of(event) = Some(cells::duration(cell)?),
                 Access::Flag(of) => *of(event) = cells::choice(cell, &FLAGS)?,
                 Choice(names, of) => *of(event) = cells::choice(cell, names)?,
@@ -180,6 +184,7 @@ impl Column {
                 Count(of) => of(event).to_string(),
                 OptionalCount(of) => of(event).map_or_else(String::new, |count| count.to_string()),
                 Time(of) => of(event).map_or_else(String::new, cells::time_text),
+                Close => closing::text(event),
                 Span(of) => of(event).map_or_else(String::new, cells::duration_text),
                 Access::Flag(of) => cells::choice_text(*of(event), &FLAGS),
                 Choice(names, of) => cells::choice_text(*of(event), names),
@@ -232,7 +237,8 @@ pub fn is_cancelled(event: &Event) -> bool {
 
 /// The event as the server will store it, defaults included; or the columns that break a rule, each with the rule.
 pub fn as_stored(event: Event) -> Result<Event, Vec<(String, String)>> {
-    let (new, _) = decode::event::create_event(request(&event)).map_err(|status| violations(&status))?;
+    let (new, _) =
+        decode::event::create_event(request(&event), BookingClose::Never).map_err(|status| violations(&status))?;
     let reason = match event.cancel_reason.as_str() {
         "" => None,
         _ if !is_cancelled(&event) => Some("is for events of state CANCELLED only".to_owned()),
@@ -259,7 +265,7 @@ pub fn as_stored(event: Event) -> Result<Event, Vec<(String, String)>> {
         None,
     );
     let state = if event.state == 0 { EventState::Open.into() } else { event.state };
-    Ok(Event { state, cancel_reason: event.cancel_reason, ..stored })
+    Ok(Event { state, cancel_reason: event.cancel_reason, booking_close: event.booking_close, ..stored })
 }
 
 /// The columns that a status is about, each with the rule that it breaks.
@@ -274,14 +280,19 @@ fn name_of(field: &str) -> String {
     if let Some(key) = field.strip_prefix("labels[").and_then(|rest| rest.strip_suffix(']')) {
         return format!("label.{key}");
     }
+    if field.starts_with("booking_close") {
+        return "booking_close_time".to_owned();
+    }
     field.strip_prefix("limits.").unwrap_or(field).replace("waitlist.", "waitlist_")
 }
 
 /// How an existing event differs from its line, in these columns.
 pub fn differences(columns: &[Column], existing: &mut Event, line: &mut Event) -> Vec<String> {
     let mut differences = Vec::new();
+    closing::say_never(existing);
     for column in columns {
-        if column.cell(existing) != column.cell(line) {
+        let is_left_open = matches!(column, Column::Field(Field(_, Close))) && closing::is_left_open(existing, line);
+        if !is_left_open && column.cell(existing) != column.cell(line) {
             let (is, says) = (column.shown(existing), column.shown(line));
             differences.push(format!("{} is {is}, the line says {says}", column.name()));
         }

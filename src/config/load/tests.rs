@@ -113,6 +113,7 @@ fn a_wrong_value_names_its_key() {
         ("strategy.reserve", "MAYBE"),
         ("retention.changes", "1h"),
         ("database.migrate", "perhaps"),
+        ("events.booking_close", "late"),
     ] {
         let problem = problem(key, value);
         assert!(problem.starts_with(key) && !problem.contains(".rs"), "{key}: {problem}");

@@ -85,8 +85,8 @@ impl Definition {
         let ordered = |a: Option<_>, b: Option<_>| a.zip(b).is_none_or(|(a, b)| a <= b);
         check(ordered(self.start_time, self.end_time), "end_time", "must not be before start_time");
         check(
-            self.booking_open_time.zip(self.booking_close_time).is_none_or(|(open, close)| open < close),
-            "booking_close_time",
+            self.booking_open_time.zip(self.booking_close_time()).is_none_or(|(open, close)| open < close),
+            if self.booking_close.relative().is_some() { "booking_close" } else { "booking_close_time" },
             "must be after booking_open_time",
         );
         check(

@@ -91,7 +91,7 @@ pub(super) fn amend(
         check_open(event, draft.now)?;
         check_quantity(event, quantity)?;
         take(draft, more)?;
-        draft.rests_on(event.definition.booking_close_time);
+        draft.rests_on(event.definition.booking_close_time());
     }
     draft.rests_on(old.expire_time);
     let after = Reservation { quantity, labels: labels.unwrap_or(&old.labels).clone(), ..old.clone() };

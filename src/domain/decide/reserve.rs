@@ -34,7 +34,7 @@ pub(super) fn reserve(draft: &mut Draft<'_>, wish: &Reserve, hold_limit: Option<
         draft.step_out(entry);
     }
 
-    draft.rests_on(event.definition.booking_close_time);
+    draft.rests_on(event.definition.booking_close_time());
     let new = Reservation {
         labels: wish.labels.clone(),
         ..Reservation::new(wish.id, event.id.clone(), wish.user_id.clone(), wish.quantity, now)
@@ -83,7 +83,7 @@ pub(super) fn check_open(event: &Event, now: Timestamp) -> Result<(), Refusal> {
     Err(Refusal::EventNotOpen {
         state: event.state,
         opens: times.booking_open_time.filter(|opens| now < *opens),
-        closed: times.booking_close_time.filter(|closes| *closes <= now),
+        closed: times.booking_close_time().filter(|closes| *closes <= now),
     })
 }
 

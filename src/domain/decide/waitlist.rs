@@ -134,7 +134,7 @@ pub fn promote(snapshot: &Snapshot, now: Timestamp) -> Option<Commit> {
     };
 
     let mut draft = Draft::new(snapshot, None, now);
-    draft.rests_on(event.definition.booking_close_time);
+    draft.rests_on(event.definition.booking_close_time());
     if next.id != first.id {
         draft.pass_over(first);
     }

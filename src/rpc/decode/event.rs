@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     mem::take,
-    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -12,6 +11,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{
+    booking_close::booking_close,
     frame::{Decoded, exec_options, fingerprint, frame, request},
     target::states,
     waitlist,
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{Strategy, StrategyDefaults},
     domain::{
+        booking_close::BookingClose,
         command::{Action, EventField, EventUpdate},
         event::{Definition, EventState, Limits},
         ids::{EventId, RequestId, SeriesId, VenueId},
@@ -45,17 +46,20 @@ pub fn update_event(
     frame.decoded(fields, event_id, update.map(|update| Action::UpdateEvent(update.into())))
 }
 
-/// The event to be created, and whether only to check.
-pub fn create_event(mut m: pb::CreateEventRequest) -> Result<(NewEvent, bool), Status> {
+/// The event to be created, and whether only to check. Its booking closes by `default` if it does not say.
+pub fn create_event(mut m: pb::CreateEventRequest, default: BookingClose) -> Result<(NewEvent, bool), Status> {
     let mut fields = Fields::default();
     let validate_only = take(&mut m.validate_only);
     check_options(&mut fields, m.options.take());
-    let new = new_event(&mut fields, m);
+    let new = new_event(&mut fields, m, default);
     fields.finish(new.map(|new| (new, validate_only)))
 }
 
-/// The events to be created, and whether only to check.
-pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<(Vec<NewEvent>, bool), Status> {
+/// The events to be created, and whether only to check. Booking closes by `default` where an event does not say.
+pub fn batch_create_events(
+    m: pb::BatchCreateEventsRequest,
+    default: BookingClose,
+) -> Result<(Vec<NewEvent>, bool), Status> {
     let mut fields = Fields::default();
     check_options(&mut fields, m.options);
     let size = fields.batch("requests", m.requests.len());
@@ -69,7 +73,7 @@ pub fn batch_create_events(m: pb::BatchCreateEventsRequest) -> Result<(Vec<NewEv
                 fields.reject(field, "must be unset: set that of the batch");
             }
         }
-        let Some(new) = new_event(&mut fields, request) else { continue };
+        let Some(new) = new_event(&mut fields, request, default) else { continue };
         if let Some(first) = places.insert(new.id.clone(), place) {
             fields.reject("event.event_id", format!("is that of requests[{first}] too"));
         }
@@ -83,7 +87,7 @@ fn check_options(fields: &mut Fields, options: Option<pb::ExecutionOptions>) {
     exec_options(fields, options.unwrap_or_default(), false, Strategy::Pessimistic, Instant::now());
 }
 
-fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEvent> {
+fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest, default: BookingClose) -> Option<NewEvent> {
     let request_text = take(&mut m.request_id);
     let print = fingerprint("CreateEvent", &m);
     let request_id = fields.request_id("request_id", &request_text);
@@ -95,7 +99,7 @@ fn new_event(fields: &mut Fields, mut m: pb::CreateEventRequest) -> Option<NewEv
         "" => generated_event_id(request_id.as_ref().and_then(Option::as_ref)),
         id => fields.event_id("event.event_id", id),
     };
-    let definition = definition(fields, event);
+    let definition = definition(fields, event, default);
     if let Some(definition) = &definition {
         reject_contradictions(fields, definition);
     }
@@ -124,7 +128,8 @@ fn generated_event_id(request_id: Option<&RequestId>) -> Option<EventId> {
     EventId::parse(&id.to_string())
 }
 
-fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
+/// What an event says, or a part of it. Booking closes by `default` where that is not said.
+fn definition(fields: &mut Fields, event: pb::Event, default: BookingClose) -> Option<Definition> {
     let display_name = fields.text("event.display_name", event.display_name, limits::DISPLAY_NAME);
     let series_id = fields.optional_id("event.series_id", &event.series_id, SeriesId::parse);
     let series_name = fields.text("event.series_display_name", event.series_display_name, limits::DISPLAY_NAME);
@@ -133,7 +138,7 @@ fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
     let start_time = fields.time("event.start_time", event.start_time);
     let end_time = fields.time("event.end_time", event.end_time);
     let booking_open_time = fields.time("event.booking_open_time", event.booking_open_time);
-    let booking_close_time = fields.time("event.booking_close_time", event.booking_close_time);
+    let booking_close = booking_close(fields, event.booking_close_time, event.booking_close, default);
     let capacity = fields.number("event.capacity", event.capacity, &limits::CAPACITY);
     let limits = event_limits(fields, event.limits.unwrap_or_default());
     let labels = fields.labels("event.labels", event.labels);
@@ -147,7 +152,7 @@ fn definition(fields: &mut Fields, event: pb::Event) -> Option<Definition> {
         start_time: start_time?,
         end_time: end_time?,
         booking_open_time: booking_open_time?,
-        booking_close_time: booking_close_time?,
+        booking_close: booking_close?,
         labels: labels?,
         limits: limits?,
         capacity: capacity?,
@@ -197,6 +202,7 @@ fn masked(path: &str) -> Option<Vec<EventField>> {
         "end_time" => vec![EventField::EndTime],
         "booking_open_time" => vec![EventField::BookingOpenTime],
         "booking_close_time" => vec![EventField::BookingCloseTime],
+        "booking_close" => vec![EventField::BookingClose],
         "labels" => vec![EventField::Labels],
         "capacity" => vec![EventField::Capacity],
         "limits" => LIMITS.to_vec(),
@@ -209,7 +215,7 @@ fn masked(path: &str) -> Option<Vec<EventField>> {
     })
 }
 
-const ALL_PATHS: [&str; 13] = [
+const ALL_PATHS: [&str; 14] = [
     "display_name",
     "series_id",
     "series_display_name",
@@ -219,6 +225,7 @@ const ALL_PATHS: [&str; 13] = [
     "end_time",
     "booking_open_time",
     "booking_close_time",
+    "booking_close",
     "labels",
     "capacity",
     "limits",
@@ -242,7 +249,7 @@ fn event_update(fields: &mut Fields, event: pb::Event, mask: Option<prost_types:
         fields.reject("update_mask", "or at least one field of event must be set");
     }
     // Fields outside the mask are not checked: a client may send back a whole event.
-    let values = definition(fields, pruned(event, &chosen))?;
+    let values = definition(fields, pruned(event, &chosen), BookingClose::Never)?;
     // Only against each other: what they say against the fields that stay depends on the event.
     reject_contradictions(fields, &values);
     Some(EventUpdate { values, fields: chosen })
@@ -261,6 +268,7 @@ fn populated(event: &pb::Event) -> impl Iterator<Item = &'static str> {
         ("end_time", event.end_time.is_some()),
         ("booking_open_time", event.booking_open_time.is_some()),
         ("booking_close_time", event.booking_close_time.is_some()),
+        ("booking_close", event.booking_close.is_some()),
         ("labels", !event.labels.is_empty()),
         ("capacity", event.capacity != 0),
         ("limits.max_quantity", limits.max_quantity.is_some()),
@@ -289,6 +297,7 @@ fn pruned(event: pb::Event, chosen: &[EventField]) -> pb::Event {
             EventField::EndTime => kept.end_time = event.end_time,
             EventField::BookingOpenTime => kept.booking_open_time = event.booking_open_time,
             EventField::BookingCloseTime => kept.booking_close_time = event.booking_close_time,
+            EventField::BookingClose => kept.booking_close = event.booking_close,
             EventField::Labels => kept.labels = take(&mut event.labels),
             EventField::Capacity => kept.capacity = event.capacity,
             EventField::MaxQuantity => limits.max_quantity = given.max_quantity,

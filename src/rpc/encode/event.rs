@@ -1,9 +1,10 @@
 //! Events, their availability and their audit.
 
-use super::value::{duration, timestamp};
+use super::value::{duration, signed_duration, timestamp};
 use crate::{
     domain::{
         audit::EventAudit,
+        booking_close::{Anchor, RelativeTime},
         event::{Counters, Event, EventState},
         waitlist::Policy,
     },
@@ -24,6 +25,7 @@ pub fn event_state(state: EventState) -> pb::EventState {
 pub fn event(event: &Event, lapsed: Option<u32>) -> pb::Event {
     let definition = event.definition.clone();
     let limits = definition.limits;
+    let (close, close_time) = (definition.booking_close, definition.booking_close_time());
     pb::Event {
         event_id: event.id.to_string(),
         display_name: definition.display_name,
@@ -41,7 +43,8 @@ pub fn event(event: &Event, lapsed: Option<u32>) -> pb::Event {
             max_extensions: Some(limits.max_extensions.cast_signed()),
         }),
         booking_open_time: definition.booking_open_time.map(timestamp),
-        booking_close_time: definition.booking_close_time.map(timestamp),
+        booking_close_time: close_time.map(timestamp),
+        booking_close: close.relative().map(booking_close),
         labels: definition.labels.0,
         state: event_state(event.state).into(),
         counts: Some(counts(definition.capacity, event.counters, lapsed)),
@@ -53,6 +56,17 @@ pub fn event(event: &Event, lapsed: Option<u32>) -> pb::Event {
         cancel_reason: event.cancel_reason.clone().unwrap_or_default(),
         waitlist: waitlist_policy(&definition.waitlist),
     }
+}
+
+/// The rule from which the time follows.
+pub fn booking_close(time: RelativeTime) -> pb::BookingClose {
+    use pb::booking_close::Rule;
+    let offset = signed_duration(time.offset());
+    let rule = match time.anchor {
+        Anchor::Start => Rule::StartOffset(offset),
+        Anchor::End => Rule::EndOffset(offset),
+    };
+    pb::BookingClose { rule: Some(rule) }
 }
 
 /// None for an event without a waitlist.

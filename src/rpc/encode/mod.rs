@@ -8,7 +8,7 @@ mod session;
 mod value;
 mod waitlist;
 
-pub use event::{audit, availability, counts, event, event_state, sample};
+pub use event::{audit, availability, booking_close, counts, event, event_state, sample};
 pub use execution::{contention, creation, execution};
 pub use history::{change, changed_entry, changed_event, changed_reservation};
 pub use reservation::reservation;

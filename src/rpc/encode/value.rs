@@ -18,6 +18,12 @@ pub fn duration(span: Duration) -> prost_types::Duration {
     }
 }
 
+/// The duration of so many microseconds, which may be negative.
+pub fn signed_duration(micros: i64) -> prost_types::Duration {
+    // Less than a million, times a thousand: an i32 has room.
+    prost_types::Duration { seconds: micros / 1_000_000, nanos: (micros % 1_000_000) as i32 * 1000 }
+}
+
 pub fn strategy(strategy: Strategy) -> pb::ExecutionStrategy {
     match strategy {
         Strategy::Pessimistic => pb::ExecutionStrategy::Pessimistic,

@@ -260,9 +260,7 @@ async fn limits_are_returned_with_the_requested_value() {
     let status = assert_refused(status, FailedPrecondition, "CAPACITY_BELOW_RESERVED");
     assert_metadata(&status, &[("capacity", "1"), ("reserved", "2")]);
     let short = EventLimits { hold_ttl_max: crate::support::millis(1000), ..Default::default() };
-    let event = Some(pb::Event { event_id: "e".into(), limits: Some(short), ..Default::default() });
-    let conflict = server.events().update_event(UpdateEventRequest { event, ..Default::default() }).await;
-    let conflict = assert_refused(conflict, FailedPrecondition, "DEFINITION_CONFLICT");
+    let conflict = assert_refused(update(short).await, FailedPrecondition, "DEFINITION_CONFLICT");
     assert_eq!(bad_fields(&conflict), ["event.limits.hold_ttl_default"]);
     assert_precondition(&status, "CAPACITY_BELOW_RESERVED", "e");
     server.check_and_stop().await;

@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{BatchScope, Execution, Watch},
-    domain::{decide::tests::world::World, event::Limits, time::Timestamp},
+    domain::{booking_close::BookingClose, decide::tests::world::World, event::Limits, time::Timestamp},
     ops::{contention::Contention, env::Env, execute::queue::Queue, feed::Feed},
     telemetry::metrics::Metrics,
 };
@@ -103,7 +103,8 @@ fn world(number: u8, rng: &mut fastrand::Rng, is_calm: bool) -> World {
         Limits { max_quantity: 4, hold_ttl_default: ttl, hold_ttl_max: Duration::from_secs(60), max_extensions: 2 };
     if !is_calm && rng.u8(..4) == 0 {
         let closes = 1_000_000_000 + rng.i64(..200_000);
-        world.event.definition.booking_close_time = Timestamp::from_micros(closes);
+        world.event.definition.booking_close =
+            Timestamp::from_micros(closes).map_or(BookingClose::Never, BookingClose::At);
     }
     world
 }

@@ -56,8 +56,8 @@ CREATE TABLE events (
     booking_close      text,                 -- such as start-30m: booking_close_time follows; null: it is fixed, or none
     labels             jsonb,                -- null: none
     max_quantity       integer     NOT NULL,
-    hold_ttl_default   bigint      NOT NULL, -- microseconds
-    hold_ttl_max       bigint      NOT NULL, -- microseconds
+    hold_ttl_default   bigint,               -- microseconds; null: nobody has set it
+    hold_ttl_max       bigint,               -- microseconds; null: nobody has set it
     max_extensions     integer     NOT NULL,
     capacity           integer     NOT NULL,
     waitlist_policy    jsonb,                -- null: the waitlist is closed

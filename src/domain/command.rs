@@ -301,8 +301,9 @@ impl Command {
             Action::Leave { target } | Action::AmendEntry { target, .. } | Action::PromoteEntry { target, .. } => {
                 needs.entries.push(target.clone());
             }
-            Action::UpdateEvent(update) if is_waited_for && self.units(event) > 0 => {
-                needs.entries_above = Some(update.values.capacity);
+            Action::UpdateEvent(update) if is_waited_for => {
+                let largest = update.merged_into(&event.definition).largest_reservation();
+                needs.entries_above = Some(largest).filter(|units| *units < event.definition.largest_reservation());
             }
             Action::Promote => needs.queue = Some(event.available()),
             Action::CancelEvent { .. } => needs.totals = true,

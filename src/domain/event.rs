@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     booking_close::BookingClose,
     ids::{EventId, SeriesId, VenueId},
-    limits::Labels,
+    limits::{self, Labels},
     reservation::Weight,
     time::Timestamp,
     waitlist::Policy,
@@ -52,22 +52,32 @@ impl EventState {
 pub struct Limits {
     /// The most units that one reservation may hold.
     pub max_quantity: u32,
-    /// How long a hold lasts when Reserve does not say.
-    pub hold_ttl_default: Duration,
-    /// The longest that Reserve or one Extend may ask for; not below the default.
-    pub hold_ttl_max: Duration,
+    /// How long a hold lasts when Reserve does not say, where the client has set it.
+    pub hold_ttl_default: Option<Duration>,
+    /// The longest that Reserve or one Extend may ask for, where the client has set it; not below the default.
+    pub hold_ttl_max: Option<Duration>,
     /// How often one hold may be extended.
     pub max_extensions: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_quantity: *super::limits::QUANTITY.end(),
-            hold_ttl_default: Duration::from_secs(10 * 60),
-            hold_ttl_max: Duration::from_secs(60 * 60),
-            max_extensions: 3,
-        }
+        Self { max_quantity: *limits::QUANTITY.end(), hold_ttl_default: None, hold_ttl_max: None, max_extensions: 3 }
+    }
+}
+
+/// Where only one of the two times is set, the other gives way to it: a maximum of a minute means holds of a minute, and
+/// a default of two hours a maximum of two hours. So it does whichever is set first, and whenever it is changed.
+impl Limits {
+    /// How long a hold lasts when Reserve does not say.
+    pub fn hold_ttl_default(&self) -> Duration {
+        self.hold_ttl_default.unwrap_or_else(|| limits::DEFAULT_HOLD_TTL.min(self.hold_ttl_max()))
+    }
+
+    /// The longest that Reserve or one Extend may ask for.
+    pub fn hold_ttl_max(&self) -> Duration {
+        let default = self.hold_ttl_default.unwrap_or_default();
+        self.hold_ttl_max.unwrap_or_else(|| limits::DEFAULT_HOLD_TTL_MAX.max(default))
     }
 }
 

@@ -10,6 +10,10 @@ pub const CAPACITY: RangeInclusive<u32> = 0..=1_000_000_000;
 pub const QUANTITY: RangeInclusive<u32> = 1..=10_000;
 /// How long one hold, or one extension of it, may last.
 pub const HOLD_TTL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30 * 24 * 3600);
+/// How long a hold lasts where neither Reserve nor the event says.
+pub const DEFAULT_HOLD_TTL: Duration = Duration::from_secs(10 * 60);
+/// The longest that a hold or an extension may last where the event does not say.
+pub const DEFAULT_HOLD_TTL_MAX: Duration = Duration::from_secs(60 * 60);
 /// How often one hold may be extended.
 pub const EXTENSIONS: RangeInclusive<u32> = 0..=1_000;
 /// Entries that may wait for one event at once.

@@ -65,7 +65,7 @@ pub enum EntryState {
     Promoted,
     /// Its user left the waitlist. Final.
     Left,
-    /// The event was cancelled, or made smaller than the party. Final.
+    /// The event was cancelled, or its capacity or `max_quantity` made smaller than the party. Final.
     Ended,
 }
 

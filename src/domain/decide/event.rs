@@ -19,7 +19,7 @@ pub(super) fn update(draft: &mut Draft<'_>, update: &EventUpdate) -> Result<(), 
         return Err(Refusal::Inconsistent(problems));
     }
     shrink(draft, definition.capacity)?;
-    waitlist::end_impossible(draft, definition.capacity);
+    waitlist::end_impossible(draft, definition.largest_reservation());
     let after = Event { definition, ..old.clone() };
     draft.change_event(ChangeKind::EventUpdated, after);
     Ok(())
@@ -90,7 +90,7 @@ impl Definition {
             "must be after booking_open_time",
         );
         check(
-            self.limits.hold_ttl_default <= self.limits.hold_ttl_max,
+            self.limits.hold_ttl_default() <= self.limits.hold_ttl_max(),
             "limits.hold_ttl_default",
             "must not be longer than limits.hold_ttl_max",
         );

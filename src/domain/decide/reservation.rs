@@ -66,14 +66,18 @@ pub(super) fn cancel(
 pub(super) fn extend(draft: &mut Draft<'_>, hold: &Reservation, ttl: Option<Duration>) -> Result<(), Refusal> {
     check_held(hold)?;
     let event = &draft.snapshot.event;
-    let limit = event.definition.limits.max_extensions;
-    if hold.extensions >= limit {
-        return Err(Refusal::ExtensionLimit(limit));
+    let end = Some(draft.now.after(hold_ttl(event, ttl, "ttl")?));
+    let mut after = hold.clone();
+    // One that would end the hold earlier leaves it as it is, and is not counted.
+    if end > hold.expire_time {
+        let limit = event.definition.limits.max_extensions;
+        if hold.extensions >= limit {
+            return Err(Refusal::ExtensionLimit(limit));
+        }
+        after.expire_time = end;
+        after.extensions += 1;
     }
-    let end = draft.now.after(hold_ttl(event, ttl, "ttl")?);
     draft.rests_on(hold.expire_time);
-    let after =
-        Reservation { expire_time: hold.expire_time.max(Some(end)), extensions: hold.extensions + 1, ..hold.clone() };
     draft.change(ChangeKind::ReservationExtended, hold.weight(), after);
     Ok(())
 }

@@ -94,6 +94,7 @@ pub(super) fn check_quantity(event: &Event, asked: u32) -> Result<(), Refusal> {
 
 pub(super) fn hold_ttl(event: &Event, asked: Option<Duration>, field: &'static str) -> Result<Duration, Refusal> {
     let limits = &event.definition.limits;
-    let ttl = asked.unwrap_or(limits.hold_ttl_default);
-    if ttl <= limits.hold_ttl_max { Ok(ttl) } else { Err(Refusal::TtlLimit { field, limit: limits.hold_ttl_max }) }
+    let ttl = asked.unwrap_or(limits.hold_ttl_default());
+    let limit = limits.hold_ttl_max();
+    if ttl <= limit { Ok(ttl) } else { Err(Refusal::TtlLimit { field, limit }) }
 }

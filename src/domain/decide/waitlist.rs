@@ -95,8 +95,9 @@ pub(super) fn promote_out_of_turn(draft: &mut Draft<'_>, entry: &Entry, reason: 
 /// The hold that an entry becomes, of as many units as are free and wanted.
 fn offer(draft: &Draft<'_>, entry: &Entry) -> Reservation {
     let (event, now) = (&draft.snapshot.event, draft.now);
-    let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default);
-    let quantity = entry.quantity.min(draft.available());
+    let ttl = event.definition.waitlist.offer_ttl.unwrap_or(event.definition.limits.hold_ttl_default());
+    // The limit may have been lowered since the user joined.
+    let quantity = entry.quantity.min(draft.available()).min(event.definition.limits.max_quantity);
     let offer = Reservation {
         labels: entry.labels.clone(),
         ..Reservation::new(entry.id, event.id.clone(), entry.user_id.clone(), quantity, now)
@@ -104,11 +105,11 @@ fn offer(draft: &Draft<'_>, entry: &Entry) -> Reservation {
     offer.held_until(now.after(ttl))
 }
 
-/// Ends the entries whose party is larger than the event's new capacity. They could never be promoted, and would block
-/// all others.
-pub(super) fn end_impossible(draft: &mut Draft<'_>, capacity: u32) {
+/// Ends the entries that accept no fewer units than one reservation can have at the most. They could never be promoted,
+/// and would block all others.
+pub(super) fn end_impossible(draft: &mut Draft<'_>, largest_reservation: u32) {
     let snapshot = draft.snapshot;
-    for entry in snapshot.queue.waiting().filter(|entry| entry.min_quantity > capacity) {
+    for entry in snapshot.queue.waiting().filter(|entry| entry.min_quantity > largest_reservation) {
         draft.dismiss(entry);
     }
 }

@@ -170,21 +170,14 @@ fn event_limits(fields: &mut Fields, m: pb::EventLimits) -> Option<Limits> {
         None => Some(default.max_extensions),
         Some(value) => fields.number("event.limits.max_extensions", value, &limits::EXTENSIONS),
     };
-    let ttl_default = fields.hold_ttl("event.limits.hold_ttl_default", m.hold_ttl_default);
-    let ttl_max = fields.hold_ttl("event.limits.hold_ttl_max", m.hold_ttl_max);
-    let (hold_ttl_default, hold_ttl_max) = paired_ttls(ttl_default?, ttl_max?, default);
-    Some(Limits { max_quantity: max_quantity?, hold_ttl_default, hold_ttl_max, max_extensions: max_extensions? })
-}
-
-/// Where only one of the two is set, the other's default gives way: a maximum of a minute means holds of a minute, a
-/// default of two hours a maximum of two hours.
-fn paired_ttls(ttl: Option<Duration>, max: Option<Duration>, default: Limits) -> (Duration, Duration) {
-    match (ttl, max) {
-        (Some(ttl), Some(max)) => (ttl, max),
-        (Some(ttl), None) => (ttl, ttl.max(default.hold_ttl_max)),
-        (None, Some(max)) => (max.min(default.hold_ttl_default), max),
-        (None, None) => (default.hold_ttl_default, default.hold_ttl_max),
-    }
+    let hold_ttl_default = fields.hold_ttl("event.limits.hold_ttl_default", m.hold_ttl_default);
+    let hold_ttl_max = fields.hold_ttl("event.limits.hold_ttl_max", m.hold_ttl_max);
+    Some(Limits {
+        max_quantity: max_quantity?,
+        hold_ttl_default: hold_ttl_default?,
+        hold_ttl_max: hold_ttl_max?,
+        max_extensions: max_extensions?,
+    })
 }
 
 const LIMITS: [EventField; 4] =

@@ -38,8 +38,8 @@ pub fn event(event: &Event, lapsed: Option<u32>) -> pb::Event {
         capacity: definition.capacity.cast_signed(),
         limits: Some(pb::EventLimits {
             max_quantity: Some(limits.max_quantity.cast_signed()),
-            hold_ttl_default: Some(duration(limits.hold_ttl_default)),
-            hold_ttl_max: Some(duration(limits.hold_ttl_max)),
+            hold_ttl_default: Some(duration(limits.hold_ttl_default())),
+            hold_ttl_max: Some(duration(limits.hold_ttl_max())),
             max_extensions: Some(limits.max_extensions.cast_signed()),
         }),
         booking_open_time: definition.booking_open_time.map(timestamp),

@@ -259,6 +259,13 @@ async fn limits_are_returned_with_the_requested_value() {
     let status = server.events().update_event(UpdateEventRequest { event, ..Default::default() }).await;
     let status = assert_refused(status, FailedPrecondition, "CAPACITY_BELOW_RESERVED");
     assert_metadata(&status, &[("capacity", "1"), ("reserved", "2")]);
+    let update = async |limits: EventLimits| {
+        let event = Some(pb::Event { event_id: "e".into(), limits: Some(limits), ..Default::default() });
+        server.events().update_event(UpdateEventRequest { event, ..Default::default() }).await
+    };
+    update(EventLimits { hold_ttl_default: crate::support::millis(2000), ..Default::default() })
+        .await
+        .expect("it fits");
     let short = EventLimits { hold_ttl_max: crate::support::millis(1000), ..Default::default() };
     let conflict = assert_refused(update(short).await, FailedPrecondition, "DEFINITION_CONFLICT");
     assert_eq!(bad_fields(&conflict), ["event.limits.hold_ttl_default"]);

@@ -143,6 +143,31 @@ async fn a_masked_field_that_is_not_set_is_cleared() {
 }
 
 #[tokio::test]
+async fn a_time_of_holds_that_nobody_set_follows_the_other_after_an_update_as_after_a_creation() {
+    let server = TestServer::start().await;
+    server.event("e", 5).await;
+    let limits = |hold_ttl_default, hold_ttl_max| {
+        let limits = EventLimits { hold_ttl_default, hold_ttl_max, ..Default::default() };
+        pb::Event { limits: Some(limits), ..event("e", 0) }
+    };
+    for (path, default, max, expected) in [
+        ("limits.hold_ttl_max", None, millis(60_000), (millis(60_000), millis(60_000))),
+        ("limits.hold_ttl_max", None, millis(30_000), (millis(30_000), millis(30_000))),
+        ("limits.hold_ttl_max", None, None, (millis(600_000), millis(3_600_000))),
+        ("limits.hold_ttl_default", millis(7_200_000), None, (millis(7_200_000), millis(7_200_000))),
+        ("limits.hold_ttl_default", None, None, (millis(600_000), millis(3_600_000))),
+    ] {
+        let event = updated(&server, update(limits(default, max), &[path])).await;
+        let limits = event.limits.expect("limits");
+        assert_eq!((limits.hold_ttl_default, limits.hold_ttl_max), expected, "{path}, {default:?}, {max:?}");
+    }
+    updated(&server, update(limits(None, millis(60_000)), &["limits.hold_ttl_max"])).await;
+    let held = server.reserve(reserve("e", "ann")).await.expect("there is room").reservation;
+    assert_eq!(held.expire_time.map(|t| t.seconds - 60), held.create_time.map(|t| t.seconds), "a hold of a minute");
+    server.check_and_stop().await;
+}
+
+#[tokio::test]
 async fn an_update_counts_a_version_and_checks_its_etag() {
     let server = TestServer::start().await;
     let first = server.event("e", 5).await;

@@ -143,7 +143,7 @@ async fn a_reservation_above_a_lowered_limit_may_stay_or_shrink() {
 }
 
 #[tokio::test]
-async fn extending_never_shortens_and_is_bounded_in_length_and_number() {
+async fn extending_never_shortens_uses_nothing_up_then_and_is_bounded_in_length_and_number() {
     for strategy in STRATEGIES {
         let server = TestServer::start().await;
         let limits = EventLimits {
@@ -164,14 +164,19 @@ async fn extending_never_shortens_and_is_bounded_in_length_and_number() {
             answer.map(|answer| answer.into_inner().reservation.expect("it"))
         };
         let shorter = extended(Some(100)).await.expect("extended");
-        assert_eq!((shorter.expire_time, shorter.extension_count), (held.expire_time, 1));
+        assert_eq!((shorter.expire_time, shorter.extension_count), (held.expire_time, 0), "it moves nothing");
         let by_default = extended(None).await.expect("extended");
-        assert_eq!((by_default.expire_time, by_default.extension_count), (held.expire_time, 2));
+        assert_eq!((by_default.expire_time, by_default.extension_count), (held.expire_time, 0));
+        for (count, ttl) in [(1, 301_000), (2, 400_000)] {
+            assert_eq!(extended(Some(ttl)).await.expect("extended").extension_count, count);
+        }
         assert_refused(extended(Some(600_001)).await, Code::FailedPrecondition, "HOLD_TTL_LIMIT");
         let longest = extended(Some(600_000)).await.expect("extended");
         assert_eq!(micros(longest.expire_time) - micros(longest.update_time), 600_000_000);
         assert_eq!(longest.extension_count, 3);
-        assert_refused(extended(Some(100)).await, Code::FailedPrecondition, "EXTENSION_LIMIT");
+        assert_refused(extended(Some(600_000)).await, Code::FailedPrecondition, "EXTENSION_LIMIT");
+        let none_left = extended(Some(100)).await.expect("it needs no extension");
+        assert_eq!((none_left.expire_time, none_left.extension_count), (longest.expire_time, 3));
         server.check_and_stop().await;
     }
 }

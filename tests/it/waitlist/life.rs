@@ -226,3 +226,35 @@ async fn an_event_without_a_waitlist_takes_no_joins() {
     assert_refused(server.join(join("e", "bob", 1)).await, Code::FailedPrecondition, "WAITLIST_CLOSED");
     server.check_and_stop().await;
 }
+
+#[tokio::test]
+async fn an_entry_that_needs_more_than_a_lowered_max_quantity_ends() {
+    let server = TestServer::start().await;
+    full(&server, "e", 9, strict()).await;
+    server.join(join("e", "large", 5)).await.expect("it is sold out");
+    server
+        .join(pb::JoinWaitlistRequest { min_quantity: Some(1), ..join("e", "modest", 5) })
+        .await
+        .expect("others wait");
+    server.join(join("e", "small", 2)).await.expect("others wait");
+    let limits = Some(pb::EventLimits { max_quantity: Some(2), ..Default::default() });
+    let event = Some(pb::Event { event_id: "e".into(), limits, ..Default::default() });
+    server
+        .events()
+        .update_event(pb::UpdateEventRequest { event, ..Default::default() })
+        .await
+        .expect("it can be lowered");
+    let state = async |user: &str| server.entry("e", user).await.entry.expect("it stays").state();
+    assert_eq!(
+        (state("large").await, state("modest").await, state("small").await),
+        (State::Ended, State::Waiting, State::Waiting)
+    );
+    let kinds = "SELECT kind FROM changes WHERE event_id = 'e' ORDER BY version DESC LIMIT 2";
+    let kinds: Vec<String> = sqlx::query_scalar(kinds).fetch_all(&mut server.sql().await).await.expect("a history");
+    assert_eq!(kinds, ["EVENT_UPDATED", "WAITLIST_ENDED"]);
+
+    server.cancel(cancel("e", "ann", 5)).await.expect("it is live");
+    assert_eq!((state("modest").await, state("small").await), (State::Promoted, State::Promoted));
+    assert_eq!(server.reservation("e", "modest").await.quantity, 2, "no more than the limit");
+    server.check_and_stop().await;
+}

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::domain::{
     caller::Caller,
     command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
-    event::Definition,
+    event::{Definition, Limits},
     ids::{EventId, Fingerprint, Request, RequestId, ReservationId, Target, UserId},
     limits::Labels,
     time::Timestamp,
@@ -50,9 +50,9 @@ pub(super) fn an_action() -> impl Strategy<Value = Action> {
         2 => (a_target(), a_ttl()).prop_map(|(target, ttl)| Action::Extend { target, ttl }),
         3 => (a_target(), quantity()).prop_map(|(target, quantity)| Action::Amend { target, quantity, labels: None }),
         2 => (0..40_u128).prop_map(|number| Action::Expire(ReservationId(Uuid::from_u128(number)))),
-        1 => (0..12_u32).prop_map(|capacity| Action::UpdateEvent(EventUpdate {
-            values: Definition { capacity, ..Definition::default() },
-            fields: vec![EventField::Capacity],
+        1 => (any::<bool>(), 0..12_u32, 1..6_u32).prop_map(|(is_capacity, capacity, max_quantity)| Action::UpdateEvent(EventUpdate {
+            values: Definition { capacity, limits: Limits { max_quantity, ..Limits::default() }, ..Definition::default() },
+            fields: vec![if is_capacity { EventField::Capacity } else { EventField::MaxQuantity }],
         }.into())),
         1 => prop_oneof![
             4 => Just(Action::OpenEvent),

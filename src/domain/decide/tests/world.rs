@@ -31,8 +31,8 @@ impl World {
     pub(crate) fn new(capacity: u32, waitlist: Policy) -> Self {
         let limits = Limits {
             max_quantity: 4,
-            hold_ttl_default: Duration::from_micros(10),
-            hold_ttl_max: Duration::from_micros(20),
+            hold_ttl_default: Some(Duration::from_micros(10)),
+            hold_ttl_max: Some(Duration::from_micros(20)),
             max_extensions: 2,
         };
         let event = Event {
@@ -134,7 +134,7 @@ impl World {
         let queue = self.queue();
         let may_skip = queue.first().is_some_and(|first| first.skips < self.event.definition.waitlist.max_skips);
         // What is free when booking closes stays free.
-        let is_open = self.event.state == EventState::Open && self.event.definition.booking_close_time.is_none();
+        let is_open = self.event.state == EventState::Open && self.event.definition.booking_close_time().is_none();
         is_open && (queue.first().is_some_and(fits) || may_skip && queue.iter().any(fits))
     }
 
@@ -223,7 +223,7 @@ impl World {
             assert!(queue.iter().filter(|other| other.user_id == entry.user_id).count() == 1, "a user waits twice");
             let has = |row: &Reservation| row.user_id == entry.user_id && row.state.is_live();
             assert!(!self.rows.values().any(has), "{entry:?} waits for what its user has");
-            assert!(entry.min_quantity <= self.event.definition.capacity, "{entry:?} waits in vain");
+            assert!(entry.min_quantity <= self.event.definition.largest_reservation(), "{entry:?} waits in vain");
         }
         assert!(!self.is_unserved(), "free places fit a waiting entry: {self:#?}");
         for entry in self.entries.values() {

@@ -13,7 +13,7 @@ use crate::{
         caller::{Actor, Caller as Who},
         change::Change,
         command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
-        event::Definition,
+        event::{Definition, Limits},
         ids::{EventId, Fingerprint, Request, RequestId, ReservationId, Target, UserId},
         limits::Labels,
         waitlist::Policy,
@@ -221,7 +221,7 @@ impl Callers {
                 }
                 56..58 => Action::Leave { target: target() },
                 58 => update(EventField::Capacity, rng),
-                59 => update(EventField::Waitlist, rng),
+                59 => update(if rng.bool() { EventField::Waitlist } else { EventField::MaxQuantity }, rng),
                 60 => Action::OpenEvent,
                 61 => Action::CloseEvent,
                 62 if !self.is_calm => Action::CancelEvent { reason: None },
@@ -236,7 +236,8 @@ impl Callers {
 
 fn update(field: EventField, rng: &mut fastrand::Rng) -> Action {
     let waitlist = a_policy(rng);
-    let values = Definition { capacity: rng.u32(..10), waitlist, ..Definition::default() };
+    let limits = Limits { max_quantity: rng.u32(1..5), ..Limits::default() };
+    let values = Definition { capacity: rng.u32(..10), limits, waitlist, ..Definition::default() };
     Action::UpdateEvent(EventUpdate { values, fields: vec![field] }.into())
 }
 

@@ -99,8 +99,12 @@ fn world(number: u8, rng: &mut fastrand::Rng, is_calm: bool) -> World {
     let mut world = World::new(rng.u32(1..12), a_policy(rng));
     world.event.id = event_id(number);
     let ttl = if is_calm { Duration::from_secs(60) } else { Duration::from_millis(rng.u64(5..200)) };
-    world.event.definition.limits =
-        Limits { max_quantity: 4, hold_ttl_default: ttl, hold_ttl_max: Duration::from_secs(60), max_extensions: 2 };
+    world.event.definition.limits = Limits {
+        max_quantity: 4,
+        hold_ttl_default: Some(ttl),
+        hold_ttl_max: Some(Duration::from_secs(60)),
+        max_extensions: 2,
+    };
     if !is_calm && rng.u8(..4) == 0 {
         let closes = 1_000_000_000 + rng.i64(..200_000);
         world.event.definition.booking_close =

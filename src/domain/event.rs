@@ -189,6 +189,11 @@ impl Event {
         self.counters.waiting > 0 && self.available() > 0 && self.is_open(now)
     }
 
+    /// Whether it is open, and booking has not begun at `now`.
+    pub fn is_before_booking(&self, now: Timestamp) -> bool {
+        self.state == EventState::Open && self.definition.booking_open_time.is_some_and(|opens| now < opens)
+    }
+
     /// Whether units can be reserved at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.state == EventState::Open

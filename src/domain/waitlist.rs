@@ -41,6 +41,9 @@ pub struct Policy {
     pub max_skips: u32,
     /// Whether newcomers may take free places while others wait.
     pub newcomers_may_overtake: bool,
+    /// Whether users can join before booking opens.
+    #[serde(default)]
+    pub join_before_booking: bool,
 }
 
 impl Default for Policy {
@@ -51,6 +54,7 @@ impl Default for Policy {
             offer_ttl: None,
             max_skips: 0,
             newcomers_may_overtake: false,
+            join_before_booking: false,
         }
     }
 }

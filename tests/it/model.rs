@@ -206,6 +206,7 @@ fn event(event_id: &str, rules: Rules, capacity: i32) -> pb::Event {
         order: order.into(),
         max_skips: skips.then_some(rules.max_skips),
         newcomers_may_overtake: rules.newcomers_may_overtake,
+        join_before_booking: false,
     };
     pb::Event {
         event_id: event_id.into(),

@@ -1,4 +1,4 @@
-//! A decision rests on moments: the close of booking, the end of a hold. A decision that is made before such a moment
+//! A decision rests on moments: the opening and the close of booking, the end of a hold. A decision that is made before such a moment
 //! and would be written after it is void, whatever delayed the write.
 
 use prost_types::{FieldMask, Timestamp};
@@ -11,7 +11,8 @@ use crate::support::{
     reason, reserve, strict, with,
 };
 
-/// The moments on which decisions rest: the close of the event's booking, the end of its holds.
+/// The moments on which decisions rest: the opening and the close of the event's booking, the end of its holds.
+const OPENING: &str = "opening";
 const CLOSE: &str = "close";
 const LAPSE: &str = "lapse";
 
@@ -29,10 +30,12 @@ struct Case {
 
 const NOT_OPEN: Option<&str> = Some("EVENT_NOT_OPEN");
 const EXPIRED: Option<&str> = Some("HOLD_EXPIRED");
+const NOT_SOLD_OUT: Option<&str> = Some("NOT_SOLD_OUT");
 
 /// Each has an event of its own: of four units Ann holds two and Bob has one, and in the cases named `queue-…` Cid
 /// waits for two units, and behind that Dan for one.
-const CASES: [Case; 14] = [
+const CASES: [Case; 15] = [
+    Case { moment: OPENING, name: "early-join", call: Request::join, refusal: NOT_SOLD_OUT },
     Case { moment: CLOSE, name: "hold", call: |to| to.reserve(false), refusal: NOT_OPEN },
     Case { moment: CLOSE, name: "book", call: |to| to.reserve(true), refusal: NOT_OPEN },
     Case { moment: LAPSE, name: "confirm", call: Request::confirm, refusal: EXPIRED },
@@ -179,7 +182,8 @@ async fn outcomes(
 }
 
 async fn prepare(server: &TestServer, event_id: &str, with_queue: bool) {
-    server.event_with_waitlist(event_id, 4, strict()).await;
+    let policy = pb::WaitlistPolicy { join_before_booking: true, ..strict() };
+    server.event_with_waitlist(event_id, 4, policy).await;
     server.reserve(pb::ReserveRequest { quantity: 2, ..reserve(event_id, "ann") }).await.expect("there is room");
     server.reserve(pb::ReserveRequest { confirm: true, ..reserve(event_id, "bob") }).await.expect("there is room");
     if with_queue {
@@ -191,7 +195,8 @@ async fn prepare(server: &TestServer, event_id: &str, with_queue: bool) {
 /// Moves the moments of the events to this many seconds from now.
 async fn moments_come_in(server: &TestServer, seconds: i64) -> Timestamp {
     const MOMENT: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint + $1";
-    const MOVE: [&str; 2] = [
+    const MOVE: [&str; 3] = [
+        "UPDATE events SET booking_open_time = to_timestamp($1) WHERE event_id LIKE 'opening-%'",
         "UPDATE events SET booking_close_time = to_timestamp($1) WHERE event_id LIKE 'close-%'",
         "UPDATE reservations SET expire_time = to_timestamp($1) WHERE event_id LIKE 'lapse-%' AND state = 'HELD'",
     ];

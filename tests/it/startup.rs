@@ -65,7 +65,9 @@ async fn a_silent_database() {
 /// A server that waits for this database, and its health, which is NOT_SERVING.
 async fn waiting_server(database_url: &str, port: u16, settings: &[&str]) -> tokio::process::Child {
     let mut command = program(["serve", "--listen", &format!("127.0.0.1:{port}"), "--set", "server.metrics_listen="]);
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
     let child = command.env("DATABASE_URL", database_url).spawn().expect("it can be started");
     let address = format!("http://127.0.0.1:{port}");
     eventually("health checks are answered", async || {

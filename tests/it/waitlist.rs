@@ -1,6 +1,7 @@
 //! The waitlist: entries are promoted in order, by every command that frees places, before any newcomer.
 
 mod audit;
+mod early;
 mod frees;
 mod life;
 mod operators;

@@ -74,6 +74,7 @@ static FIELDS: [Field; 24] = [
     Field("waitlist_order", Choice(&ORDERS, |event| &mut waitlist(event).order)),
     Field("waitlist_max_skips", OptionalCount(|event| &mut waitlist(event).max_skips)),
     Field("waitlist_newcomers_may_overtake", Access::Flag(|event| &mut waitlist(event).newcomers_may_overtake)),
+    Field("waitlist_join_before_booking", Access::Flag(|event| &mut waitlist(event).join_before_booking)),
     Field("state", Choice(&STATES, |event| &mut event.state)),
     Field("cancel_reason", Note(|event| &mut event.cancel_reason)),
 ];

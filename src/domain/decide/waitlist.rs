@@ -17,11 +17,15 @@ use crate::domain::{
     waitlist::{Entry, EntryState},
 };
 
-/// Refuses a Join where places are free and no entry waits: the user can reserve.
+/// Refuses a Join where places are free and no entry waits: the user can reserve. Before booking opens nobody can, so
+/// an early Join needs no more than a policy that allows it.
 pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
     let (event, now) = (&draft.snapshot.event, draft.now);
-    check_open(event, now)?;
     let policy = event.definition.waitlist;
+    let is_early = policy.join_before_booking && event.is_before_booking(now);
+    if !is_early {
+        check_open(event, now)?;
+    }
     if !policy.enabled {
         return Err(Refusal::WaitlistClosed);
     }
@@ -36,13 +40,14 @@ pub(super) fn join(draft: &mut Draft<'_>, wish: &Join) -> Result<(), Refusal> {
         return Err(Refusal::AlreadyWaiting(Some(entry.id)));
     }
     let waiting = event.counters.waiting;
-    if waiting == 0 && draft.reclaim(wish.min_quantity) {
+    if !is_early && waiting == 0 && draft.reclaim(wish.min_quantity) {
         return Err(Refusal::NotSoldOut { asked: wish.quantity, available: draft.available() });
     }
     if waiting >= policy.max_size {
         return Err(Refusal::WaitlistFull { limit: policy.max_size });
     }
-    draft.rests_on(event.definition.booking_close_time);
+    draft.rests_on(event.definition.booking_open_time.filter(|_| is_early));
+    draft.rests_on(event.definition.booking_close_time());
     draft.join(Entry {
         id: wish.id,
         event_id: event.id.clone(),

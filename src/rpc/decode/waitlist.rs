@@ -124,6 +124,7 @@ pub fn policy(fields: &mut Fields, m: Option<pb::WaitlistPolicy>) -> Option<Poli
         offer_ttl: offer_ttl?,
         max_skips: max_skips.filter(|_| skips.is_some())?,
         newcomers_may_overtake: m.newcomers_may_overtake,
+        join_before_booking: m.join_before_booking,
     })
 }
 

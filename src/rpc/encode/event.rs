@@ -83,6 +83,7 @@ fn waitlist_policy(policy: &Policy) -> Option<pb::WaitlistPolicy> {
         order: order.into(),
         max_skips: skips.then_some(policy.max_skips.cast_signed()),
         newcomers_may_overtake: policy.newcomers_may_overtake,
+        join_before_booking: policy.join_before_booking,
     })
 }
 

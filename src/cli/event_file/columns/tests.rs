@@ -26,6 +26,7 @@ fn full() -> Event {
         ("waitlist_order", "skip_too_large"),
         ("waitlist_max_skips", "2"),
         ("waitlist_newcomers_may_overtake", "TRUE"),
+        ("waitlist_join_before_booking", "yes"),
         ("state", "cancelled"),
         ("cancel_reason", " ill\nsorry "),
         ("label.genre", "drama,\ttwo\r\nlines"),

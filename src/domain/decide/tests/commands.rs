@@ -91,9 +91,9 @@ pub(super) fn a_policy() -> impl Strategy<Value = Policy> {
         |(enabled, max_size, max_skips, newcomers_may_overtake)| Policy {
             enabled,
             max_size,
-            offer_ttl: None,
             max_skips,
             newcomers_may_overtake,
+            ..Policy::default()
         },
     )
 }

@@ -7,8 +7,14 @@ use crate::domain::{
     waitlist::{Entry, EntryState},
 };
 
-const OPEN: Policy =
-    Policy { enabled: true, max_size: 5, offer_ttl: None, max_skips: 0, newcomers_may_overtake: false };
+const OPEN: Policy = Policy {
+    enabled: true,
+    max_size: 5,
+    offer_ttl: None,
+    max_skips: 0,
+    newcomers_may_overtake: false,
+    join_before_booking: false,
+};
 
 fn join(number: u8, quantity: u32, min_quantity: u32) -> Action {
     Action::Join(Join {
@@ -270,6 +276,28 @@ fn a_waitlist_ends_with_its_event() {
     let record = world.changes.last().and_then(|change| change.event()).expect("the event's own");
     assert_eq!((record.cancelled_reservations, record.ended_entries), (1, 2));
     assert_eq!(world.event.counters.waiting, 0);
+}
+
+#[test]
+fn who_may_join_before_booking_is_served_when_it_opens() {
+    let join = |number: u8| command(join(number, 1, 1), None);
+    let policy = Policy { join_before_booking: true, ..OPEN };
+    let mut world = World::new(1, policy);
+    world.event.definition.booking_open_time = Some(at(50));
+    world.carry_out(&join(1), at(49)).expect("booking has not opened");
+    let Ok(Decision::Commit(early)) = world.carry_out(&join(2), at(49)) else { panic!("it has not") };
+    assert_eq!(early.valid_until, Some(at(50)), "from then on the free place could be had");
+    world.carry_out(&command(Action::Promote, None), at(50)).expect("it is open now");
+    world.check();
+    let users: Vec<_> = world.rows.values().map(|row| row.user_id.clone()).collect();
+    assert_eq!(users, [user(1)]);
+
+    for (policy, open) in [(Policy { join_before_booking: false, ..policy }, true), (policy, false)] {
+        let mut world = World::new(1, policy);
+        world.event.definition.booking_open_time = Some(at(50));
+        world.event.state = if open { EventState::Open } else { EventState::Closed };
+        assert!(matches!(world.carry_out(&join(1), at(49)), Err(Refusal::EventNotOpen { .. })));
+    }
 }
 
 proptest! {

@@ -249,6 +249,7 @@ pub(super) fn a_policy(rng: &mut fastrand::Rng) -> Policy {
         offer_ttl: None,
         max_skips: rng.u32(..3),
         newcomers_may_overtake: rng.bool(),
+        join_before_booking: false,
     }
 }
 

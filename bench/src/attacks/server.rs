@@ -64,8 +64,10 @@ impl Site {
     /// Starts a server on the data.
     pub async fn start(&self, security: Security) -> Result<Attacked, Failure> {
         let metrics = free_address()?;
-        let mut settings =
-            vec!["telemetry.log=error,reservd::app=info".to_owned(), format!("embedded.data_dir={}", self.data().display())];
+        let mut settings = vec![
+            "telemetry.log=error,reservd::app=info".to_owned(),
+            format!("embedded.data_dir={}", self.data().display()),
+        ];
         let (mut certificate, mut bearer, mut redis) = (None, None, None);
         let mut program = Program::new(&Program::beside()?, Vec::new())?;
         match security {

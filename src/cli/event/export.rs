@@ -5,7 +5,13 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 
 use super::{
-    super::{call_error::failed, event_file::{columns, say_never}, failure::Failure, output::print, target::Target},
+    super::{
+        call_error::failed,
+        event_file::{columns, say_never},
+        failure::Failure,
+        output::print,
+        target::Target,
+    },
     filters::Filters,
 };
 use crate::rpc::pb::{Event, event_service_client::EventServiceClient};

@@ -6,7 +6,7 @@ use super::super::event_file::columns::Column;
 use crate::rpc::pb::Event;
 
 /// The flags, and what each is. The table of columns says how its value reads.
-const FLAGS: [(&str, &str); 19] = [
+const FLAGS: [(&str, &str); 20] = [
     ("display-name", "Its name, for people"),
     ("series-id", "The series that it belongs to"),
     ("series-display-name", "The name of its series, for people"),
@@ -15,7 +15,7 @@ const FLAGS: [(&str, &str); 19] = [
     ("start-time", "When it starts, such as 2030-05-01T19:30:00+02:00"),
     ("end-time", "When it ends"),
     ("booking-open-time", "When it begins to take reservations"),
-    ("booking-close-time", "From when on it takes none"),
+    ("booking-close-time", "From when on it takes none: a time, never, or a rule such as start-30m"),
     ("max-quantity", "The most units of one reservation"),
     ("hold-ttl-default", "How long a hold lasts that does not say, such as 10m"),
     ("hold-ttl-max", "The longest hold"),
@@ -25,6 +25,7 @@ const FLAGS: [(&str, &str); 19] = [
     ("waitlist-offer-ttl", "How long an offer to a waiting user lasts"),
     ("waitlist-order", "Which entry comes next"),
     ("waitlist-max-skips", "How often an entry that does not fit may be skipped"),
+    ("waitlist-join-before-booking", "Whether users may wait before booking opens"),
     ("waitlist-newcomers-may-overtake", "Whether a Reserve may take units that no entry fits"),
 ];
 
@@ -50,14 +51,16 @@ impl Fields {
         })
     }
 
-    /// The paths of the fields, as UpdateEvent knows them. It takes the waitlist as a whole.
+    /// The paths of the fields, as UpdateEvent knows them. It takes the waitlist as a whole, and one of two fields that
+    /// say when booking closes.
     pub fn paths(&self) -> Vec<String> {
-        let path = |(flag, _): &(&str, String)| match column(flag).name() {
-            name if name.starts_with("waitlist_") => "waitlist".to_owned(),
-            name if LIMITS.contains(&name.as_str()) => format!("limits.{name}"),
-            name => name,
+        let paths = |(flag, _): &(&str, String)| match column(flag).name() {
+            name if name.starts_with("waitlist_") => vec!["waitlist".to_owned()],
+            name if name == "booking_close_time" => vec![name, "booking_close".to_owned()],
+            name if LIMITS.contains(&name.as_str()) => vec![format!("limits.{name}")],
+            name => vec![name],
         };
-        let mut paths: Vec<_> = self.0.iter().map(path).collect();
+        let mut paths: Vec<_> = self.0.iter().flat_map(paths).collect();
         paths.dedup();
         paths
     }

@@ -26,6 +26,12 @@ pub fn read(event: &mut Event, cell: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes an event say nothing.
+pub fn clear(event: &mut Event) {
+    event.booking_close = None;
+    event.booking_close_time = None;
+}
+
 /// The text of an event's cell; empty if the event does not say.
 pub fn text(event: &Event) -> String {
     match event.booking_close.as_ref().and_then(|close| close.rule.as_ref()) {

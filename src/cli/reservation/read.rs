@@ -14,7 +14,7 @@ use super::{
     Which, row, table,
 };
 use crate::rpc::pb::{
-    GetReservationRequest, ListReservationsRequest, Reservation, ReservationState,
+    GetReservationRequest, ListReservationsRequest, Reservation, ReservationOrder, ReservationState,
     reservation_service_client::ReservationServiceClient,
 };
 
@@ -30,6 +30,9 @@ pub struct List {
     /// Only reservations in this state; may be repeated
     #[arg(long, value_enum)]
     state: Vec<State>,
+    /// Their order; any but event-id needs --user
+    #[arg(long, value_enum, default_value_t = Order::EventId)]
+    order: Order,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -42,6 +45,26 @@ enum State {
     Confirmed,
     Cancelled,
     Expired,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    EventId,
+    StartTime,
+    StartTimeDesc,
+    NewestFirst,
+}
+
+impl From<Order> for i32 {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::EventId => ReservationOrder::EventId,
+            Order::StartTime => ReservationOrder::StartTime,
+            Order::StartTimeDesc => ReservationOrder::StartTimeDesc,
+            Order::NewestFirst => ReservationOrder::NewestFirst,
+        }
+        .into()
+    }
 }
 
 impl From<State> for i32 {
@@ -67,6 +90,7 @@ impl List {
                 states: self.state.iter().copied().map(i32::from).collect(),
                 page_size,
                 page_token,
+                order: self.order.into(),
             };
             let page = client.list_reservations(request).await?.into_inner();
             Ok((page.reservations, page.next_page_token))

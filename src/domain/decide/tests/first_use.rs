@@ -1,7 +1,7 @@
 //! What a reused request_id tells of its first use.
 
 use super::*;
-use crate::domain::refusal::FirstUse;
+use crate::domain::{ids::Fingerprint, refusal::FirstUse};
 
 #[test]
 fn a_reused_request_id_tells_its_first_use_but_no_reservation_to_who_may_not_see_it() {

@@ -77,7 +77,9 @@ async fn what_is_free_after_a_relative_close_is_owed_to_no_entry() {
     let cancel = CancelRequest { event_id: "e".into(), reservation: of_user("ann"), ..Default::default() };
     server.cancel(cancel).await.expect("it is live");
     server.check().await;
-    update(&server, pb::Event { start_time: at(FUTURE), ..event("e", 0) }, &["start_time"]).await;
+    let opens = pb::Event { start_time: at(FUTURE), ..event("e", 0) };
+    let opens = UpdateEventRequest { event: Some(opens), ..Default::default() };
+    server.events().update_event(opens).await.expect("updated");
     assert_eq!(server.promoted("e").await, ["bob"], "booking is open again");
     server.check_and_stop().await;
 }

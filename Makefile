@@ -34,7 +34,7 @@ test: postgres rabbitmq redis test-tools ## check the format, the lints and the 
 	fi
 	cargo test --locked --workspace
 
-attacks: postgres ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
+attacks: postgres redis ## measure how long honest callers wait while the server is attacked (ten minutes; ATTACKS="RapidReset Pings": less)
 	$(RELEASE) reservd-bench
 	$(PROGRAMS)/reservd-bench attacks $(ATTACKS)
 

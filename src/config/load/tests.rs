@@ -57,7 +57,7 @@ fn a_wrong_value_is_shown_with_what_it_must_be_and_an_example() {
 
 #[test]
 fn a_value_that_may_be_secret_is_not_shown() {
-    let problem = problem("database.url", "[\"canary\"]");
+    let problem = problem("database.url.x", "canary");
     assert!(!problem.contains("canary"), "{problem}");
 }
 

@@ -44,6 +44,8 @@ pub async fn diagnose(server: &Server, error: &(dyn Error + Send + Sync + 'stati
     let line = describe(server.address(), is_https, found, &cause);
     match found {
         Protocol::Http2 if !is_https => Status::unavailable(line),
+        // A server that hangs.
+        Protocol::Silent => Status::unavailable(line),
         Protocol::Tls if is_https && matches!(cause, Cause::Lost(_)) => Status::unavailable(line),
         _ => Status::unimplemented(line),
     }

@@ -45,11 +45,11 @@ fn in_words(duration: Duration) -> String {
     const UNITS: [(u128, &str); 5] =
         [(365 * 86_400_000, "year"), (86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second")];
     let millis = duration.as_millis();
-    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
     match unit.map(|(unit, name)| (millis / unit, name)) {
         Some((1, name)) => format!("1 {name}"),
         Some((count, name)) => format!("{count} {name}s"),
-        None if duration.subsec_nanos() % 1_000_000 == 0 => format!("{millis} ms"),
+        None if duration.subsec_nanos().is_multiple_of(1_000_000) => format!("{millis} ms"),
         None => humantime::format_duration(duration).to_string(),
     }
 }

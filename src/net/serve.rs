@@ -41,7 +41,7 @@ use super::{
 const JITTER: f64 = 0.2;
 
 /// The answer to HTTP/1.1 where it is not served, and the time and bytes for it to be read in.
-const NOT_SERVED: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nupgrade: h2c\r\nconnection: upgrade, close\r\n\
+const NOT_SERVED: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 121\r\n\r\n\
     reservd serves gRPC, over HTTP/2: this was HTTP/1.1. Browsers can call it by gRPC-Web, once web.allowed_origins \
     is set.\r\n";

@@ -48,7 +48,7 @@ async fn http_1_gets_a_sentence() {
         let answer = exchange(&server, request.as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         assert!(
-            head.starts_with("HTTP/1.1 426 Upgrade Required\r\n") && body.contains("web.allowed_origins"),
+            head.starts_with("HTTP/1.1 505 HTTP Version Not Supported\r\n") && body.contains("web.allowed_origins"),
             "{answer}"
         );
         assert!(
@@ -144,5 +144,22 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
     eventually("the client is given up", async || server.metric(closed).await == 1.0).await;
     let answers = rest(stream).await.matches("HTTP/1.1 200 OK").count();
     assert!(answers > 0 && answers < CALLS, "{answers} of {CALLS}");
+    server.check_and_stop().await;
+}
+
+/// Answers without a message count for nothing, and still have to be read.
+#[tokio::test]
+async fn a_client_that_reads_no_preflights_loses_its_connection() {
+    let server = TestServer::with(&[ORIGIN, ("server.response_timeout", "300ms")]).await;
+    let (mut unread, mut sender) = connect(&server).await.into_split();
+    let preflight = format!(
+        "OPTIONS {LIST_EVENTS} HTTP/1.1\r\nhost: x\r\norigin: https://shop.example\r\naccess-control-request-method: POST\r\n\r\n"
+    );
+    // An error: the connection is closed meanwhile.
+    let sending = tokio::spawn(async move { sender.write_all(preflight.repeat(100_000).as_bytes()).await });
+    let closed = "reservd_connections_closed_total{why=\"too_slow\"}";
+    eventually("the client is given up", async || server.metric(closed).await == 1.0).await;
+    let _ = soon("the connection is closed", unread.read_to_end(&mut Vec::new())).await;
+    let _ = soon("nothing more is sent", sending).await;
     server.check_and_stop().await;
 }

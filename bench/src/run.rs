@@ -170,6 +170,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// How many arrivals a second a strategy gets in a scenario; None: its callers wait for answers.
+    fn arrivals(&self, scenario: Scenario, strategy: pb::ExecutionStrategy) -> Result<Option<f64>, Failure> {
+        let Some((base, factor)) = scenario.arrivals() else { return Ok(None) };
+        let strategies = if scenario.has_one_rate() { &self.plan.strategies[..] } else { &[strategy] };
+        let peaks = strategies.iter().map(|strategy| {
+            // Two builds get the same arrivals, by what the older one can do.
+            let who = if self.plan.compare { Who::Before(*strategy) } else { Who::Service(*strategy) };
+            // In a round that goes backwards, of the rounds before.
+            self.results.best(base, who).and_then(|best| best.rate()).map(|rate| rate.median)
+        });
+        let peaks: Option<Vec<f64>> = peaks.collect();
+        let lowest = peaks.and_then(|peaks| peaks.into_iter().min_by(f64::total_cmp));
+        Ok(Some(lowest.ok_or("its highest rate was not measured")? * factor))
+    }
+
     async fn measure_service(
         &mut self,
         stage: &mut Stage,
@@ -178,16 +193,7 @@ impl<'a> Run<'a> {
         round: u32,
         picker: Picker,
     ) -> Result<(), Failure> {
-        let arrivals = match step.scenario.arrivals() {
-            None => None,
-            Some((base, factor)) => {
-                // Two builds get the same arrivals, by what the older one can do.
-                let who = if self.plan.compare { Who::Before(strategy) } else { step.who };
-                let peak = self.results.best(base, who).and_then(|best| best.rate());
-                // In a round that goes backwards, of the rounds before.
-                Some(peak.ok_or("its highest rate was not measured")?.median * factor)
-            }
-        };
+        let arrivals = self.arrivals(step.scenario, strategy)?;
         self.seed = self.seed.wrapping_add(1 << 48);
         let load = Load {
             server: stage.server.address,

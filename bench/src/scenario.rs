@@ -27,6 +27,10 @@ pub enum Scenario {
     HotHalfRate,
     /// Reserve at any of the events, at half of the highest rate, not waiting for answers
     UniformHalfRate,
+    /// Reserve at the same event, each strategy at half of the highest rate of the slowest
+    HotSameRate,
+    /// Reserve at any of the events, each strategy at half of the highest rate of the slowest
+    UniformSameRate,
     /// Ten times as many arrivals as were ever served, all at the same event
     Overload,
     /// As long as the overload and right before it, callers who wait for their answers: what to compare
@@ -92,6 +96,8 @@ impl Scenario {
             Self::Watched => "Reserve, one hot event that a thousand watch",
             Self::HotHalfRate => "Half of the peak rate, one hot event",
             Self::UniformHalfRate => "Half of the peak rate, uniform over the events",
+            Self::HotSameRate => "The same rate for all, one hot event",
+            Self::UniformSameRate => "The same rate for all, uniform over the events",
             Self::Sustained => "Reserve, one hot event, for as long as the overload that follows",
             Self::Overload => "Ten times the peak rate, one hot event",
             Self::AfterOverload => "Half of the peak rate, right after the overload",
@@ -110,6 +116,7 @@ impl Scenario {
             | Self::HotLife
             | Self::Watched
             | Self::HotHalfRate
+            | Self::HotSameRate
             | Self::Sustained
             | Self::Overload
             | Self::AfterOverload
@@ -119,6 +126,7 @@ impl Scenario {
             Self::Uniform
             | Self::UniformLife
             | Self::UniformHalfRate
+            | Self::UniformSameRate
             | Self::Empty
             | Self::Filled
             | Self::FilledWide => Shape::Uniform,
@@ -137,11 +145,16 @@ impl Scenario {
     /// and the factor. None: its callers wait for answers.
     pub const fn arrivals(self) -> Option<(Self, f64)> {
         match self {
-            Self::HotHalfRate | Self::AfterOverload => Some((Self::Hot, 0.5)),
-            Self::UniformHalfRate => Some((Self::Uniform, 0.5)),
+            Self::HotHalfRate | Self::HotSameRate | Self::AfterOverload => Some((Self::Hot, 0.5)),
+            Self::UniformHalfRate | Self::UniformSameRate => Some((Self::Uniform, 0.5)),
             Self::Overload => Some((Self::Hot, 10.0)),
             _ => None,
         }
+    }
+
+    /// Whether all strategies get the same arrivals, by the highest rate of the slowest.
+    pub const fn has_one_rate(self) -> bool {
+        matches!(self, Self::HotSameRate | Self::UniformSameRate)
     }
 
     /// How many watch the hot event meanwhile.

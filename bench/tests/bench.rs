@@ -110,7 +110,7 @@ fn leftovers(pid: Pid) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_run_measures_everything_audits_the_events_and_reports() {
     let folder = Folder::new("all");
-    let scenarios = "--scenario=hot,uniform,zipf,hot-life,hot-half-rate,overload";
+    let scenarios = "--scenario=hot,uniform,zipf,hot-life,hot-half-rate,hot-same-rate,overload";
     let run = Run::start(
         &folder,
         &[scenarios, "--duration=200ms", "--filled=200", "--authentication", "--request-ids", "--targets"],
@@ -146,6 +146,8 @@ async fn a_run_measures_everything_audits_the_events_and_reports() {
         }
         let half = measured("hot-half-rate", who, 512);
         assert!(half["rounds"][0]["offered_per_second"].is_f64(), "{half}");
+        let offered = |who| measured("hot-same-rate", who, 512)["rounds"][0]["offered_per_second"].as_f64();
+        assert!(offered(who).is_some() && offered(who) == offered(STRATEGIES[0]), "{who}");
         for table in ["empty", "filled", "filled-wide"] {
             measured(table, who, 64);
         }

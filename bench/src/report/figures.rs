@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 use super::{
-    plots::{Axis, Kind, Point, Series, lines},
+    plots::{Axis, Bar, Kind, Point, Series, bars, lines},
     text::number,
 };
 use crate::{
@@ -50,11 +50,17 @@ fn colour(who: Who) -> RGBColor {
     }
 }
 
+/// A paler shade, for the lesser line of a pair.
+fn paler(RGBColor(red, green, blue): RGBColor) -> RGBColor {
+    let towards_white = |part: u8| u8::MAX - (u8::MAX - part) / 2;
+    RGBColor(towards_white(red), towards_white(green), towards_white(blue))
+}
+
 /// A line for each contender of a scenario, over the number of callers.
 fn over_callers(
     results: &Results,
     scenario: Scenario,
-    (name, dashed): (&str, bool),
+    (name, shade): (&str, fn(RGBColor) -> RGBColor),
     take: impl Fn(&Sample) -> Option<f64>,
 ) -> Vec<Series> {
     let series = results.contenders(scenario).into_iter().map(|who| {
@@ -62,19 +68,20 @@ fn over_callers(
             let Spread { median, min, max } = measured.spread(&take)?;
             Some(Point { x: f64::from(measured.step.callers), y: median, ends: (min, max) })
         });
-        let dashed = dashed || !matches!(who, Who::Service(_));
-        Series { name: format!("{}{name}", who.name()), colour: colour(who), dashed, points: points.collect() }
+        let dashed = !matches!(who, Who::Service(_));
+        Series { name: format!("{}{name}", who.name()), colour: shade(colour(who)), dashed, points: points.collect() }
     });
     series.filter(|series| !series.points.is_empty()).collect()
 }
 
 fn by_callers(plots: &mut Vec<Plot>, results: &Results, scenario: Scenario) -> Result<(), Failure> {
-    let rates = over_callers(results, scenario, ("", false), |sample| Some(sample.per_second));
+    let same = |colour| colour;
+    let rates = over_callers(results, scenario, ("", same), |sample| Some(sample.per_second));
+    let mut latencies = over_callers(results, scenario, (", p99", same), |sample| Some(sample.latency_ms?.p99));
+    latencies.extend(over_callers(results, scenario, (", p50", paler), |sample| Some(sample.latency_ms?.p50)));
     if rates.iter().all(|series| series.points.len() < 2) {
-        return Ok(());
+        return as_bars(plots, scenario, &rates, &latencies);
     }
-    let mut latencies = over_callers(results, scenario, (", p99", false), |sample| Some(sample.latency_ms?.p99));
-    latencies.extend(over_callers(results, scenario, (", p50", true), |sample| Some(sample.latency_ms?.p50)));
     let title = |what| format!("{}: {what}", scenario.title());
     let rate = Axis { name: "successes a second", kind: Kind::Linear };
     plots.push(Plot {
@@ -91,6 +98,24 @@ fn by_callers(plots: &mut Vec<Plot>, results: &Results, scenario: Scenario) -> R
     Ok(())
 }
 
+/// Where only one number of callers was measured, there is no line to draw.
+fn as_bars(plots: &mut Vec<Plot>, scenario: Scenario, rates: &[Series], latencies: &[Series]) -> Result<(), Failure> {
+    let named = [("throughput", "successes a second", rates), ("latency", "milliseconds", latencies)];
+    for (what, unit, series) in named.into_iter().filter(|(_, _, series)| !series.is_empty()) {
+        let bar = |Series { name, colour, points, .. }: &Series| Bar {
+            name: format!("{name}, {} at once", number(points[0].x)),
+            colour: *colour,
+            point: points[0],
+        };
+        plots.push(Plot {
+            name: format!("{}-{what}", scenario.name()),
+            note: "Each caller waits for its answer before it calls again. A line on a bar shows how far the rounds were apart.",
+            svg: bars(&format!("{}: {what}", scenario.title()), unit, &series.iter().map(bar).collect::<Vec<_>>())?,
+        });
+    }
+    Ok(())
+}
+
 fn open_loop(plots: &mut Vec<Plot>, results: &Results, scenario: Scenario, base: Scenario) -> Result<(), Failure> {
     let mut series: Vec<_> = results.of(scenario).filter(|it| !it.latency.is_empty()).map(percentiles).collect();
     if let Some(rate) = results.at(base, Who::Peer(Peer::Plain), 1).and_then(Measured::rate) {
@@ -104,8 +129,8 @@ fn open_loop(plots: &mut Vec<Plot>, results: &Results, scenario: Scenario, base:
     }
     plots.push(Plot {
         name: scenario.name(),
-        note: "Arrivals come at a fixed rate, a part of the highest that the same contender has reached before, and do not \
-               wait for each other. Latency counts from the moment an arrival was due, so that a stall is charged for all \
+        note: "Arrivals come at a fixed rate and do not wait for each other: at half of the highest rate that the same \
+               contender has reached before, or, where all have the same rate, the slowest. Latency counts from the moment an arrival was due, so that a stall is charged for all \
                that came meanwhile. Each step to the right is ten times as rare.",
         svg: lines(scenario.title(), Axis { name: "percentile", kind: Kind::Nines }, MILLISECONDS, &series)?,
     });

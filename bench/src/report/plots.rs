@@ -17,8 +17,12 @@ use crate::{Failure, tally::PERCENTILES};
 
 const WIDTH: u32 = 760;
 const HEIGHT: u32 = 380;
-/// The height of a row of the legend, in which two names stand beside each other.
+/// The height of a row of the legend, in which two names stand beside each other, if they are short.
 const LEGEND_ROW: u32 = 22;
+const SHORT_NAME: usize = 36;
+/// The height of a bar with its name, and its own.
+const BAR_ROW: u32 = 42;
+const BAR: i32 = 14;
 const FONT: &str = "sans-serif";
 
 /// One line of a plot.
@@ -39,6 +43,16 @@ pub struct Point {
     pub y: f64,
     /// The lowest and the highest of the rounds.
     pub ends: (f64, f64),
+}
+
+/// One bar.
+#[derive(Clone, Debug)]
+pub struct Bar {
+    /// What it is of.
+    pub name: String,
+    pub colour: RGBColor,
+    /// Its length, as `y`.
+    pub point: Point,
 }
 
 /// An axis: what it shows, and how.
@@ -134,10 +148,43 @@ impl ValueFormatter<f64> for Scale {
     }
 }
 
+/// Bars, each below its name and with its number.
+pub fn bars(title: &str, unit: &str, all: &[Bar]) -> Result<String, Failure> {
+    const LEFT: i32 = 24;
+    let mut svg = String::new();
+    let height = 60 + u32::try_from(all.len())? * BAR_ROW;
+    let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+    area.fill(&WHITE)?;
+    area.draw(&Text::new(format!("{title} ({unit})"), (LEFT, 16), (FONT, 17)))?;
+    let longest = all.iter().map(|bar| bar.point.y.max(bar.point.ends.1)).fold(f64::MIN_POSITIVE, f64::max);
+    // The number stands behind the longest bar too.
+    let place = |value: f64| LEFT + (f64::from(WIDTH as i32 - 2 * LEFT - 90) * value / longest) as i32;
+    for (row, Bar { name, colour, point }) in (0i32..).zip(all) {
+        let top = 48 + row * BAR_ROW as i32;
+        let (bar, middle) = (top + 17, top + 17 + BAR / 2);
+        area.draw(&Text::new(name.clone(), (LEFT, top), (FONT, 13)))?;
+        area.draw(&Rectangle::new([(LEFT, bar), (place(point.y), bar + BAR)], colour.filled()))?;
+        area.draw(&PathElement::new(
+            [(place(point.ends.0), middle), (place(point.ends.1), middle)],
+            BLACK.stroke_width(1),
+        ))?;
+        let behind = place(point.y.max(point.ends.1)) + 8;
+        area.draw(&Text::new(text::number(point.y), (behind, bar + 1), (FONT, 13)))?;
+    }
+    area.present()?;
+    drop(area);
+    Ok(svg)
+}
+
+/// How many names stand beside each other in the legend.
+fn legend_columns(series: &[Series]) -> usize {
+    if series.iter().all(|series| series.name.chars().count() <= SHORT_NAME) { 2 } else { 1 }
+}
+
 /// Lines with their legend below.
 pub fn lines(title: &str, x: Axis, y: Axis, series: &[Series]) -> Result<String, Failure> {
     let mut svg = String::new();
-    let rows = u32::try_from(series.len().div_ceil(2))?;
+    let rows = u32::try_from(series.len().div_ceil(legend_columns(series)))?;
     let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT + rows * LEGEND_ROW + 8)).into_drawing_area();
     draw(area, title, (x, y), series)?;
     Ok(svg)
@@ -179,8 +226,9 @@ fn draw(
         let rounds = points.iter().map(|Point { x, ends, .. }| [(*x, ends.0), (*x, ends.1)]);
         chart.draw_series(rounds.map(|ends| PathElement::new(ends, colour.stroke_width(1))))?;
     }
+    let columns = legend_columns(series) as i32;
     for (number, Series { name, colour, dashed, .. }) in (0i32..).zip(series) {
-        let (left, middle) = (70 + number % 2 * 350, number / 2 * LEGEND_ROW as i32 + 10);
+        let (left, middle) = (70 + number % columns * 350, number / columns * LEGEND_ROW as i32 + 10);
         let ends = if *dashed { vec![(0, 10), (16, 26)] } else { vec![(0, 26)] };
         for (from, to) in ends {
             legend.draw(&PathElement::new([(left + from, middle), (left + to, middle)], colour.stroke_width(3)))?;
@@ -209,6 +257,28 @@ mod tests {
             assert!(svg.contains(text), "{text} is not in {svg}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn a_long_name_has_a_row_of_the_legend_for_itself() {
+        let named = |name: &str| Series { name: name.into(), colour: BLACK, dashed: false, points: Vec::new() };
+        assert_eq!(legend_columns(&[named("COALESCED, p99"), named("PESSIMISTIC, p50")]), 2);
+        assert_eq!(legend_columns(&[named("COALESCED"), named("pgbench, plain transaction, one client: mean")]), 1);
+    }
+
+    #[test]
+    fn bars_have_their_names_and_numbers_and_stay_inside() {
+        let bar = |y| Bar {
+            name: format!("bar of {y}"),
+            colour: BLACK,
+            point: Point { x: 64.0, y, ends: (y / 2.0, y * 1.5) },
+        };
+        let svg = bars("title", "a second", &[bar(0.0), bar(1000.0)]).expect("they can be drawn");
+        for text in ["title (a second)", "bar of 0", "bar of 1000", "1,000"] {
+            assert!(svg.contains(text), "{text} is not in {svg}");
+        }
+        let widths = svg.split(" width=\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse::<u32>().ok());
+        assert!(widths.max() <= Some(WIDTH) && !svg.contains("NaN"), "{svg}");
     }
 
     #[test]

@@ -38,7 +38,10 @@ impl Table {
 /// What a user asks first: throughput and latency of each strategy against SQL alone.
 pub fn summary(report: &Report, scenario: Scenario) -> Table {
     let strategies = strategies().into_iter().map(Who::Service);
-    let rows = strategies.chain(Peer::ALL.map(Who::Peer)).map(|who| summary_row(report, scenario, who));
+    // What was not measured is in the list of how it was measured.
+    let measured =
+        strategies.chain(Peer::ALL.map(Who::Peer)).filter_map(|who| Some((who, report.results.best(scenario, who)?)));
+    let rows = measured.map(|(who, best)| summary_row(report, scenario, who, best));
     Table {
         title: format!("{}, each at its best number of callers", scenario.title()),
         names: 1,
@@ -47,11 +50,7 @@ pub fn summary(report: &Report, scenario: Scenario) -> Table {
     }
 }
 
-fn summary_row(report: &Report, scenario: Scenario, who: Who) -> Vec<String> {
-    let Some(best) = report.results.best(scenario, who) else {
-        let rest = std::iter::repeat_n("-".to_owned(), 5);
-        return [who.name(), "not measured".into()].into_iter().chain(rest).collect();
-    };
+fn summary_row(report: &Report, scenario: Scenario, who: Who, best: &Measured) -> Vec<String> {
     let alone = report.results.at(scenario, who, 1).map_or("-".into(), middle);
     vec![
         who.name(),

@@ -105,7 +105,8 @@ async fn a_rolling_upgrade_loses_no_call() {
     let servers = Servers::default();
     for _ in 0..2 {
         let server = Process::on(&database.url, &settings).await;
-        servers.channels.lock().push(server.connect().await);
+        let channel = server.connect().await;
+        servers.channels.lock().push(channel);
         old.push(server);
     }
     let seen = Arc::<Seen>::default();

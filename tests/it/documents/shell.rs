@@ -19,6 +19,7 @@ use crate::support::{
 /// The blocks that no test can paste: the document, how a line of the block begins, and why.
 const NOT_RUN: &[(&str, &str, &str)] = &[
     ("deploy/README.md", "sudo install", "installs a service; tests/it/deploy.rs checks the unit"),
+    ("docs/CLI.md", "$ export RESERVD_ADDRESS=https://reservd.example", "another host"),
     (
         "docs/CLIENTS.md",
         "pip install grpcio grpcio-tools grpcio-status",

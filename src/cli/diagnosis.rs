@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How an HTTP/2 client begins: the preface and empty SETTINGS. A server of anything else objects to it.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+const CERTIFICATE_ADVICE: &str = "it asks for a client certificate; give it with --certificate FILE and --key FILE";
+
 /// How an HTTP/1 client begins.
 const OLD_GREETING: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
@@ -40,7 +42,9 @@ pub async fn diagnose(server: &Server, error: &(dyn Error + Send + Sync + 'stati
         Protocol::Silent => first_bytes(server, OLD_GREETING).await.map_or(Protocol::Silent, |first| protocol(&first)),
         found => found,
     };
-    let (cause, is_https) = (Cause::of(error), server.tls.is_some());
+    let is_https = server.tls.is_some();
+    let has_certificate = server.tls.as_ref().is_none_or(|tls| tls.client_auth_cert_resolver.has_certs());
+    let cause = Cause::of(error, has_certificate);
     let line = describe(server.address(), is_https, found, &cause);
     match found {
         Protocol::Http2 if !is_https => Status::unavailable(line),
@@ -69,7 +73,7 @@ enum Cause {
 }
 
 impl Cause {
-    fn of(error: &(dyn Error + 'static)) -> Self {
+    fn of(error: &(dyn Error + 'static), has_certificate: bool) -> Self {
         let mut link = Some(error);
         while let Some(error) = link {
             if let Some(handshake) = error.downcast_ref::<HandshakeError>() {
@@ -80,8 +84,11 @@ impl Cause {
         let text = chain(error);
         // The server's alert comes after a handshake that has succeeded for its client.
         if text.contains("CertificateRequired") {
-            let advice = "it asks for a client certificate; give it with --certificate FILE and --key FILE";
-            return Self::Handshake(advice.to_owned());
+            return Self::Handshake(CERTIFICATE_ADVICE.to_owned());
+        }
+        // A client that writes at that moment finds the connection closed, and never reads the alert.
+        if !has_certificate {
+            return Self::Lost(format!("{text}; perhaps {CERTIFICATE_ADVICE}"));
         }
         Self::Lost(text)
     }

@@ -31,7 +31,7 @@ pub(super) fn explain(error: &figment::Error, settings: &Figment) -> String {
             let (key, is) = shown(&error.path, settings);
             let problem = match kind {
                 Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
-                _ => expectation(&key, &is).unwrap_or_else(|| kind.to_string()),
+                _ => expectation(&key, &is).unwrap_or_else(|| unexpected(kind)),
             };
             format!("{key} is {is}{place}: it {problem}")
         }
@@ -48,6 +48,17 @@ fn shown(path: &[String], settings: &Figment) -> (String, String) {
     // Also a URL that was set in the wrong place may have a password.
     let is_url = value.contains("://") || value.contains('@');
     (key, if is_secret || is_url { "***".to_owned() } else { value })
+}
+
+/// What is wrong with a value that has no example. A value of another type is not quoted.
+fn unexpected(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if expected.starts_with("struct") => {
+            "must be a section of settings".to_owned()
+        }
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {expected}"),
+        kind => kind.to_string(),
+    }
 }
 
 /// What a value must be, with an example: that of its default.

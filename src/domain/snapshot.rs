@@ -149,8 +149,12 @@ impl Snapshot {
         Needs { queue, ..Needs::default() }
     }
 
-    /// Adds what was read at the event's version to meet `needs`.
-    pub fn add(&mut self, needs: &Needs, loaded: Loaded, now: Timestamp) {
+    /// Adds what was read to meet `needs`. False: it has a waitlist entry that is newer than the event, which must be read
+    /// again.
+    pub fn add(&mut self, needs: &Needs, loaded: Loaded, now: Timestamp) -> bool {
+        if loaded.entries.iter().any(|entry| entry.version > self.event.counters.version) {
+            return false;
+        }
         loaded.entries.into_iter().for_each(|entry| self.queue.add(entry));
         self.queue.has_loaded(needs, loaded.is_by_size);
         self.totals = self.totals.or(loaded.totals);
@@ -162,6 +166,7 @@ impl Snapshot {
             self.holds_read = (count, count < asked || holds.last().is_some_and(|last| !last.has_lapsed(now)));
             holds.into_iter().for_each(|hold| self.add_hold(hold, now, is_first_time));
         }
+        true
     }
 
     /// Adds a hold that has lapsed at `now`, or the one that lapses next. Call it in expiry order. A reservation that a

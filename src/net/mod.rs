@@ -39,7 +39,7 @@
 //! | streams of one principal | `limits.watches_per_principal = 0`; on a network `limits.watches_per_principal = 1_000` | WATCH_LIMIT | `auth` |
 //! | time for the message | `server.message_timeout = "10s"` | MESSAGE_LATE | `message_buffer` |
 //! | large responses at once | `server.max_large_responses = 3` | they wait | [`fair_queue`] |
-//! | costly calls at once | `server.max_costly_calls = 2` | they wait, or share an answer | [`fair_queue`] |
+//! | costly calls at once | `server.max_costly_calls = 1` | they wait, or share an answer | [`fair_queue`] |
 //! | bytes of the calls that wait for that | 8 MiB | OVERLOADED | [`fair_queue`] |
 //! | calls at once | `server.max_in_flight = 1024` | OVERLOADED | [`concurrency_limit`] |
 //! | health watches of a connection, of an address | 8, 512 | OVERLOADED | [`peer_slots`] |

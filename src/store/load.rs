@@ -293,8 +293,8 @@ impl Found {
 
 /// Reads what is needed of some events. None: one of them has another version than its snapshot was read at.
 ///
-/// An event that has changed since can't be written any more, and a refusal that rests on an entry is right as of now;
-/// so only holds are read together with the version.
+/// An event that has changed since can't be written any more. Only holds are read together with the version: an entry
+/// says itself when it last changed.
 pub async fn load(
     conn: &mut PgConnection,
     snapshots: &BTreeMap<EventId, Snapshot>,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests call reservd and check its files with, into .tools/ of the checkout: Python's and
-# Node's gRPC clients, what the example shop needs, and buf; and protoc, promtool and Chromium of the system. Skipped while the lists of packages
-# are the same as last time.
+# Node's gRPC clients, what the example shop needs, and buf; and protoc, promtool and Chromium of the system. Skipped
+# while the lists of packages are the same as last time.
 set -eu
 cd "$(dirname "$0")/../.."
 . deploy/packages.sh
@@ -18,7 +18,7 @@ hash_of_lists() {
 }
 
 is_up_to_date() {
-    has promtool && has chromium && [ -x "$python/bin/python" ] && [ -d "$node/node_modules" ] &&
+    has_protoc && has promtool && has chromium && [ -x "$python/bin/python" ] && [ -d "$node/node_modules" ] &&
         [ "$(cat "$stamp" 2>/dev/null)" = "$(hash_of_lists)" ]
 }
 
@@ -29,9 +29,13 @@ require() {
     apt_install "$@"
 }
 
-# It generates code for C++, C#, Java, Objective-C, PHP and Ruby.
+# It generates code for C++, C#, Java, Objective-C, PHP and Ruby, and needs the files of protobuf's own types.
+has_protoc() {
+    has protoc && [ -e "$(dirname "$(command -v protoc)")/../include/google/protobuf/timestamp.proto" ]
+}
+
 install_protoc() {
-    has protoc || require protobuf-compiler
+    has_protoc || require protobuf-compiler libprotobuf-dev
 }
 
 # Its promtool checks the alert rules.

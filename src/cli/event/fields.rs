@@ -25,8 +25,8 @@ const FLAGS: [(&str, &str); 20] = [
     ("waitlist-offer-ttl", "How long an offer to a waiting user lasts"),
     ("waitlist-order", "Which entry comes next"),
     ("waitlist-max-skips", "How often an entry that does not fit may be skipped"),
-    ("waitlist-join-before-booking", "Whether users may wait before booking opens"),
     ("waitlist-newcomers-may-overtake", "Whether a Reserve may take units that no entry fits"),
+    ("waitlist-join-before-booking", "Whether users may wait before booking opens"),
 ];
 
 /// The fields that UpdateEvent knows below `limits`.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 mod commands;
 mod first_use;
+mod operators;
 mod waitlist;
 pub(crate) mod world;
 

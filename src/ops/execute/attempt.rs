@@ -123,7 +123,9 @@ async fn decide_all<C: Conn, T: Job + Sync>(
     for _ in 0..MAX_LOADS {
         if !needs.is_empty() {
             let Some(loaded) = conn.load(set.snapshots(), &needs, set.now()).await? else { return Ok(false) };
-            set.add(&needs, loaded);
+            if !set.add(&needs, loaded) {
+                return Ok(false);
+            }
         }
         needs = match set.proceed(jobs, mode.control, Instant::now()) {
             Progress::Done => return Ok(true),

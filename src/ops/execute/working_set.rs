@@ -147,13 +147,12 @@ impl WorkingSet {
         needs
     }
 
-    /// Adds what was read.
-    pub(super) fn add(&mut self, needs: &BTreeMap<EventId, Needs>, loaded: BTreeMap<EventId, Loaded>) {
-        for (event_id, loaded) in loaded {
-            if let (Some(snapshot), Some(needs)) = (self.snapshots.get_mut(&event_id), needs.get(&event_id)) {
-                snapshot.add(needs, loaded, self.now);
-            }
-        }
+    /// Adds what was read. False: an event has changed since it was read.
+    pub(super) fn add(&mut self, needs: &BTreeMap<EventId, Needs>, loaded: BTreeMap<EventId, Loaded>) -> bool {
+        loaded.into_iter().all(|(event_id, loaded)| match (self.snapshots.get_mut(&event_id), needs.get(&event_id)) {
+            (Some(snapshot), Some(needs)) => snapshot.add(needs, loaded, self.now),
+            _ => true,
+        })
     }
 
     /// Decides the commands that have no outcome yet, and who is offered what each of them frees.

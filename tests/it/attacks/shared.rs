@@ -55,7 +55,7 @@ async fn shared(server: &TestServer) -> f64 {
 
 #[tokio::test]
 async fn the_same_question_about_an_event_is_asked_once() {
-    let server = TestServer::with(&PATIENT).await;
+    let server = TestServer::with(&patient_and(&[("server.max_costly_calls", "2")])).await;
     for event_id in ["e", "f"] {
         server.event(event_id, 1).await;
     }

@@ -169,7 +169,7 @@ async fn the_servers_default_is_stored_with_the_event_so_all_servers_decide_alik
 
 async fn import(server: &TestServer, folder: &TempFolder, lines: &str) -> CommandOutput {
     let file = folder.file("events.csv", format!("event_id,capacity,start_time,booking_close_time\n{lines}"));
-    run(&["events", "import", &file, "--server", &format!("http://{}", server.app.address)]).await
+    run(&["event", "import", &file, "--server", &format!("http://{}", server.app.address)]).await
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_csv_file_says_when_booking_closes_and_an_export_says_it_again() {
 
     let again = import(&server, &folder, lines).await;
     assert!(again.out.starts_with("0 events created, 5 existing, 0 different,"), "{again:?}");
-    let export = run(&["events", "export", "--server", &format!("http://{}", server.app.address)]).await;
+    let export = run(&["event", "export", "--server", &format!("http://{}", server.app.address)]).await;
     let column =
         export.out.lines().next().and_then(|header| header.split(',').position(|it| it == "booking_close_time"));
     let column = column.expect("it is exported");

@@ -153,13 +153,15 @@ async fn expiry_promotes_entries_in_its_own_transaction() {
     for event_id in &events {
         server.event_with_waitlist(event_id, 3, skipping(2)).await;
         for n in 0..3 {
-            let hold = pb::ReserveRequest { hold_ttl: millis(300), ..reserve(event_id, &format!("hold-{n}")) };
-            server.reserve(hold).await.expect("there is room");
+            server.reserve(reserve(event_id, &format!("hold-{n}"))).await.expect("there is room");
         }
         for (user, quantity) in [("a", 2), ("b", 1), ("c", 1)] {
             server.join(join(event_id, user, quantity)).await.expect("it is sold out");
         }
         observers.push(Observer::of(&server, event_id).await);
+    }
+    for event_id in &events {
+        server.lapse_holds(event_id).await;
     }
     for event_id in &events {
         eventually("all three places went to the waitlist", async || server.promoted(event_id).await.len() >= 2).await;

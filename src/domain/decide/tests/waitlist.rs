@@ -7,7 +7,7 @@ use crate::domain::{
     waitlist::{Entry, EntryState},
 };
 
-const OPEN: Policy = Policy {
+pub(super) const OPEN: Policy = Policy {
     enabled: true,
     max_size: 5,
     offer_ttl: None,
@@ -16,7 +16,7 @@ const OPEN: Policy = Policy {
     join_before_booking: false,
 };
 
-fn join(number: u8, quantity: u32, min_quantity: u32) -> Action {
+pub(super) fn join(number: u8, quantity: u32, min_quantity: u32) -> Action {
     Action::Join(Join {
         id: ReservationId(Uuid::from_u128(u128::from(number) + 900)),
         user_id: user(number),
@@ -26,7 +26,7 @@ fn join(number: u8, quantity: u32, min_quantity: u32) -> Action {
     })
 }
 
-fn reserve(number: u8, quantity: u32) -> Action {
+pub(super) fn reserve(number: u8, quantity: u32) -> Action {
     Action::Reserve(Reserve {
         id: ReservationId(Uuid::from_u128(u128::from(number) + 500)),
         user_id: user(number),
@@ -36,35 +36,35 @@ fn reserve(number: u8, quantity: u32) -> Action {
     })
 }
 
-fn cancel(number: u8, quantity: u32) -> Action {
+pub(super) fn cancel(number: u8, quantity: u32) -> Action {
     Action::Cancel { target: Target::User(user(number)), quantity: Some(quantity), reason: None }
 }
 
 impl World {
     #[track_caller]
-    fn yes(&mut self, action: Action) {
+    pub(super) fn yes(&mut self, action: Action) {
         self.carry_out(&command(action, None), at(100)).expect("allowed");
         self.check();
     }
 
     #[track_caller]
-    fn no(&mut self, action: Action) -> Refusal {
+    pub(super) fn no(&mut self, action: Action) -> Refusal {
         self.carry_out(&command(action, None), at(100)).expect_err("refused")
     }
 
-    fn entry(&self, number: u8) -> &Entry {
+    pub(super) fn entry(&self, number: u8) -> &Entry {
         self.entries.values().find(|entry| entry.user_id == user(number)).expect("it has joined")
     }
 
     /// The users who were promoted, in order, and how many units each got.
-    fn promoted(&self) -> Vec<(UserId, u32)> {
+    pub(super) fn promoted(&self) -> Vec<(UserId, u32)> {
         let changes = self.changes.iter().filter(|change| change.kind == ChangeKind::WaitlistPromoted);
         changes.filter_map(|change| change.reservation()).map(|offer| (offer.user_id.clone(), offer.quantity)).collect()
     }
 }
 
 /// A full event of this capacity, all of it user 0's.
-fn full(capacity: u32, policy: Policy) -> World {
+pub(super) fn full(capacity: u32, policy: Policy) -> World {
     let mut world = World::new(capacity, policy);
     world.yes(reserve(0, capacity));
     world
@@ -332,76 +332,5 @@ proptest! {
             });
             prop_assert!(overtaken.count() <= max_skips as usize * (ahead[&entry.id] + 1));
         }
-    }
-}
-
-#[test]
-fn a_party_that_became_smaller_keeps_its_place_and_is_served_at_once_if_it_fits() {
-    let mut world = full(4, OPEN);
-    world.yes(join(1, 4, 3));
-    world.yes(join(2, 1, 1));
-    world.yes(cancel(0, 2));
-    let amend = |quantity, min_quantity| Action::AmendEntry { target: Target::User(user(1)), quantity, min_quantity };
-    assert_eq!(world.no(amend(Some(5), None)), Refusal::QuantityLimit { asked: 5, limit: 4 });
-    assert_eq!(world.no(amend(Some(2), Some(3))), Refusal::QuantityLimit { asked: 3, limit: 2 });
-    world.yes(amend(Some(3), None));
-    assert_eq!((world.entry(1).quantity, world.entry(1).min_quantity), (3, 3));
-    assert_eq!(world.promoted(), []);
-    world.yes(amend(Some(2), None));
-    assert_eq!(world.promoted(), [(user(1), 2)]);
-    assert!(world.entry(2).waits());
-}
-
-#[test]
-fn an_operator_chooses_who_is_served_also_of_a_closed_event() {
-    let mut world = full(4, OPEN);
-    for number in 1..4 {
-        world.yes(join(number, 2, 2));
-    }
-    let promote = |number| Action::PromoteEntry { target: Target::User(user(number)), reason: "the band".into() };
-    let full = Refusal::SoldOut { asked: 2, available: 0, next_hold_expiry: None };
-    assert_eq!(world.no(promote(2)), full);
-    world.yes(Action::CloseEvent);
-    world.yes(cancel(0, 4));
-    world.yes(promote(3));
-    assert_eq!(world.promoted(), [(user(3), 2)]);
-    let told = world.changes.last().expect("it is a change");
-    assert_eq!((told.kind, told.reason.as_deref()), (ChangeKind::WaitlistPromoted, Some("the band")));
-    assert_eq!(world.no(promote(3)), Refusal::NotWaiting(EntryState::Promoted));
-    world.yes(Action::OpenEvent);
-    assert_eq!(world.promoted(), [(user(3), 2), (user(1), 2)]);
-    world.yes(Action::CancelEvent { reason: None });
-    assert_eq!(world.no(promote(2)), Refusal::NotWaiting(EntryState::Ended));
-}
-
-#[test]
-fn what_a_command_answers_with_is_the_event_after_the_promotions_that_it_causes() {
-    let mut world = full(1, OPEN);
-    world.yes(join(1, 1, 1));
-    world.yes(join(2, 1, 1));
-    let capacity = Definition { capacity: 2, ..Definition::default() };
-    let update = EventUpdate { values: capacity, fields: vec![EventField::Capacity] };
-    let update = command(Action::UpdateEvent(update.into()), Some(1));
-    let told = world.carry_out(&update, at(100));
-    let Ok(Decision::Commit(commit)) = told else { panic!("{told:?}") };
-    assert_eq!(commit.answer().after_promotions, Some(world.event.counters));
-    assert_eq!(commit.answer().final_version(), world.event.counters.version);
-    // And so does its replay, when others have changed the event since.
-    world.yes(cancel(0, 1));
-    assert_eq!(world.carry_out(&update, at(100)), Ok(Decision::Replay(Box::new(commit.answer().clone()))));
-    assert_ne!(commit.answer().final_version(), world.event.counters.version);
-}
-
-#[test]
-fn only_an_event_that_was_never_used_is_deleted_and_then_it_is_not_found() {
-    let mut world = World::new(1, OPEN);
-    let mut used = world.clone();
-    used.yes(reserve(1, 1));
-    used.yes(cancel(1, 1));
-    assert_eq!(used.no(Action::DeleteEvent), Refusal::EventUsed);
-    world.yes(Action::DeleteEvent);
-    assert_eq!(world.event.state, EventState::Deleted);
-    for action in [Action::DeleteEvent, Action::OpenEvent, reserve(1, 1), join(1, 1, 1)] {
-        assert_eq!(world.no(action), Refusal::EventNotFound);
     }
 }

@@ -71,7 +71,7 @@ impl World {
     /// Reads what else is needed, and adds it.
     pub(crate) fn meet(&self, snapshot: &mut Snapshot, needs: &Needs, now: Timestamp) {
         let loaded = self.find(needs, snapshot.event.definition.waitlist.max_skips > 0, now);
-        snapshot.add(needs, loaded, now);
+        assert!(snapshot.add(needs, loaded, now), "it is as old as what was read before");
     }
 
     /// Reads what else is needed, for an event that may skip or not.

@@ -1,0 +1,75 @@
+//! What operators do with a waitlist and an event, and what a command tells of the promotions that it causes.
+
+use super::{waitlist::*, *};
+use crate::domain::{change::ChangeKind, event::EventState, waitlist::EntryState};
+
+#[test]
+fn a_party_that_became_smaller_keeps_its_place_and_is_served_at_once_if_it_fits() {
+    let mut world = full(4, OPEN);
+    world.yes(join(1, 4, 3));
+    world.yes(join(2, 1, 1));
+    world.yes(cancel(0, 2));
+    let amend = |quantity, min_quantity| Action::AmendEntry { target: Target::User(user(1)), quantity, min_quantity };
+    assert_eq!(world.no(amend(Some(5), None)), Refusal::QuantityLimit { asked: 5, limit: 4 });
+    assert_eq!(world.no(amend(Some(2), Some(3))), Refusal::QuantityLimit { asked: 3, limit: 2 });
+    world.yes(amend(Some(3), None));
+    assert_eq!((world.entry(1).quantity, world.entry(1).min_quantity), (3, 3));
+    assert_eq!(world.promoted(), []);
+    world.yes(amend(Some(2), None));
+    assert_eq!(world.promoted(), [(user(1), 2)]);
+    assert!(world.entry(2).waits());
+}
+
+#[test]
+fn an_operator_chooses_who_is_served_also_of_a_closed_event() {
+    let mut world = full(4, OPEN);
+    for number in 1..4 {
+        world.yes(join(number, 2, 2));
+    }
+    let promote = |number| Action::PromoteEntry { target: Target::User(user(number)), reason: "the band".into() };
+    let full = Refusal::SoldOut { asked: 2, available: 0, next_hold_expiry: None };
+    assert_eq!(world.no(promote(2)), full);
+    world.yes(Action::CloseEvent);
+    world.yes(cancel(0, 4));
+    world.yes(promote(3));
+    assert_eq!(world.promoted(), [(user(3), 2)]);
+    let told = world.changes.last().expect("it is a change");
+    assert_eq!((told.kind, told.reason.as_deref()), (ChangeKind::WaitlistPromoted, Some("the band")));
+    assert_eq!(world.no(promote(3)), Refusal::NotWaiting(EntryState::Promoted));
+    world.yes(Action::OpenEvent);
+    assert_eq!(world.promoted(), [(user(3), 2), (user(1), 2)]);
+    world.yes(Action::CancelEvent { reason: None });
+    assert_eq!(world.no(promote(2)), Refusal::NotWaiting(EntryState::Ended));
+}
+
+#[test]
+fn what_a_command_answers_with_is_the_event_after_the_promotions_that_it_causes() {
+    let mut world = full(1, OPEN);
+    world.yes(join(1, 1, 1));
+    world.yes(join(2, 1, 1));
+    let capacity = Definition { capacity: 2, ..Definition::default() };
+    let update = EventUpdate { values: capacity, fields: vec![EventField::Capacity] };
+    let update = command(Action::UpdateEvent(update.into()), Some(1));
+    let told = world.carry_out(&update, at(100));
+    let Ok(Decision::Commit(commit)) = told else { panic!("{told:?}") };
+    assert_eq!(commit.answer().after_promotions, Some(world.event.counters));
+    assert_eq!(commit.answer().final_version(), world.event.counters.version);
+    // And so does its replay, when others have changed the event since.
+    world.yes(cancel(0, 1));
+    assert_eq!(world.carry_out(&update, at(100)), Ok(Decision::Replay(Box::new(commit.answer().clone()))));
+    assert_ne!(commit.answer().final_version(), world.event.counters.version);
+}
+
+#[test]
+fn only_an_event_that_was_never_used_is_deleted_and_then_it_is_not_found() {
+    let mut world = World::new(1, OPEN);
+    let mut used = world.clone();
+    used.yes(reserve(1, 1));
+    used.yes(cancel(1, 1));
+    assert_eq!(used.no(Action::DeleteEvent), Refusal::EventUsed);
+    world.yes(Action::DeleteEvent);
+    assert_eq!(world.event.state, EventState::Deleted);
+    for action in [Action::DeleteEvent, Action::OpenEvent, reserve(1, 1), join(1, 1, 1)] {
+        assert_eq!(world.no(action), Refusal::EventNotFound);
+    }
+}

@@ -5,8 +5,7 @@ use reservd::rpc::pb::{self, EventState, WaitlistEntryState as State};
 
 use super::{cancel, full, leave};
 use crate::support::{
-    Observer, PATIENT, STRATEGIES, TestServer, eventually, join, millis, of_user, patient_and, reserve, skipping,
-    strict, with,
+    Observer, PATIENT, STRATEGIES, TestServer, eventually, join, of_user, patient_and, reserve, skipping, strict, with,
 };
 
 /// Only the commands of the test promote entries.

@@ -24,11 +24,12 @@ edition = "2024"
 [dependencies]
 serde = { version = "1", features = ["derive"] }
 uuid = { version = "1", features = ["v7", "v8"] }
+humantime = "2"
 
 [dev-dependencies]
 proptest = { version = "1", default-features = false, features = ["std"] }
 TOML
 
-export PROPTEST_RNG_SEED=1 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
+export PROPTEST_RNG_SEED=1 PROPTEST_CASES="${PROPTEST_CASES:-256}" PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
 exec cargo mutants --dir "$crate" --config tests/mutants.toml --output "${crate%/*}" --file 'src/domain/decide/**' \
   --timeout 120 "$@"

@@ -64,7 +64,7 @@ impl Filter {
 
 /// The most changes that are read for one page. An index by user or reservation would save reading, and cost every
 /// Reserve; and few histories are longer.
-const MAX_SCAN: i64 = 10_000;
+const MAX_SCAN: i64 = 2_000;
 
 /// Some changes of a listing.
 #[derive(Clone, Debug)]

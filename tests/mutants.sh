@@ -32,4 +32,4 @@ TOML
 
 export PROPTEST_RNG_SEED=1 PROPTEST_CASES="${PROPTEST_CASES:-256}" PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
 exec cargo mutants --dir "$crate" --config tests/mutants.toml --output "${crate%/*}" --file 'src/domain/decide/**' \
-  --timeout 120 "$@"
+  --timeout 30 "$@"

@@ -63,7 +63,7 @@ impl Stage {
         let name = database.get_database().ok_or("the database has no name")?;
         let url = embedded.url().replacen("///reservd?", &format!("///{name}?"), 1);
         let here = format!("database.url={url}");
-        let server = program.serve(&["--set", "telemetry.log=warn", "--set", &here]).await?;
+        let server = program.serve(&["--set", "telemetry.log=warn,reservd::app=info", "--set", &here]).await?;
         Ok(Self { server, database, url, bearer: None, acknowledged: 0, unknown: 0, versions_before: 0 })
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::domain::{
-    caller::Caller,
+    caller::{Actor, Caller},
     command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
     event::{Definition, Limits},
     ids::{EventId, Fingerprint, Request, RequestId, ReservationId, Target, UserId},
@@ -130,7 +130,7 @@ pub(super) fn command(action: Action, request: Option<u8>) -> Command {
         action,
         etag: None,
         request: None,
-        caller: Caller::default(),
+        caller: Caller { actor: Actor::parse("token:ann"), ..Caller::default() },
     };
     let kind = command.operation().as_bytes()[0];
     // Expiry has no request_id: a hold can lapse only once.

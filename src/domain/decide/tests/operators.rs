@@ -73,3 +73,15 @@ fn only_an_event_that_was_never_used_is_deleted_and_then_it_is_not_found() {
         assert_eq!(world.no(action), Refusal::EventNotFound);
     }
 }
+
+#[test]
+fn a_cancelled_event_tells_what_ended_with_it_and_lapsed_holds_are_not_among_that() {
+    let mut world = World::new(3, OPEN);
+    reserved(&mut world, 1, ReserveMode::Hold(None), 80);
+    reserved(&mut world, 2, ReserveMode::Confirm, 80);
+    reserved(&mut world, 3, ReserveMode::Confirm, 80);
+    world.carry_out(&command(join(4, 1, 1), None), at(85)).expect("it is sold out");
+    world.yes(Action::CancelEvent { reason: None });
+    let told = world.changes.last().and_then(|change| change.event()).expect("it is the event's");
+    assert_eq!((told.cancelled_reservations, told.ended_entries), (2, 1));
+}

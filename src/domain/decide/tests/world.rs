@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::commands::at;
 use crate::domain::{
     change::{Change, ChangeKind, Subject},
-    command::Command,
+    command::{Action, Command},
     commit::{Commit, Decision, EndAll},
     decide::{decide, promote},
     event::{Counters, Definition, Event, EventState, Limits},
@@ -148,6 +148,10 @@ impl World {
         }
         let mut decision = decide(&snapshot, command, now);
         if let Ok(Decision::Commit(commit)) = &mut decision {
+            if !matches!(command.action, Action::Expire(_) | Action::Promote) {
+                let told = (&commit.answer().request, &commit.answer().actor);
+                assert_eq!(told, (&command.request, &command.caller.actor), "the answer is the caller's");
+            }
             self.write(commit, now);
             let answer = self.changes.len() - 1;
             // With the whole queue known, and read again each time.
@@ -173,11 +177,22 @@ impl World {
             match &change.subject {
                 Subject::Reservation(row) => _ = self.rows.insert(row.id, (**row).clone()),
                 Subject::Event(record) => self.event = record.event.clone(),
-                Subject::Entry(entry) => assert!(commit.entries.contains(entry), "{entry:?} is not written"),
+                Subject::Entry(entry) => {
+                    assert!(commit.entries.contains(entry), "{entry:?} is not written");
+                    let is_new = change.kind == ChangeKind::WaitlistJoined;
+                    assert!(!is_new || entry.ticket == change.version, "its place is that at which it joined");
+                }
             }
             self.changes.push(change.clone());
         }
-        commit.entries.iter().for_each(|entry| _ = self.entries.insert(entry.id, entry.clone()));
+        for entry in &commit.entries {
+            let offer = commit.changes.iter().find(|change| change.reservation().is_some_and(|it| it.id == entry.id));
+            if let Some(offer) = offer {
+                let told = (EntryState::Promoted, offer.version, offer.time);
+                assert_eq!((entry.state, entry.version, entry.update_time), told, "promoted by its offer");
+            }
+            self.entries.insert(entry.id, entry.clone());
+        }
         self.event.counters = commit.counters;
     }
 

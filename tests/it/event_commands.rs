@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reservd::{
-    config::{Config, Strategy},
+    config::{Config, Execution, Strategy},
     domain::{
         caller::Caller,
         command::{Action, Command, EventField, EventUpdate, Join, Reserve, ReserveMode},
@@ -43,7 +43,9 @@ impl World {
             idle_in_transaction_session_timeout: Duration::from_secs(60),
         };
         let pool = Pool::new(database.options.clone(), settings);
-        let ledger = Ledger::new(pool, config.execution, config.watch, Arc::new(Metrics::new()));
+        // On a busy machine an OPTIMISTIC command may lose to the others more often than a caller would wait.
+        let execution = Execution { max_attempts: 1000, ..config.execution };
+        let ledger = Ledger::new(pool, execution, config.watch, Arc::new(Metrics::new()));
         let event_id = EventId::parse("event").expect("valid");
         let waitlist = Policy { enabled: true, ..Policy::default() };
         let definition = Definition { capacity: 3, waitlist, ..Definition::default() };

@@ -1,7 +1,7 @@
 //! What operators do with a waitlist and an event, and what a command tells of the promotions that it causes.
 
 use super::{waitlist::*, *};
-use crate::domain::{change::ChangeKind, event::EventState, waitlist::EntryState};
+use crate::domain::{booking_close::BookingClose, change::ChangeKind, event::EventState, waitlist::EntryState};
 
 #[test]
 fn a_party_that_became_smaller_keeps_its_place_and_is_served_at_once_if_it_fits() {
@@ -81,7 +81,35 @@ fn a_cancelled_event_tells_what_ended_with_it_and_lapsed_holds_are_not_among_tha
     reserved(&mut world, 2, ReserveMode::Confirm, 80);
     reserved(&mut world, 3, ReserveMode::Confirm, 80);
     world.carry_out(&command(join(4, 1, 1), None), at(85)).expect("it is sold out");
-    world.yes(Action::CancelEvent { reason: None });
+    world.yes(Action::CancelEvent { reason: Some("rain".into()) });
     let told = world.changes.last().and_then(|change| change.event()).expect("it is the event's");
     assert_eq!((told.cancelled_reservations, told.ended_entries), (2, 1));
+    assert_eq!((told.event.state, told.event.cancel_reason.as_deref()), (EventState::Cancelled, Some("rain")));
+}
+
+#[test]
+fn the_times_of_an_event_may_not_contradict_each_other() {
+    let fields = |open, close, start, end| {
+        let definition = Definition {
+            booking_open_time: Some(at(open)),
+            booking_close: BookingClose::At(at(close)),
+            start_time: Some(at(start)),
+            end_time: Some(at(end)),
+            ..Definition::default()
+        };
+        definition.contradictions().into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(1, 2, 3, 4), Vec::<&str>::new());
+    assert_eq!(fields(1, 2, 3, 3), Vec::<&str>::new());
+    assert_eq!(fields(2, 2, 3, 4), ["booking_close_time"]);
+    assert_eq!(fields(2, 1, 4, 3), ["end_time", "booking_close_time"]);
+}
+
+#[test]
+fn a_confirmation_has_its_time() {
+    let mut world = World::new(1, OPEN);
+    reserved(&mut world, 1, ReserveMode::Hold(None), 95);
+    world.yes(Action::Confirm { target: Target::User(user(1)), quantity: None });
+    let confirmed = world.changes.last().and_then(|change| change.reservation()).expect("it is a reservation's");
+    assert_eq!(confirmed.confirm_time, Some(at(100)));
 }

@@ -79,6 +79,7 @@ async fn call(servers: Servers, caller: usize, seen: Arc<Seen>) {
                     let pause = pause(&error).unwrap_or_else(|| panic!("a call failed for good: {error:?}"));
                     assert!(attempt < MAX_ATTEMPTS, "{error:?}");
                     seen.repeated.fetch_add(1, Ordering::Relaxed);
+                    // A client's part of the upgrade: it repeats when the error says that it may.
                     sleep(pause).await;
                 }
             }
